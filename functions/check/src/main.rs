@@ -1,0 +1,6 @@
+//! The Lambda function `check`.
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), shared::Error> {
+    check::run().await
+}

@@ -1,0 +1,81 @@
+//! `settle`: what becomes of a hold when the order goes well: confirm it, and let the goods leave.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use shared::domain::{Action, Command, OrderId, ReservationId, Shipment, ShipmentId};
+use shared::http::{Answer, Deps, ItemRequest, Problem, Request, Role, order_lines, serve, target};
+
+/// Runs the function.
+///
+/// # Errors
+/// If a setting is bad, or the Runtime API is gone.
+pub async fn run() -> Result<(), shared::Error> {
+    serve("settle", |deps: Arc<Deps>, request: Arc<Request>| async move { handle(&deps, &request).await })
+        .await
+}
+
+/// Answers one request.
+///
+/// # Errors
+/// The problem that the client is told.
+pub async fn handle(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
+    match request.route() {
+        "POST /confirm" => confirm(deps, request).await,
+        "POST /deduct" => deduct(deps, request).await,
+        other => Err(Problem::no_route(other)),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ConfirmRequest {
+    reservation_id: Option<ReservationId>,
+    #[serde(alias = "bookingId")]
+    order_id: Option<OrderId>,
+}
+
+async fn confirm(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
+    request.require(Role::System)?;
+    let body: ConfirmRequest = request.json()?;
+    settle(deps, request, body.reservation_id, body.order_id, Action::Confirm).await
+}
+
+/// Without `items`, all that is held leaves. A part is told from another by its `shipmentId`, or, without
+/// one, by its items: the same part sent twice leaves once.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct DeductRequest {
+    reservation_id: Option<ReservationId>,
+    #[serde(alias = "bookingId")]
+    order_id: Option<OrderId>,
+    items: Option<Vec<ItemRequest>>,
+    shipment_id: Option<ShipmentId>,
+}
+
+async fn deduct(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
+    request.require(Role::System)?;
+    let body: DeductRequest = request.json()?;
+    let part = match (body.items, body.shipment_id) {
+        (None, None) => None,
+        (None, Some(_)) => return Err(Problem::invalid("shipmentId goes with items[], which is missing")),
+        (Some(items), id) => Some(Shipment { id, lines: order_lines(items)? }),
+    };
+    settle(deps, request, body.reservation_id, body.order_id, Action::Deduct { part }).await
+}
+
+async fn settle(
+    deps: &Deps,
+    request: &Request,
+    reservation_id: Option<ReservationId>,
+    order_id: Option<OrderId>,
+    action: Action,
+) -> Result<Answer, Problem> {
+    let command = Command {
+        id: target(reservation_id, order_id.as_ref())?,
+        order_id,
+        correlation_id: request.invocation.correlation_id.clone(),
+        action,
+    };
+    deps.store.apply(command, &request.invocation).await?.answer(request.invocation.now)
+}

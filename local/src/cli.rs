@@ -1,0 +1,137 @@
+//! The options and commands of `holdfast`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::run::{self, Options};
+
+/// How long a token from `token` is valid, in hours, unless said otherwise.
+const TOKEN_HOURS: u16 = 8;
+
+/// All of Holdfast on this machine, as template.yaml declares it.
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Port of the HTTP API; 0 for any
+    #[arg(long, default_value_t = 3000)]
+    port: u16,
+    /// Port of the AWS endpoint; 0 for any
+    #[arg(long, default_value_t = 4566)]
+    aws_port: u16,
+    /// Keep all data in this folder, over restarts and crashes
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Ask callers for tokens, as in production
+    #[arg(long)]
+    auth: bool,
+    /// The template [default: the nearest template.yaml upwards from here]
+    #[arg(long, value_name = "FILE")]
+    template: Option<PathBuf>,
+    /// Set a parameter of the template; may be given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parameter)]
+    parameter: Vec<(String, String)>,
+    /// Most processes of one function at once
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..))]
+    concurrency: u8,
+    /// End when standard input does
+    #[arg(long, hide = true)]
+    exit_with_stdin: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print a token for a runner that was started with --auth
+    Token {
+        /// A role that the token has; may be given several times
+        #[arg(long, required = true, ignore_case = true, value_parser = crate::auth::ROLES)]
+        role: Vec<String>,
+        /// How long it is valid
+        #[arg(long, default_value_t = TOKEN_HOURS)]
+        hours: u16,
+        /// The data folder of that runner, if it has one
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// Be a function: what the runner starts itself as
+    #[command(hide = true)]
+    Function {
+        /// Which
+        name: String,
+    },
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse() {
+        Cli { command: Some(Command::Function { name }), .. } => function(&name),
+        Cli { command: Some(Command::Token { role, hours, data }), .. } => token(&role, hours, data),
+        Cli { command: None, run } => everything(run),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("holdfast: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn everything(args: RunArgs) -> Result<(), String> {
+    let options = Options {
+        template: args.template,
+        parameters: args.parameter.into_iter().collect::<BTreeMap<_, _>>(),
+        port: args.port,
+        aws_port: args.aws_port,
+        data: args.data,
+        auth: args.auth,
+        concurrency: usize::from(args.concurrency),
+        exit_with_stdin: args.exit_with_stdin,
+    };
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;
+    let outcome = runtime.block_on(run::run(&options));
+    // Ends every process that was started; a thread that still reads standard input is not waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn token(roles: &[String], hours: u16, data: Option<PathBuf>) -> Result<(), String> {
+    let roles: Vec<String> = roles.iter().map(|role| role.to_uppercase()).collect();
+    let token = run::issuer(data.as_deref())?.token(&roles, i64::from(hours) * 3_600)?;
+    println!("{token}");
+    Ok(())
+}
+
+/// The same `main` as on AWS.
+fn function(name: &str) -> Result<(), String> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    runtime
+        .block_on(async {
+            match name {
+                "reserve" => reserve::run().await,
+                "release" => release::run().await,
+                "settle" => settle::run().await,
+                "check" => check::run().await,
+                "stock-admin" => stock_admin::run().await,
+                other => Err(format!("there is no function {other}").into()),
+            }
+        })
+        .map_err(|e| format!("function {name}: {e}"))
+}

@@ -1,0 +1,5 @@
+//! `holdfast`: all of Holdfast on this machine.
+
+fn main() -> std::process::ExitCode {
+    local::main()
+}

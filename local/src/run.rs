@@ -1,0 +1,192 @@
+//! Brings everything up, says where it is, and takes everything down.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::auth::{self, Issuer};
+use crate::aws;
+use crate::dynamodb::DynamoDb;
+use crate::gateway::Gateway;
+use crate::lambda::Lambda;
+use crate::template::Template;
+
+/// How to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The template; none for the nearest `template.yaml` upwards from here.
+    pub template: Option<PathBuf>,
+    /// The template's parameters that are not to take their defaults.
+    pub parameters: BTreeMap<String, String>,
+    /// Port of the HTTP API; 0 for any.
+    pub port: u16,
+    /// Port of the AWS endpoint; 0 for any.
+    pub aws_port: u16,
+    /// Where all is kept; none to keep nothing.
+    pub data: Option<PathBuf>,
+    /// Whether tokens are asked for.
+    pub auth: bool,
+    /// Most processes of one function.
+    pub concurrency: usize,
+    /// Whether to end when standard input does: for a program that starts this one.
+    pub exit_with_stdin: bool,
+}
+
+/// The time, in milliseconds since 1970.
+#[must_use]
+pub fn now_ms() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "the runner stands in for machines that have clocks")]
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Everything that is up.
+pub struct Running {
+    /// Where the HTTP API is.
+    pub api: SocketAddr,
+    /// Where the AWS endpoint is.
+    pub aws: SocketAddr,
+    /// The database.
+    pub dynamodb: DynamoDb,
+    /// The functions.
+    pub lambda: Lambda,
+    /// Held while the folder is ours.
+    _lock: Option<File>,
+}
+
+/// Brings everything up and returns.
+///
+/// # Errors
+/// One sentence that says what is in the way.
+pub async fn start(options: &Options) -> Result<Running, String> {
+    let file = template_file(options.template.as_deref())?;
+    let mut parameters = options.parameters.clone();
+    parameters.insert("JwtIssuer".to_owned(), auth::ISSUER.to_owned());
+    parameters.insert("JwtAudience".to_owned(), auth::AUDIENCE.to_owned());
+    let template = Template::read(&file, &parameters).map_err(|e| e.to_string())?;
+    let lock = options.data.as_deref().map(lock_folder).transpose()?;
+    let authorizer = if options.auth { Some(issuer(options.data.as_deref())?.authorizer()?) } else { None };
+    let api_listener = bind(options.port, "--port").await?;
+    let aws_listener = bind(options.aws_port, "--aws-port").await?;
+    let address = |listener: &TcpListener| listener.local_addr().map_err(|e| e.to_string());
+    let (api, aws) = (address(&api_listener)?, address(&aws_listener)?);
+
+    let dynamodb = DynamoDb::open(options.data.as_deref())?;
+    dynamodb.create_tables(&template.tables)?;
+    let router = aws::router(dynamodb.clone());
+    tokio::spawn(async move { axum::serve(aws_listener, router).await });
+
+    let lambda = Lambda::start(&template.functions, &format!("http://{aws}"), options.concurrency)
+        .await
+        .map_err(|e| format!("no port for the Lambda Runtime API: {e}"))?;
+    let router = Gateway::router(&template.functions, lambda.clone(), authorizer);
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
+    tokio::spawn(async move { axum::serve(api_listener, router).await });
+    Ok(Running { api, aws, dynamodb, lambda, _lock: lock })
+}
+
+/// Brings everything up, says so, and waits to be ended.
+///
+/// # Errors
+/// One sentence that says what is in the way.
+pub async fn run(options: &Options) -> Result<(), String> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
+    let running = start(options).await?;
+    announce(options, &running).map_err(|e| e.to_string())?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+        () = stdin_ends(), if options.exit_with_stdin => {}
+    }
+    Ok(())
+}
+
+/// The issuer of this machine's tokens.
+///
+/// # Errors
+/// If its key cannot be used.
+pub fn issuer(data: Option<&Path>) -> Result<Issuer, String> {
+    match data {
+        Some(folder) => Issuer::open(folder),
+        None => Issuer::open(&auth::default_folder()?),
+    }
+}
+
+/// A named template, or the nearest one upwards from here.
+fn template_file(named: Option<&Path>) -> Result<PathBuf, String> {
+    if let Some(file) = named {
+        return Ok(file.to_owned());
+    }
+    let here = std::env::current_dir().map_err(|e| format!("the current folder cannot be read: {e}"))?;
+    here.ancestors().map(|folder| folder.join("template.yaml")).find(|file| file.is_file()).ok_or_else(|| {
+        format!("no template.yaml in {} or above it; name one with --template", here.display())
+    })
+}
+
+/// Makes a folder this process's own, for as long as it lives.
+fn lock_folder(folder: &Path) -> Result<File, String> {
+    let failed =
+        |e: &dyn std::fmt::Display| format!("the folder {} cannot be written: {e}", folder.display());
+    std::fs::create_dir_all(folder).map_err(|e| failed(&e))?;
+    let lock = File::create(folder.join("lock")).map_err(|e| failed(&e))?;
+    lock.try_lock().map_err(|_| format!("the folder {} is in use by another holdfast", folder.display()))?;
+    Ok(lock)
+}
+
+async fn bind(port: u16, option: &str) -> Result<TcpListener, String> {
+    TcpListener::bind(("127.0.0.1", port)).await.map_err(|e| match e.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            format!(
+                "port {port} on 127.0.0.1 is taken; end what listens there, or choose another with {option}"
+            )
+        }
+        _ => format!("port {port} on 127.0.0.1 cannot be used: {e}"),
+    })
+}
+
+/// Waits until standard input is closed.
+async fn stdin_ends() {
+    let reading = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+    if let Err(e) = reading.await {
+        eprintln!("standard input: {e}");
+    }
+}
+
+fn announce(options: &Options, running: &Running) -> std::io::Result<()> {
+    let Running { api, aws, .. } = running;
+    let kept = match &options.data {
+        Some(folder) => format!("in {}", folder.display()),
+        None => "in memory, gone at the end (--data DIR keeps it)".to_owned(),
+    };
+    let (access, header) = if options.auth {
+        let header = " -H \"authorization: Bearer $TOKEN\"";
+        ("by token: TOKEN=$(cargo run -q -- token --role ADMIN --role SYSTEM)", header)
+    } else {
+        ("OPEN: every caller has every role (--auth asks for tokens)", "")
+    };
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "\
+Holdfast is up.
+
+  HTTP API      http://{api}
+  AWS endpoint  http://{aws}
+  data          {kept}
+  access        {access}
+
+Try:
+  curl{header} -d '{{\"productId\":\"LAPTOP-001\",\"quantity\":100}}' http://{api}/api/inventory/add
+  curl{header} -d '{{\"orderId\":\"order-123\",\"productId\":\"LAPTOP-001\",\"quantity\":5}}' http://{api}/api/inventory/reserve
+  curl http://{api}/api/inventory/LAPTOP-001
+
+Ctrl-C ends it."
+    )?;
+    out.flush()
+}

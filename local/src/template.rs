@@ -1,0 +1,411 @@
+//! What `template.yaml` declares, with its references resolved as CloudFormation would.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+/// The stack's name on this machine; resources are named after it.
+pub const STACK_NAME: &str = "holdfast";
+/// The region that this machine pretends to be.
+pub const REGION: &str = "us-east-1";
+/// The account that this machine pretends to be.
+pub const ACCOUNT_ID: &str = "000000000000";
+
+/// Lambda's own time-out where a template gives none, in seconds.
+const DEFAULT_TIMEOUT_SECONDS: u64 = 3;
+
+/// What is wrong with a template.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct BadTemplate(String);
+
+fn bad(what: impl Into<String>) -> BadTemplate {
+    BadTemplate(what.into())
+}
+
+/// What this machine runs of a template.
+#[derive(Debug)]
+pub struct Template {
+    /// The functions.
+    pub functions: Vec<Function>,
+    /// The tables, as `CreateTable` and `UpdateTimeToLive` take them.
+    pub tables: Vec<Table>,
+    /// Issuer and audience of the tokens that the HTTP API asks for.
+    pub issuer: String,
+    /// Audience of the tokens that the HTTP API asks for.
+    pub audience: String,
+}
+
+/// A function.
+#[derive(Debug, Clone)]
+pub struct Function {
+    /// The name of its binary: its name everywhere.
+    pub name: String,
+    /// When an invocation is ended.
+    pub timeout: Duration,
+    /// Its memory, in MB.
+    pub memory_mb: u64,
+    /// Its environment.
+    pub environment: BTreeMap<String, String>,
+    /// The routes that call it.
+    pub routes: Vec<Route>,
+}
+
+/// A route of the HTTP API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// `GET`, `POST` and so on.
+    pub method: String,
+    /// With parameters in braces: `/inventory/{productId}`.
+    pub path: String,
+    /// Whether a token is asked for.
+    pub protected: bool,
+}
+
+/// A table.
+#[derive(Debug)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// The request that creates it.
+    pub create: Value,
+    /// The attribute that items are purged by.
+    pub ttl_attribute: Option<String>,
+}
+
+impl Template {
+    /// Reads a template. `parameters` are given as on a deployment; the others take their defaults.
+    ///
+    /// # Errors
+    /// Says what is wrong and where.
+    pub fn read(path: &Path, parameters: &BTreeMap<String, String>) -> Result<Self, BadTemplate> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| bad(format!("{} cannot be read: {e}", path.display())))?;
+        Self::parse(&text, parameters).map_err(|BadTemplate(e)| bad(format!("{}: {e}", path.display())))
+    }
+
+    /// Reads a template's text.
+    ///
+    /// # Errors
+    /// Says what is wrong and where.
+    pub fn parse(text: &str, parameters: &BTreeMap<String, String>) -> Result<Self, BadTemplate> {
+        let documents = Yaml::load_from_str(text).map_err(|e| bad(format!("not YAML: {e}")))?;
+        let document = documents.first().ok_or_else(|| bad("it is empty"))?;
+        let template = to_json(document)?;
+        let scope = Scope::of(&template, parameters)?;
+        let resources = object(&template["Resources"], "Resources")?;
+        let globals = scope.resolve(&template["Globals"]["Function"])?;
+        let mut functions = Vec::new();
+        let mut tables = Vec::new();
+        let mut auth = (String::new(), String::new());
+        for (id, resource) in resources {
+            let inside = |BadTemplate(e)| bad(format!("resource {id}: {e}"));
+            match resource["Type"].as_str() {
+                Some("AWS::Serverless::Function") => {
+                    functions.push(function(resource, &globals, &scope).map_err(inside)?);
+                }
+                Some("AWS::DynamoDB::Table") => tables.push(table(resource, &scope).map_err(inside)?),
+                Some("AWS::Serverless::HttpApi") => auth = authorizer(resource, &scope).map_err(inside)?,
+                _ => {}
+            }
+        }
+        if functions.is_empty() {
+            return Err(bad("it declares no AWS::Serverless::Function"));
+        }
+        let (issuer, audience) = auth;
+        Ok(Self { functions, tables, issuer, audience })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct FunctionProperties {
+    timeout: Option<u64>,
+    memory_size: Option<u64>,
+    environment: Option<Environment>,
+    #[serde(default)]
+    events: BTreeMap<String, Event>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Environment {
+    variables: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Event {
+    r#type: String,
+    properties: Value,
+}
+
+fn function(resource: &Value, globals: &Value, scope: &Scope) -> Result<Function, BadTemplate> {
+    let name = resource["Metadata"]["BuildProperties"]["Binary"]
+        .as_str()
+        .ok_or_else(|| bad("Metadata.BuildProperties.Binary names no binary"))?;
+    let parse = |value: Value| {
+        serde_json::from_value::<FunctionProperties>(value).map_err(|e| bad(format!("its properties: {e}")))
+    };
+    let own = parse(scope.resolve(&resource["Properties"])?)?;
+    let shared = if globals.is_null() { None } else { Some(parse(globals.clone())?) };
+    let mut environment = BTreeMap::new();
+    for source in [shared.as_ref(), Some(&own)].into_iter().flatten() {
+        for (variable, value) in source.environment.iter().flat_map(|e| &e.variables) {
+            environment.insert(variable.clone(), plain(value));
+        }
+    }
+    let setting =
+        |of: fn(&FunctionProperties) -> Option<u64>| of(&own).or_else(|| shared.as_ref().and_then(of));
+    Ok(Function {
+        name: name.to_owned(),
+        timeout: Duration::from_secs(setting(|p| p.timeout).unwrap_or(DEFAULT_TIMEOUT_SECONDS)),
+        memory_mb: setting(|p| p.memory_size).unwrap_or(128),
+        environment,
+        routes: own
+            .events
+            .iter()
+            .filter(|(_, event)| event.r#type == "HttpApi")
+            .map(|(id, event)| {
+                route(&event.properties).map_err(|BadTemplate(e)| bad(format!("event {id}: {e}")))
+            })
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn route(properties: &Value) -> Result<Route, BadTemplate> {
+    let text = |name: &str| {
+        properties[name].as_str().map(str::to_owned).ok_or_else(|| bad(format!("{name} is missing")))
+    };
+    let path = text("Path")?;
+    if !path.starts_with('/') {
+        return Err(bad(format!("Path is {path:?}, it must begin with a slash")));
+    }
+    Ok(Route {
+        method: text("Method")?.to_uppercase(),
+        path,
+        protected: properties["Auth"]["Authorizer"] != "NONE",
+    })
+}
+
+fn authorizer(resource: &Value, scope: &Scope) -> Result<(String, String), BadTemplate> {
+    let auth = scope.resolve(&resource["Properties"]["Auth"])?;
+    let Some(name) = auth["DefaultAuthorizer"].as_str() else {
+        return Err(bad("Auth.DefaultAuthorizer is missing; without it every route would be public"));
+    };
+    let jwt = &auth["Authorizers"][name]["JwtConfiguration"];
+    match (jwt["issuer"].as_str(), jwt["audience"][0].as_str()) {
+        (Some(issuer), Some(audience)) => Ok((issuer.to_owned(), audience.to_owned())),
+        _ => Err(bad(format!("authorizer {name} has no JwtConfiguration with issuer and audience"))),
+    }
+}
+
+/// `CreateTable` takes what the template says, except for the parts that CloudFormation sets by other calls.
+fn table(resource: &Value, scope: &Scope) -> Result<Table, BadTemplate> {
+    let mut create = object(&scope.resolve(&resource["Properties"])?, "Properties")?.clone();
+    let name = create
+        .get("TableName")
+        .and_then(Value::as_str)
+        .ok_or_else(|| bad("TableName is missing"))?
+        .to_owned();
+    create.remove("PointInTimeRecoverySpecification");
+    // On this machine a table goes with the folder that it lies in.
+    create.remove("DeletionProtectionEnabled");
+    let ttl = create.remove("TimeToLiveSpecification").unwrap_or_default();
+    if let Some(stream) = create.get_mut("StreamSpecification").and_then(Value::as_object_mut) {
+        stream.insert("StreamEnabled".to_owned(), true.into());
+    }
+    Ok(Table {
+        name,
+        create: Value::Object(create),
+        ttl_attribute: ttl["AttributeName"].as_str().map(str::to_owned),
+    })
+}
+
+/// What references are resolved against.
+struct Scope {
+    values: BTreeMap<String, String>,
+}
+
+impl Scope {
+    fn of(template: &Value, given: &BTreeMap<String, String>) -> Result<Self, BadTemplate> {
+        let mut values: BTreeMap<String, String> = [
+            ("AWS::StackName", STACK_NAME),
+            ("AWS::Region", REGION),
+            ("AWS::AccountId", ACCOUNT_ID),
+            ("AWS::Partition", "aws"),
+            ("AWS::URLSuffix", "amazonaws.com"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        for (name, parameter) in template["Parameters"].as_object().into_iter().flatten() {
+            let value = given.get(name).cloned().or_else(|| parameter.get("Default").map(plain));
+            values.insert(
+                name.clone(),
+                value.ok_or_else(|| bad(format!("parameter {name} has no default and is not given")))?,
+            );
+        }
+        let mut scope = Self { values };
+        for (id, resource) in template["Resources"].as_object().into_iter().flatten() {
+            // `Ref` of a resource is its name, here as for the resources that the template uses.
+            let name = match resource["Properties"].get("TableName") {
+                Some(name) => plain(&scope.resolve(name)?),
+                None => id.clone(),
+            };
+            if resource["Type"] == "AWS::DynamoDB::Table" {
+                let arn = format!("arn:aws:dynamodb:{REGION}:{ACCOUNT_ID}:table/{name}");
+                scope.values.insert(format!("{id}.Arn"), arn);
+            }
+            scope.values.insert(id.clone(), name);
+        }
+        Ok(scope)
+    }
+
+    fn value(&self, name: &str) -> Result<&str, BadTemplate> {
+        self.values
+            .get(name)
+            .map(String::as_str)
+            .ok_or_else(|| bad(format!("a reference to {name}, which is not declared")))
+    }
+
+    /// Resolves `Ref`, `Fn::GetAtt` and `Fn::Sub`, wherever they stand.
+    fn resolve(&self, value: &Value) -> Result<Value, BadTemplate> {
+        match value {
+            Value::Array(items) => items.iter().map(|item| self.resolve(item)).collect(),
+            Value::Object(map) => {
+                let only = map.iter().next().filter(|_| map.len() == 1);
+                match only.map(|(key, inner)| (key.as_str(), inner)) {
+                    Some(("Ref" | "Fn::GetAtt", Value::String(name))) => Ok(json!(self.value(name)?)),
+                    Some(("Fn::Sub", Value::String(text))) => Ok(json!(self.substitute(text)?)),
+                    Some((function, _)) if function.starts_with("Fn::") => {
+                        Err(bad(format!("{function} in a form that is not understood here")))
+                    }
+                    _ => map
+                        .iter()
+                        .map(|(key, inner)| Ok((key.clone(), self.resolve(inner)?)))
+                        .collect::<Result<Map<_, _>, _>>()
+                        .map(Value::Object),
+                }
+            }
+            plain => Ok(plain.clone()),
+        }
+    }
+
+    fn substitute(&self, text: &str) -> Result<String, BadTemplate> {
+        let mut result = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            let (name, behind) =
+                after.split_once('}').ok_or_else(|| bad(format!("{text:?} has a brace too few")))?;
+            result.push_str(before);
+            result.push_str(self.value(name)?);
+            rest = behind;
+        }
+        result.push_str(rest);
+        Ok(result)
+    }
+}
+
+fn object<'a>(value: &'a Value, what: &str) -> Result<&'a Map<String, Value>, BadTemplate> {
+    value.as_object().ok_or_else(|| bad(format!("{what} is missing or no mapping")))
+}
+
+/// A value as the environment takes it.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// YAML as JSON; CloudFormation's short tags become their long forms (`!Ref X` becomes `{"Ref": "X"}`).
+fn to_json(yaml: &Yaml) -> Result<Value, BadTemplate> {
+    match yaml {
+        Yaml::Value(scalar) => Ok(match scalar {
+            Scalar::Null => Value::Null,
+            Scalar::Boolean(value) => json!(value),
+            Scalar::Integer(value) => json!(value),
+            Scalar::FloatingPoint(value) => json!(value.into_inner()),
+            Scalar::String(value) => json!(value),
+        }),
+        Yaml::Sequence(items) => items.iter().map(to_json).collect(),
+        Yaml::Mapping(mapping) => {
+            let mut map = Map::new();
+            for (key, value) in mapping {
+                let key = plain(&to_json(key)?);
+                if map.insert(key.clone(), to_json(value)?).is_some() {
+                    return Err(bad(format!("the key {key} stands twice in one mapping")));
+                }
+            }
+            Ok(Value::Object(map))
+        }
+        Yaml::Tagged(tag, inner) => {
+            let name = match tag.suffix.as_str() {
+                "Ref" => "Ref".to_owned(),
+                other => format!("Fn::{other}"),
+            };
+            Ok(Value::Object(Map::from_iter([(name, to_json(inner)?)])))
+        }
+        Yaml::Representation(text, ..) => Ok(json!(text)),
+        Yaml::Alias(_) | Yaml::BadValue => Err(bad("a value that cannot be read")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = r#"
+Parameters: {Ttl: {Type: Number, Default: 15}, Who: {Type: String}}
+Globals: {Function: {Timeout: 10, Environment: {Variables: {TTL: !Ref Ttl, A: 1}}}}
+Resources:
+  Api: {Type: AWS::Serverless::HttpApi, Properties: {Auth: {DefaultAuthorizer: Jwt, Authorizers: {Jwt: {JwtConfiguration: {issuer: !Ref Who, audience: [x]}}}}}}
+  Things: {Type: AWS::DynamoDB::Table, Properties: {TableName: !Sub "${AWS::StackName}-things", BillingMode: PAY_PER_REQUEST}}
+  Do:
+    Type: AWS::Serverless::Function
+    Metadata: {BuildProperties: {Binary: do-it}}
+    Properties:
+      Timeout: 5
+      Environment: {Variables: {A: !GetAtt Things.Arn, T: !Ref Things}}
+      Events: {One: {Type: HttpApi, Properties: {Method: post, Path: /a/{id}}}, Two: {Type: HttpApi, Properties: {Method: GET, Path: /b, Auth: {Authorizer: NONE}}}}
+"#;
+
+    fn given() -> BTreeMap<String, String> {
+        [("Who".to_owned(), "issuer".to_owned())].into()
+    }
+
+    #[test]
+    fn references_are_resolved_and_globals_are_overridden() {
+        let template = Template::parse(ONE, &given()).unwrap();
+        let function = &template.functions[0];
+        assert_eq!((function.name.as_str(), function.timeout), ("do-it", Duration::from_secs(5)));
+        assert_eq!(function.environment["TTL"], "15");
+        assert_eq!(function.environment["T"], "holdfast-things");
+        assert_eq!(
+            function.environment["A"],
+            "arn:aws:dynamodb:us-east-1:000000000000:table/holdfast-things"
+        );
+        let route = |method: &str, path: &str, protected| Route {
+            method: method.into(),
+            path: path.into(),
+            protected,
+        };
+        assert_eq!(function.routes, [route("POST", "/a/{id}", true), route("GET", "/b", false)]);
+        assert_eq!((template.issuer.as_str(), template.audience.as_str()), ("issuer", "x"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let wrong = |text: &str, given: &BTreeMap<String, String>| {
+            Template::parse(text, given).unwrap_err().to_string()
+        };
+        assert!(wrong(ONE, &BTreeMap::new()).contains("parameter Who has no default"));
+        assert!(wrong(&ONE.replace("!Ref Ttl", "!Ref Nope"), &given()).contains("Nope"));
+        assert!(wrong(&ONE.replace("Path: /b", "Path: b"), &given()).contains("must begin with a slash"));
+        assert!(wrong(&ONE.replace("DefaultAuthorizer: Jwt, ", ""), &given()).contains("public"));
+        assert!(wrong("Resources: {", &given()).contains("not YAML"));
+        assert!(wrong("Resources: {}", &given()).contains("no AWS::Serverless::Function"));
+    }
+}

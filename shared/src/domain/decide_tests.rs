@@ -1,0 +1,514 @@
+//! `decide` against a stock kept in memory: no sequence breaks what must always hold
+//! (`shared/design.md` §2), and the order in which facts come does not matter.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::names::{Location, ProductId};
+use crate::domain::reservation::LineKey;
+use crate::domain::stock::{Lack, Quantity};
+
+const SECOND: i64 = 1_000;
+const TTL: i64 = 900 * SECOND;
+
+fn at(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(ms).unwrap()
+}
+
+fn lines(of: &[(&str, u64)]) -> OrderLines {
+    OrderLines::sum(of.iter().map(|&(product, quantity)| {
+        let key = LineKey { product: ProductId::parse(product).unwrap(), location: Location::default() };
+        (key, Quantity::new(quantity).unwrap())
+    }))
+    .unwrap()
+}
+
+fn counters(product: &str) -> UnitKey {
+    UnitKey { product: ProductId::parse(product).unwrap(), location: Location::default(), bucket: 0 }
+}
+
+/// What the store does, without a store: records, counters, and the loop around `decide`.
+struct World {
+    stock: BTreeMap<UnitKey, [i64; 3]>,
+    records: BTreeMap<ReservationId, Reservation>,
+    begun_with: i64,
+    now: i64,
+}
+
+#[derive(Debug, PartialEq)]
+enum Came {
+    Committed,
+    Unchanged,
+    Short,
+    Refused(Refusal),
+}
+
+impl World {
+    fn with(stock: &[(&str, i64)]) -> Self {
+        Self {
+            stock: stock.iter().map(|&(product, n)| (counters(product), [n, 0, 0])).collect(),
+            records: BTreeMap::new(),
+            begun_with: stock.iter().map(|&(_, n)| n).sum(),
+            now: 0,
+        }
+    }
+
+    fn does(&mut self, order: &str, action: Action) -> Came {
+        let order_id = OrderId::parse(order).unwrap();
+        let id = ReservationId::of(&order_id);
+        let mut command = Command { id, order_id: Some(order_id), correlation_id: "c".into(), action };
+        for _ in 0..4 {
+            let seen = self.records.get(&id);
+            let commit = match decide(seen, &command, at(self.now)) {
+                Decision::Unchanged => return Came::Unchanged,
+                Decision::Refuse(refusal) => return Came::Refused(refusal),
+                Decision::Commit(commit) => commit,
+            };
+            assert_eq!(commit.next.version, seen.map_or(0, |r| r.version) + 1);
+            let lacking = self.lacking(&commit.moves);
+            if lacking.is_empty() {
+                self.commit(*commit);
+                self.holds();
+                return Came::Committed;
+            }
+            match &mut command.action {
+                Action::Hear { short, .. } => *short = lacking,
+                _ => return Came::Short,
+            }
+        }
+        panic!("a fact found no outcome");
+    }
+
+    fn hears(&mut self, order: &str, fact: Fact, of: &[(&str, u64)]) -> Came {
+        let lines = (!of.is_empty()).then(|| lines(of));
+        let expires_at = Some(at(self.now + TTL));
+        self.does(order, Action::Hear { fact, lines, expires_at, short: Vec::new() })
+    }
+
+    fn reserves(&mut self, order: &str, of: &[(&str, u64)]) -> Came {
+        self.does(order, Action::Reserve { lines: lines(of), expires_at: Some(at(self.now + TTL)) })
+    }
+
+    fn releases(&mut self, order: &str, reason: &str) -> Came {
+        self.does(order, Action::Release { reason: Reason::parse(reason).unwrap() })
+    }
+
+    fn deducts(&mut self, order: &str, part: Option<(Option<&str>, &[(&str, u64)])>) -> Came {
+        let part = part
+            .map(|(id, of)| Shipment { id: id.map(|id| ShipmentId::parse(id).unwrap()), lines: lines(of) });
+        self.does(order, Action::Deduct { part })
+    }
+
+    fn lacking(&self, moves: &[StockMove]) -> Vec<Shortage> {
+        let mut lacking = Vec::new();
+        for StockMove { unit, delta, .. } in moves {
+            let requested = (-delta.available).max(0);
+            let lack = match self.stock.get(unit) {
+                None => Lack::Unknown,
+                Some([available, ..]) if *available < requested => {
+                    Lack::Short { available: u64::try_from(*available).unwrap() }
+                }
+                Some(_) => continue,
+            };
+            lacking.push(Shortage { unit: unit.clone(), requested: requested.unsigned_abs(), lack });
+        }
+        lacking
+    }
+
+    fn commit(&mut self, Commit { next, moves }: Commit) {
+        let mut moved = std::collections::BTreeSet::new();
+        for StockMove { unit, delta, .. } in moves {
+            assert!(moved.insert(unit.clone()), "a transaction takes no item twice");
+            let [available, reserved, sold] = self.stock.get_mut(&unit).expect("a known stock unit");
+            *available += delta.available;
+            *reserved += delta.reserved;
+            *sold += delta.sold;
+        }
+        self.records.insert(next.id, next);
+    }
+
+    /// `shared/design.md` §2, 1 to 3.
+    fn holds(&self) {
+        let mut allocated: BTreeMap<UnitKey, i64> = BTreeMap::new();
+        for record in self.records.values() {
+            for line in &record.lines {
+                let due_to_be_held = if record.state.holds() { line.open() } else { 0 };
+                assert_eq!(line.held(), due_to_be_held, "{record:?}");
+                for a in &line.allocations {
+                    *allocated.entry(line.key.unit(a.bucket)).or_default() += a.quantity.cast_signed();
+                }
+            }
+        }
+        for (unit, counters) in &self.stock {
+            assert!(counters.iter().all(|n| *n >= 0), "{unit:?} {counters:?}");
+            assert_eq!(counters[1], allocated.get(unit).copied().unwrap_or(0), "reserved of {unit:?}");
+        }
+        assert_eq!(self.stock.values().flatten().sum::<i64>(), self.begun_with, "units made or lost");
+    }
+
+    fn record(&self, order: &str) -> &Reservation {
+        &self.records[&ReservationId::of(&OrderId::parse(order).unwrap())]
+    }
+
+    fn state(&self, order: &str) -> State {
+        self.record(order).state
+    }
+
+    fn units(&self, product: &str) -> [i64; 3] {
+        self.stock[&counters(product)]
+    }
+}
+
+const TWO: &[(&str, u64)] = &[("A", 3), ("B", 1)];
+
+fn world() -> World {
+    World::with(&[("A", 10), ("B", 10)])
+}
+
+#[test]
+fn reserve_confirm_deduct() {
+    let mut w = world();
+    assert_eq!(w.reserves("o", TWO), Came::Committed);
+    assert_eq!(w.units("A"), [7, 3, 0]);
+    assert_eq!(w.reserves("o", &[("B", 1), ("A", 1), ("A", 2)]), Came::Unchanged);
+    assert_eq!(w.reserves("o", &[("A", 4)]), Came::Refused(Refusal::LinesDiffer));
+    assert_eq!(w.does("o", Action::Confirm), Came::Committed);
+    assert_eq!(w.does("o", Action::Confirm), Came::Unchanged);
+    assert_eq!(w.deducts("o"), Came::Committed);
+    assert_eq!(w.deducts("o"), Came::Unchanged);
+    assert_eq!(w.releases("o", "requested"), Came::Refused(Refusal::Fulfilled));
+    assert_eq!(w.units("A"), [7, 0, 3]);
+    assert_eq!(w.state("o"), State::Fulfilled);
+}
+
+/// Scenario 31: one line short, nothing held.
+#[test]
+fn all_or_nothing() {
+    let mut w = world();
+    assert_eq!(w.reserves("o", &[("A", 1), ("B", 11)]), Came::Short);
+    assert_eq!(w.units("A"), [10, 0, 0]);
+    assert!(w.records.is_empty());
+}
+
+/// Scenario 19.
+#[test]
+fn a_confirm_after_expiry_is_refused_swept_or_not() {
+    let mut w = world();
+    w.reserves("o", TWO);
+    assert_eq!(w.does("o", Action::Expire), Came::Unchanged);
+    w.now = TTL;
+    assert_eq!(w.does("o", Action::Confirm), Came::Refused(Refusal::Expired));
+    assert_eq!(w.reserves("o", TWO), Came::Refused(Refusal::Expired));
+    assert_eq!(w.record("o").state_at(at(w.now)), State::Expired);
+    assert_eq!(w.does("o", Action::Expire), Came::Committed);
+    assert_eq!(w.does("o", Action::Expire), Came::Unchanged);
+    assert_eq!(w.does("o", Action::Confirm), Came::Refused(Refusal::Expired));
+    assert_eq!(w.units("A"), [10, 0, 0]);
+}
+
+/// Scenario 4 and 16: a request given up leaves a tombstone that a late reserve meets.
+#[test]
+fn released_before_reserved_holds_nothing() {
+    let mut w = world();
+    assert_eq!(w.releases("o", "customer_left"), Came::Committed);
+    assert_eq!(w.state("o"), State::Pending);
+    let reason = Reason::parse("customer_left").unwrap();
+    assert_eq!(w.reserves("o", TWO), Came::Refused(Refusal::Released { reason: reason.clone() }));
+    assert_eq!(w.does("o", Action::Confirm), Came::Refused(Refusal::Released { reason: reason.clone() }));
+    assert_eq!(w.hears("o", Fact::Created, TWO), Came::Committed);
+    assert_eq!((w.state("o"), w.record("o").reason.clone()), (State::Released, Some(reason)));
+    assert_eq!(w.units("A"), [10, 0, 0]);
+}
+
+/// Scenario 17.
+#[test]
+fn cancelled_twice_and_payment_failed_is_released_once() {
+    let mut w = world();
+    w.reserves("o", TWO);
+    assert_eq!(w.releases("o", "payment_failed"), Came::Committed);
+    assert_eq!(w.releases("o", "payment_failed"), Came::Unchanged);
+    assert_eq!(w.releases("o", "order_cancelled"), Came::Committed);
+    assert_eq!(w.releases("o", "order_cancelled"), Came::Unchanged);
+    assert_eq!(w.releases("o", "payment_failed"), Came::Unchanged);
+    assert_eq!(w.units("A"), [10, 0, 0]);
+    assert_eq!(w.hears("o", Fact::Paid, &[]), Came::Committed);
+    assert_eq!(w.state("o"), State::Released, "cancelled, so a refund is due and nothing moves");
+    assert_eq!(w.units("A"), [10, 0, 0]);
+}
+
+/// Scenario 18.
+#[test]
+fn paid_before_created_is_born_confirmed() {
+    for by_request in [true, false] {
+        let mut w = world();
+        w.hears("o", Fact::Paid, &[]);
+        assert_eq!(w.does("o", Action::Confirm), Came::Refused(Refusal::NotFound));
+        if by_request {
+            w.reserves("o", TWO)
+        } else {
+            w.hears("o", Fact::Created, TWO)
+        };
+        assert_eq!(w.state("o"), State::Confirmed);
+        assert_eq!(w.units("A"), [7, 3, 0]);
+    }
+}
+
+#[test]
+fn a_payment_that_failed_does_not_undo_one_that_succeeded() {
+    let mut w = world();
+    w.reserves("o", TWO);
+    w.does("o", Action::Confirm);
+    assert_eq!(w.hears("o", Fact::PaymentFailed, &[]), Came::Committed);
+    assert_eq!(w.state("o"), State::Confirmed);
+    assert_eq!(w.releases("o", "payment_failed"), Came::Refused(Refusal::Confirmed));
+    assert_eq!(w.releases("o", "requested"), Came::Committed);
+    assert_eq!(w.units("A"), [10, 0, 0]);
+}
+
+#[test]
+fn paid_after_expiry_takes_the_stock_again_if_it_is_there() {
+    let mut w = world();
+    w.reserves("o", TWO);
+    w.now = TTL;
+    w.does("o", Action::Expire);
+    assert_eq!(w.hears("o", Fact::Paid, &[]), Came::Committed);
+    assert_eq!(w.state("o"), State::Confirmed);
+    assert_eq!(w.units("A"), [7, 3, 0]);
+
+    let mut w = world();
+    w.reserves("o", TWO);
+    w.now = TTL;
+    w.does("o", Action::Expire);
+    w.reserves("other", &[("B", 10)]);
+    assert_eq!(w.hears("o", Fact::Paid, &[]), Came::Committed);
+    assert_eq!(w.state("o"), State::Expired);
+    assert_eq!(w.record("o").shortages.len(), 1, "a paid order is never short in silence");
+    assert_eq!(w.hears("o", Fact::Paid, &[]), Came::Unchanged);
+}
+
+#[test]
+fn an_order_that_does_not_fit_is_rejected_and_not_guessed_again() {
+    let mut w = world();
+    assert_eq!(w.hears("o", Fact::Created, &[("A", 11), ("NOPE", 1)]), Came::Committed);
+    assert_eq!(w.state("o"), State::Rejected);
+    assert_eq!(w.record("o").shortages.len(), 2);
+    w.stock.insert(counters("A"), [100, 0, 0]);
+    w.begun_with += 90;
+    assert_eq!(w.hears("o", Fact::Created, &[("A", 11), ("NOPE", 1)]), Came::Unchanged);
+    assert_eq!(w.hears("o", Fact::Created, &[("A", 1)]), Came::Refused(Refusal::LinesDiffer));
+    assert_eq!(w.hears("o", Fact::Paid, &[]), Came::Committed);
+    assert_eq!(w.state("o"), State::Rejected);
+}
+
+#[test]
+fn delivered_takes_what_is_there_and_names_what_is_missing() {
+    let mut w = world();
+    assert_eq!(w.hears("o", Fact::Delivered, &[("A", 12), ("B", 2)]), Came::Committed);
+    assert_eq!(w.state("o"), State::Fulfilled);
+    assert_eq!((w.units("A"), w.units("B")), ([0, 0, 10], [8, 0, 2]));
+    assert_eq!(w.record("o").lines[0].missing, 2);
+    assert_eq!(w.hears("o", Fact::Delivered, &[("A", 12)]), Came::Unchanged);
+
+    let mut w = world();
+    w.hears("o", Fact::Delivered, &[]);
+    assert_eq!(w.state("o"), State::Pending);
+    w.hears("o", Fact::Created, TWO);
+    assert_eq!((w.state("o"), w.units("A")), (State::Fulfilled, [7, 0, 3]));
+}
+
+/// Scenario 22 for a part shipment.
+#[test]
+fn part_shipments_leave_once_each() {
+    let mut w = world();
+    w.reserves("o", TWO);
+    let one: &[(&str, u64)] = &[("A", 1)];
+    assert_eq!(w.ships("o", None, one), Came::Committed);
+    assert_eq!(w.ships("o", None, one), Came::Unchanged);
+    assert_eq!(w.ships("o", Some("second"), one), Came::Committed);
+    assert_eq!(w.ships("o", Some("second"), one), Came::Unchanged);
+    assert_eq!(w.ships("o", Some("second"), TWO), Came::Refused(Refusal::ShipmentDiffers));
+    assert_eq!((w.state("o"), w.units("A")), (State::Reserved, [7, 1, 2]));
+    let too_much = w.ships("o", Some("third"), &[("A", 2)]);
+    assert_eq!(too_much, Came::Refused(Refusal::NotHeld { unit: counters("A"), requested: 2, held: 1 }));
+    let unknown = w.ships("o", Some("third"), &[("C", 2)]);
+    assert_eq!(unknown, Came::Refused(Refusal::NotHeld { unit: counters("C"), requested: 2, held: 0 }));
+    assert_eq!(w.ships("o", Some("third"), &[("A", 1), ("B", 1)]), Came::Committed);
+    assert_eq!(w.state("o"), State::Fulfilled);
+    assert_eq!(w.ships("o", None, one), Came::Unchanged);
+    assert_eq!(w.deducts("o"), Came::Unchanged);
+}
+
+#[test]
+fn what_is_left_after_a_part_shipment_comes_back() {
+    let mut w = world();
+    w.reserves("o", TWO);
+    w.ships("o", None, &[("A", 2)]);
+    w.now = TTL;
+    assert_eq!(w.does("o", Action::Expire), Came::Committed);
+    assert_eq!((w.units("A"), w.units("B")), ([8, 0, 2], [10, 0, 0]));
+    assert_eq!(w.hears("o", Fact::Paid, &[]), Came::Committed);
+    assert_eq!((w.units("A"), w.units("B")), ([7, 1, 2], [9, 1, 0]));
+}
+
+#[test]
+fn extend_never_shortens_and_never_revives() {
+    let mut w = world();
+    w.reserves("o", TWO);
+    assert_eq!(w.does("o", Action::Extend { expires_at: at(TTL - 1) }), Came::Unchanged);
+    assert_eq!(w.does("o", Action::Extend { expires_at: at(2 * TTL) }), Came::Committed);
+    w.now = TTL;
+    assert_eq!(w.does("o", Action::Expire), Came::Unchanged);
+    w.now = 2 * TTL;
+    assert_eq!(w.does("o", Action::Extend { expires_at: at(3 * TTL) }), Came::Refused(Refusal::Expired));
+    w.does("o", Action::Expire);
+    assert_eq!(w.does("o", Action::Extend { expires_at: at(3 * TTL) }), Came::Refused(Refusal::Expired));
+}
+
+#[test]
+fn nothing_is_known_of_an_order_that_never_came() {
+    let mut w = world();
+    for action in [Action::Confirm, Action::Deduct { part: None }, Action::Extend { expires_at: at(1) }] {
+        assert_eq!(w.does("o", action), Came::Refused(Refusal::NotFound));
+    }
+    let id = ReservationId::of(&OrderId::parse("o").unwrap());
+    let action = Action::Release { reason: Reason::requested() };
+    let by_id_alone = Command { id, order_id: None, correlation_id: String::new(), action };
+    assert_eq!(decide(None, &by_id_alone, at(0)), Decision::Refuse(Refusal::NotFound));
+}
+
+const FACTS: [Fact; 5] = [Fact::Created, Fact::Paid, Fact::PaymentFailed, Fact::Cancelled, Fact::Delivered];
+
+/// What the set of facts makes of an order when there is stock, written down apart from `decide`.
+fn expected(facts: &[Fact]) -> (State, [i64; 3]) {
+    let heard = |fact| facts.contains(&fact);
+    if !heard(Fact::Created) {
+        (State::Pending, [10, 0, 0])
+    } else if heard(Fact::Delivered) {
+        (State::Fulfilled, [7, 0, 3])
+    } else if heard(Fact::Cancelled) {
+        (State::Released, [10, 0, 0])
+    } else if heard(Fact::Paid) {
+        (State::Confirmed, [7, 3, 0])
+    } else if heard(Fact::PaymentFailed) {
+        (State::Released, [10, 0, 0])
+    } else {
+        (State::Reserved, [7, 3, 0])
+    }
+}
+
+/// Every sequence in which no element of `left` is used more often than it is there.
+fn sequences(left: &mut [u8; 5], so_far: &mut Vec<Fact>, each: &mut impl FnMut(&[Fact])) {
+    each(so_far);
+    for i in 0..FACTS.len() {
+        if left[i] > 0 {
+            left[i] -= 1;
+            so_far.push(FACTS[i]);
+            sequences(left, so_far, each);
+            so_far.pop();
+            left[i] += 1;
+        }
+    }
+}
+
+fn plays_out_as_expected(facts: &[Fact]) {
+    let mut w = world();
+    for fact in facts {
+        w.hears("o", *fact, if *fact == Fact::Created { TWO } else { &[] });
+    }
+    if facts.is_empty() {
+        return;
+    }
+    assert_eq!((w.state("o"), w.units("A")), expected(facts), "{facts:?}");
+}
+
+/// Scenario 50: each of the five facts once in every order, and every subset, and each pair of
+/// repetitions.
+#[test]
+fn every_order_of_facts_ends_the_same() {
+    let mut runs = 0;
+    for twice in 0..FACTS.len() {
+        let mut left = [1; 5];
+        left[twice] = 2;
+        sequences(&mut left, &mut Vec::new(), &mut |facts| {
+            plays_out_as_expected(facts);
+            runs += 1;
+        });
+    }
+    assert!(runs > 5_000, "{runs} sequences");
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let of = prop_oneof![
+        Just(lines(&[("A", 1)])),
+        Just(lines(&[("A", 2), ("B", 1)])),
+        Just(lines(&[("B", 3)])),
+        Just(lines(&[("A", 1), ("NOPE", 1)])),
+    ];
+    let ttl = (0..3 * TTL).prop_map(at);
+    let reason = prop_oneof![Just(Reason::payment_failed()), Just(Reason::requested())];
+    let shipment = prop_oneof![Just(None), "[ab]".prop_map(|id| Some(ShipmentId::parse(id).unwrap()))];
+    let facts = proptest::sample::select(FACTS.to_vec());
+    prop_oneof![
+        4 => (of.clone(), proptest::option::of(ttl.clone())).prop_map(|(lines, expires_at)| Action::Reserve { lines, expires_at }),
+        2 => Just(Action::Confirm),
+        2 => reason.prop_map(|reason| Action::Release { reason }),
+        1 => Just(Action::Deduct { part: None }),
+        2 => (shipment, of.clone()).prop_map(|(id, lines)| Action::Deduct { part: Some(Shipment { id, lines }) }),
+        1 => ttl.clone().prop_map(|expires_at| Action::Extend { expires_at }),
+        2 => Just(Action::Expire),
+        6 => (facts, proptest::option::of(of), ttl).prop_map(|(fact, lines, ttl)| {
+            let lines = lines.or_else(|| (fact == Fact::Created).then(|| super::tests::lines(&[("A", 1)])));
+            Action::Hear { fact, lines, expires_at: Some(ttl), short: Vec::new() }
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    /// Every order of the facts, each up to three times.
+    #[test]
+    fn facts_may_repeat_and_shuffle(
+        facts in proptest::sample::subsequence(FACTS.repeat(3), 1..=15).prop_shuffle(),
+    ) {
+        plays_out_as_expected(&facts);
+    }
+
+    /// `World::holds` looks after every commit; commands that repeat move nothing.
+    #[test]
+    fn no_sequence_breaks_an_invariant(
+        a in 0_i64..6,
+        b in 0_i64..6,
+        steps in proptest::collection::vec((0_i64..TTL, "[xyz]", action()), 1..40),
+    ) {
+        let mut w = World::with(&[("A", a), ("B", b)]);
+        for (pause, order, action) in steps {
+            w.now += pause;
+            let first = w.does(&order, action.clone());
+            let stock = w.stock.clone();
+            if first == Came::Committed {
+                let again = w.does(&order, action);
+                prop_assert!(matches!(again, Came::Unchanged | Came::Refused(_)), "{again:?}");
+                prop_assert_eq!(stock, w.stock.clone(), "applied twice");
+            }
+        }
+    }
+
+    /// The confirm that does not read first decides as the one that does.
+    #[test]
+    fn a_confirm_unread_is_the_same_confirm(
+        steps in proptest::collection::vec((0_i64..TTL, action()), 1..12),
+    ) {
+        let mut w = World::with(&[("A", 4), ("B", 4)]);
+        for (pause, action) in steps {
+            w.now += pause;
+            w.does("o", action);
+        }
+        if let Some(record) = w.records.values().next().cloned() {
+            let unread = confirms_unread(&record, at(w.now));
+            prop_assert_eq!(w.does("o", Action::Confirm) == Came::Committed, unread);
+        }
+    }
+}

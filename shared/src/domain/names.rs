@@ -1,0 +1,239 @@
+//! Identifiers. Each parses from text once, at the edge; a value that exists is valid.
+
+use std::fmt;
+
+use serde::Deserialize;
+use thiserror::Error;
+use uuid::Uuid;
+
+/// Longest product id, location, reason or shipment id, in characters.
+const MAX_CODE_CHARS: usize = 100;
+
+/// Longest order id, in characters. Shops name orders freely (`#1001`, `ORD 2026/17`), so
+/// only the length and control characters are limited.
+const MAX_ORDER_ID_CHARS: usize = 200;
+
+/// Namespace of reservation ids. It must never change: a reservation is found by
+/// computing its id from the order id again.
+const RESERVATION_NAMESPACE: Uuid = Uuid::from_u128(0x5d1c_8a6e_3f27_4b90_9c41_e0d7_72f6_b1a3);
+
+/// A value that cannot be; the sentence says what it was and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct Invalid(pub String);
+
+/// Declares a newtype over text that is parsed by `$parse`.
+macro_rules! text_newtype {
+    ($(#[$doc:meta])* $name:ident, $parse:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Parses it.
+            ///
+            /// # Errors
+            /// Says which rule the text breaks.
+            pub fn parse(text: impl Into<String>) -> Result<Self, Invalid> {
+                let text = text.into();
+                let check: fn(&str) -> Result<(), Invalid> = $parse;
+                check(&text)?;
+                Ok(Self(text))
+            }
+
+            /// The text as it was given.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Invalid;
+            fn try_from(text: String) -> Result<Self, Invalid> {
+                Self::parse(text)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_newtype!(
+    /// What is sold: 1–100 characters, letters, digits and `-_.:`.
+    ProductId,
+    |text| code("a product id", text)
+);
+
+text_newtype!(
+    /// Where stock lies: 1–100 characters, letters, digits and `-_.:`. Default `main`.
+    Location,
+    |text| code("a location", text)
+);
+
+text_newtype!(
+    /// A shop's name for an order: 1–200 characters, no control characters, no space at
+    /// either end.
+    OrderId,
+    order_id
+);
+
+text_newtype!(
+    /// Why stock was given back or corrected: 1–100 characters, letters, digits and `-_.:`.
+    Reason,
+    |text| code("a reason", text)
+);
+
+text_newtype!(
+    /// The key under which a stock operation is applied once: 1–100 characters, letters, digits
+    /// and `-_.:`.
+    IdempotencyKey,
+    |text| code("an Idempotency-Key", text)
+);
+
+text_newtype!(
+    /// Tells one part shipment of an order from another: 1–100 characters, letters, digits
+    /// and `-_.:`.
+    ShipmentId,
+    |text| code("a shipment id", text)
+);
+
+impl Default for Location {
+    fn default() -> Self {
+        Self("main".to_owned())
+    }
+}
+
+impl Reason {
+    /// The order was cancelled.
+    #[must_use]
+    pub fn order_cancelled() -> Self {
+        Self("order_cancelled".to_owned())
+    }
+
+    /// The payment failed. The only reason that a later payment undoes.
+    #[must_use]
+    pub fn payment_failed() -> Self {
+        Self("payment_failed".to_owned())
+    }
+
+    /// Released by request, without a reason of its own.
+    #[must_use]
+    pub fn requested() -> Self {
+        Self("requested".to_owned())
+    }
+}
+
+/// Names the one reservation of an order: the order id's UUIDv5 (RFC 9562) in a fixed namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReservationId(Uuid);
+
+impl ReservationId {
+    /// The reservation id of an order: the same on every retry and on every machine.
+    #[must_use]
+    pub fn of(order: &OrderId) -> Self {
+        Self(Uuid::new_v5(&RESERVATION_NAMESPACE, order.as_str().as_bytes()))
+    }
+
+    /// Parses one that a client sent back.
+    ///
+    /// # Errors
+    /// If the text is not a UUID.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        Uuid::try_parse(text)
+            .map(Self)
+            .map_err(|_| Invalid(format!("a reservation id is a UUID as a reserve answers it, not {text:?}")))
+    }
+
+    /// The id as a number whose bits are evenly spread: what shards are chosen by.
+    #[must_use]
+    pub fn spread(&self) -> u128 {
+        self.0.as_u128()
+    }
+}
+
+impl fmt::Display for ReservationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for ReservationId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+fn code(what: &str, text: &str) -> Result<(), Invalid> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    // All allowed characters are one byte long, so bytes count characters.
+    if (1..=MAX_CODE_CHARS).contains(&text.len()) && text.chars().all(allowed) {
+        return Ok(());
+    }
+    Err(Invalid(format!(
+        "{what} has 1 to {MAX_CODE_CHARS} characters, each a letter, a digit or one of \"-_.:\", unlike {:?}",
+        excerpt(text)
+    )))
+}
+
+fn order_id(text: &str) -> Result<(), Invalid> {
+    let length = text.chars().count();
+    if (1..=MAX_ORDER_ID_CHARS).contains(&length)
+        && text.trim() == text
+        && !text.chars().any(char::is_control)
+    {
+        return Ok(());
+    }
+    Err(Invalid(format!(
+        "an order id has 1 to {MAX_ORDER_ID_CHARS} characters, no control characters and no space at either end, unlike {:?}",
+        excerpt(text)
+    )))
+}
+
+/// The beginning of a text that may be long, for an error message.
+fn excerpt(text: &str) -> String {
+    const SHOWN: usize = 40;
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if text.chars().count() > SHOWN {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_id_keeps_to_its_characters() {
+        for good in ["A", "LAPTOP-001", "a.b:c_d", &"x".repeat(100)] {
+            assert_eq!(ProductId::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", " ", "a b", "a#b", "ü", "a/b", &"x".repeat(101)] {
+            assert!(ProductId::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_order_id_may_be_what_shops_use() {
+        for good in ["#1001", "ORD 2026/17", "注文-1", &"ü".repeat(200)] {
+            assert_eq!(OrderId::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", " a", "a ", "a\nb", &"ü".repeat(201)] {
+            assert!(OrderId::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    /// The namespace is part of the stored data: this value must never change.
+    #[test]
+    fn a_reservation_id_is_fixed_by_the_order() {
+        let id = ReservationId::of(&OrderId::parse("order-123").unwrap());
+        assert_eq!(id.to_string(), "61c27f36-5444-5c71-b7cd-e8410b1ac5db");
+    }
+}

@@ -1,0 +1,279 @@
+//! Quantities, stock units, and the arithmetic on their counters.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Visitor};
+
+use super::names::{Invalid, Location, ProductId};
+
+/// Most units in one line of an order or one stock operation. High enough for any shop, low
+/// enough that no sum of an order overflows.
+pub const MAX_QUANTITY: u64 = 1_000_000;
+
+/// Most units that one counter of a stock unit may hold.
+pub const MAX_STOCK: u64 = 1_000_000_000;
+
+/// Most stock units in one order: a transaction takes 100 actions, one is the reservation.
+/// Source: Amazon DynamoDB Developer Guide, "Quotas", TransactWriteItems.
+pub const MAX_LINES: usize = 99;
+
+/// A number of units: 1 to [`MAX_QUANTITY`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Quantity(u64);
+
+impl Quantity {
+    /// One unit.
+    pub const ONE: Self = Self(1);
+
+    /// Parses it.
+    ///
+    /// # Errors
+    /// If it is 0 or above [`MAX_QUANTITY`].
+    pub fn new(units: u64) -> Result<Self, Invalid> {
+        if (1..=MAX_QUANTITY).contains(&units) {
+            Ok(Self(units))
+        } else {
+            Err(Invalid(format!("a quantity is a whole number from 1 to {MAX_QUANTITY}, not {units}")))
+        }
+    }
+
+    /// The number of units.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The sum of two.
+    ///
+    /// # Errors
+    /// If it is above [`MAX_QUANTITY`].
+    pub fn plus(self, other: Self) -> Result<Self, Invalid> {
+        Self::new(self.0.saturating_add(other.0))
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Quantity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Whole(units) = Whole::<1, { MAX_QUANTITY.cast_signed() }>::deserialize(deserializer)?;
+        Ok(Self(units.unsigned_abs()))
+    }
+}
+
+/// A whole number from `MIN` to `MAX` as a client sends it. Every other value is refused with a
+/// sentence that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whole<const MIN: i64, const MAX: i64>(pub i64);
+
+impl<'de, const MIN: i64, const MAX: i64> Deserialize<'de> for Whole<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WholeVisitor::<MIN, MAX>)
+    }
+}
+
+struct WholeVisitor<const MIN: i64, const MAX: i64>;
+
+impl<const MIN: i64, const MAX: i64> WholeVisitor<MIN, MAX> {
+    fn refuse<E: serde::de::Error>(given: impl fmt::Display) -> E {
+        E::custom(format_args!("expected a whole number from {MIN} to {MAX}, not {given}"))
+    }
+}
+
+impl<const MIN: i64, const MAX: i64> Visitor<'_> for WholeVisitor<MIN, MAX> {
+    type Value = Whole<MIN, MAX>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a whole number from {MIN} to {MAX}")
+    }
+    fn visit_i64<E: serde::de::Error>(self, v: i64) -> Result<Self::Value, E> {
+        if (MIN..=MAX).contains(&v) { Ok(Whole(v)) } else { Err(Self::refuse(v)) }
+    }
+    fn visit_u64<E: serde::de::Error>(self, v: u64) -> Result<Self::Value, E> {
+        i64::try_from(v).map_err(|_| Self::refuse(v)).and_then(|v| self.visit_i64(v))
+    }
+    fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Self::Value, E> {
+        Err(Self::refuse(v))
+    }
+    fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<Self::Value, E> {
+        Err(Self::refuse(format_args!("the text {v:?}")))
+    }
+}
+
+/// Names one stock unit: the item that is counted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnitKey {
+    /// What lies there.
+    pub product: ProductId,
+    /// Where it lies.
+    pub location: Location,
+    /// Which slice of it. 0 unless a product is split.
+    pub bucket: u32,
+}
+
+/// One stock unit as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StockUnit {
+    /// Its name.
+    pub key: UnitKey,
+    /// May still be reserved.
+    pub available: u64,
+    /// Promised to orders, still on the shelf.
+    pub reserved: u64,
+    /// Has left the shelf.
+    pub sold: u64,
+    /// +1 with every write.
+    pub version: u64,
+    /// At or below this many available units the stock counts as low. None: the service's setting.
+    pub low_stock_threshold: Option<u64>,
+    /// Most units of the product that one order may hold. None: no limit.
+    pub max_per_order: Option<u64>,
+    /// What people call the product.
+    pub name: Option<String>,
+}
+
+impl StockUnit {
+    /// What lies on the shelf: available and reserved.
+    #[must_use]
+    pub fn on_hand(&self) -> u64 {
+        self.available.saturating_add(self.reserved)
+    }
+}
+
+/// What a write changes of one stock unit's counters, in units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Delta {
+    /// Change of available.
+    pub available: i64,
+    /// Change of reserved.
+    pub reserved: i64,
+    /// Change of sold.
+    pub sold: i64,
+}
+
+impl Delta {
+    /// Available becomes reserved.
+    #[must_use]
+    pub fn hold(units: u64) -> Self {
+        let n = signed(units);
+        Self { available: -n, reserved: n, sold: 0 }
+    }
+
+    /// Reserved becomes available again.
+    #[must_use]
+    pub fn give_back(units: u64) -> Self {
+        let n = signed(units);
+        Self { available: n, reserved: -n, sold: 0 }
+    }
+
+    /// Reserved becomes sold.
+    #[must_use]
+    pub fn ship_held(units: u64) -> Self {
+        let n = signed(units);
+        Self { available: 0, reserved: -n, sold: n }
+    }
+
+    /// Available becomes sold: goods that left without having been held.
+    #[must_use]
+    pub fn ship_unheld(units: u64) -> Self {
+        let n = signed(units);
+        Self { available: -n, reserved: 0, sold: n }
+    }
+
+    /// Available grows: new stock.
+    #[must_use]
+    pub fn add(units: u64) -> Self {
+        Self { available: signed(units), reserved: 0, sold: 0 }
+    }
+
+    /// The two changes as one. Saturates: both are bounded by [`MAX_STOCK`] where they come from.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            available: self.available.saturating_add(other.available),
+            reserved: self.reserved.saturating_add(other.reserved),
+            sold: self.sold.saturating_add(other.sold),
+        }
+    }
+}
+
+/// Units as a signed number. Counters stay below [`MAX_STOCK`], so this never saturates in use.
+fn signed(units: u64) -> i64 {
+    i64::try_from(units).unwrap_or(i64::MAX)
+}
+
+/// A line that the stock could not serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shortage {
+    /// The stock unit that was asked.
+    pub unit: UnitKey,
+    /// How much was asked of it.
+    pub requested: u64,
+    /// What it lacked.
+    pub lack: Lack,
+}
+
+/// Why a stock unit could not serve a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// There is no such stock unit.
+    Unknown,
+    /// Less is available than was asked for.
+    Short {
+        /// How much was available at that moment.
+        available: u64,
+    },
+    /// One order may not hold that much of the product.
+    OverLimit {
+        /// The most that one order may hold.
+        max_per_order: u64,
+    },
+}
+
+impl Lack {
+    /// How much was there for the taking at that moment.
+    #[must_use]
+    pub fn available(self) -> u64 {
+        match self {
+            Self::Short { available } => available,
+            Self::Unknown | Self::OverLimit { .. } => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantity_is_a_whole_number_in_bounds() {
+        for good in ["1", "1000000"] {
+            assert!(serde_json::from_str::<Quantity>(good).is_ok(), "{good}");
+        }
+        for bad in ["0", "-1", "1.5", "1000001", "18446744073709551616", "1e30", "\"two\"", "\"2\""] {
+            let error = serde_json::from_str::<Quantity>(bad).unwrap_err().to_string();
+            assert!(error.contains("expected a whole number from 1 to 1000000, not "), "{bad}: {error}");
+        }
+        for bad in ["null", "true", "[]", "{}"] {
+            let error = serde_json::from_str::<Quantity>(bad).unwrap_err().to_string();
+            assert!(error.contains("expected a whole number from 1 to 1000000"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn sums_are_checked() {
+        let most = Quantity::new(MAX_QUANTITY).unwrap();
+        assert!(most.plus(Quantity::ONE).is_err());
+        assert_eq!(Quantity::ONE.plus(Quantity::ONE).unwrap().get(), 2);
+    }
+
+    #[test]
+    fn moves_of_a_reservation_neither_make_nor_lose_units() {
+        for delta in [Delta::hold(3), Delta::give_back(3), Delta::ship_held(3), Delta::ship_unheld(3)] {
+            assert_eq!(delta.available + delta.reserved + delta.sold, 0, "{delta:?}");
+        }
+    }
+}

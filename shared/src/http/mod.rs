@@ -1,0 +1,211 @@
+//! HTTP, as every function that API Gateway calls speaks it.
+//!
+//! [`serve`] is the loop of such a function: it makes a [`Request`] of the event, calls the handler
+//! within the time there is, answers with JSON or with a [`Problem`], and logs the outcome once.
+
+mod problem;
+mod request;
+mod views;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lambda_http::http::{HeaderValue, StatusCode, header};
+use lambda_http::{Body, Context, Error, RequestExt as _, Response, service_fn};
+use serde::Serialize;
+use tokio::time::Instant;
+
+pub use problem::{Problem, code};
+pub use request::{MAX_BODY_BYTES, Request, Role};
+pub use views::{ItemRequest, LocationView, ProductView, ReservationView, order_lines, target, time};
+
+use crate::domain::Timestamp;
+use crate::settings::Settings;
+use crate::store::{Invocation, Outcome, Store};
+use crate::telemetry;
+
+/// The header that carries the correlation id, in and out.
+pub const CORRELATION_ID: &str = "x-correlation-id";
+
+/// An invocation answers at least this long before the function's time-out.
+const ANSWER_MARGIN: Duration = Duration::from_secs(1);
+
+/// What a handler works with.
+#[derive(Debug, Clone)]
+pub struct Deps {
+    /// The tables.
+    pub store: Store,
+    /// The settings.
+    pub settings: Settings,
+}
+
+/// A successful answer.
+#[derive(Debug)]
+pub struct Answer {
+    status: StatusCode,
+    body: String,
+}
+
+impl Answer {
+    /// 200 with a JSON body.
+    ///
+    /// # Errors
+    /// If the body does not serialise, which is a bug.
+    pub fn ok(body: &impl Serialize) -> Result<Self, Problem> {
+        Self::json(StatusCode::OK, body)
+    }
+
+    /// 201 where the request made it so, 200 where it was so before.
+    ///
+    /// # Errors
+    /// If the body does not serialise, which is a bug.
+    pub fn created(first: bool, body: &impl Serialize) -> Result<Self, Problem> {
+        Self::json(if first { StatusCode::CREATED } else { StatusCode::OK }, body)
+    }
+
+    /// A body that is JSON text already, with 201 where something began to exist.
+    #[must_use]
+    pub fn stored(created: bool, body: String) -> Self {
+        Self { status: if created { StatusCode::CREATED } else { StatusCode::OK }, body }
+    }
+
+    fn json(status: StatusCode, body: &impl Serialize) -> Result<Self, Problem> {
+        let body = serde_json::to_string(body).map_err(|e| Problem::internal(format!("an answer: {e}")))?;
+        Ok(Self { status, body })
+    }
+}
+
+impl Outcome {
+    /// The answer to a request on a reservation that is there: 200 with the reservation.
+    ///
+    /// # Errors
+    /// The problem that the client is told where it was refused.
+    pub fn answer(self, now: Timestamp) -> Result<Answer, Problem> {
+        match self {
+            Self::Done { reservation, .. } => Answer::ok(&ReservationView::at(now, &reservation)),
+            Self::Short(shortages) => Err(Problem::short(&shortages)),
+            Self::Refused { refusal, reservation } => Err(Problem::refused(&refusal, reservation.as_deref())),
+        }
+    }
+}
+
+/// Runs a function until its process ends. `operation` is the function's name.
+///
+/// # Errors
+/// If a setting is bad, or the Runtime API is gone.
+pub async fn serve<H, F>(operation: &'static str, handle: H) -> Result<(), Error>
+where
+    H: Fn(Arc<Deps>, Arc<Request>) -> F + Copy + Send + Sync,
+    F: Future<Output = Result<Answer, Problem>> + Send,
+{
+    let settings = Settings::from_env()?;
+    telemetry::init(settings.log_level);
+    let store = Store::connect(settings.store.clone()).await;
+    let deps = Arc::new(Deps { store, settings });
+    let deps = &deps;
+    lambda_http::run(service_fn(move |event: lambda_http::Request| async move {
+        #[expect(clippy::disallowed_methods, reason = "an invocation begins here")]
+        let now = Timestamp::now();
+        Ok::<_, Error>(answer(operation, event, now, deps, handle).await)
+    }))
+    .await
+}
+
+/// One invocation: request in, response out.
+async fn answer<H, F>(
+    operation: &'static str,
+    event: lambda_http::Request,
+    now: Timestamp,
+    deps: &Arc<Deps>,
+    handle: H,
+) -> Response<Body>
+where
+    H: Fn(Arc<Deps>, Arc<Request>) -> F,
+    F: Future<Output = Result<Answer, Problem>>,
+{
+    let began = Instant::now();
+    let invocation = invocation(&event, now, began);
+    let correlation_id = invocation.correlation_id.clone();
+    let deadline = invocation.deadline;
+    let (route, outcome) = match Request::parse(event, invocation) {
+        Err(problem) => (String::new(), Err(problem)),
+        Ok(request) => {
+            let route = request.route().to_owned();
+            let handled = handle(Arc::clone(deps), Arc::new(request));
+            let outcome = tokio::time::timeout_at(deadline, handled).await;
+            (route, outcome.unwrap_or_else(|_| Err(Problem::try_again("no answer in time"))))
+        }
+    };
+    log(operation, &route, &outcome, &correlation_id, began);
+    respond(outcome, &correlation_id)
+}
+
+/// What the invocation is allowed: its time, less a margin in which to answer.
+fn invocation(event: &lambda_http::Request, now: Timestamp, began: Instant) -> Invocation {
+    let context: Option<&Context> = event.lambda_context_ref();
+    let left = context.map_or(Duration::ZERO, |context| {
+        let until = i64::try_from(context.deadline).unwrap_or(i64::MAX) - now.as_millisecond();
+        Duration::from_millis(u64::try_from(until).unwrap_or(0))
+    });
+    Invocation {
+        // Whole milliseconds, as they are stored.
+        now: Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now),
+        deadline: began + left.saturating_sub(ANSWER_MARGIN),
+        correlation_id: request::correlation_id(event),
+    }
+}
+
+/// The one line that an invocation logs.
+fn log(
+    operation: &'static str,
+    route: &str,
+    outcome: &Result<Answer, Problem>,
+    correlation_id: &str,
+    began: Instant,
+) {
+    let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    match outcome {
+        Ok(answer) => {
+            let status = answer.status.as_u16();
+            tracing::info!(operation, route, outcome = "ok", status, duration_ms, correlation_id);
+        }
+        Err(problem) => {
+            let (status, code) = (problem.status.as_u16(), problem.code);
+            match &problem.internal {
+                Some(error) => {
+                    tracing::error!(
+                        operation,
+                        route,
+                        outcome = code,
+                        status,
+                        duration_ms,
+                        correlation_id,
+                        error
+                    );
+                }
+                None => tracing::info!(operation, route, outcome = code, status, duration_ms, correlation_id),
+            }
+        }
+    }
+}
+
+fn respond(outcome: Result<Answer, Problem>, correlation_id: &str) -> Response<Body> {
+    let (status, media_type, body, retry_after) = match outcome {
+        Ok(answer) => (answer.status, "application/json", answer.body, None),
+        Err(problem) => {
+            (problem.status, "application/problem+json", problem.to_json(correlation_id), problem.retry_after)
+        }
+    };
+    let mut response = Response::new(Body::Text(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(value) = HeaderValue::from_str(correlation_id) {
+        headers.insert(CORRELATION_ID, value);
+    }
+    if let Some(seconds) = retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}

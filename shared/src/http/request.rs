@@ -1,0 +1,233 @@
+//! A request, parsed as far as it is the same for every route.
+
+use lambda_http::aws_lambda_events::query_map::QueryMap;
+use lambda_http::request::RequestContext;
+use lambda_http::{Body, RequestExt as _};
+use serde::de::DeserializeOwned;
+
+use super::{CORRELATION_ID, Problem};
+use crate::domain::IdempotencyKey;
+use crate::store::Invocation;
+
+/// Largest body that is read, in bytes. An order of 99 long lines has about 30,000.
+pub const MAX_BODY_BYTES: usize = 128 * 1024;
+
+/// Longest correlation id that is taken over from a client, in bytes.
+const MAX_CORRELATION_ID: usize = 128;
+
+/// The bases under which the same routes are reached.
+const BASES: [&str; 2] = ["/api/inventory", "/inventory"];
+
+/// What a caller may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The shop's own services: hold, confirm, release.
+    System,
+    /// People who administer stock.
+    Admin,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Self::System => "SYSTEM",
+            Self::Admin => "ADMIN",
+        }
+    }
+}
+
+/// A request to one route.
+#[derive(Debug)]
+pub struct Request {
+    /// Time, deadline and correlation id.
+    pub invocation: Invocation,
+    route: String,
+    roles: Option<Vec<String>>,
+    path: QueryMap,
+    query: QueryMap,
+    idempotency_key: Option<String>,
+    request_id: String,
+    body: Vec<u8>,
+}
+
+impl Request {
+    /// Takes what API Gateway has matched and checked.
+    ///
+    /// # Errors
+    /// If it did not come from an HTTP API, or the body is too large.
+    pub(super) fn parse(event: lambda_http::Request, invocation: Invocation) -> Result<Self, Problem> {
+        let Some(RequestContext::ApiGatewayV2(context)) = event.request_context_ref() else {
+            return Err(Problem::internal("the event is not one of an HTTP API"));
+        };
+        let route = context.route_key.as_deref().map(without_base).unwrap_or_default();
+        let claims = context.authorizer.as_ref().and_then(|a| a.jwt.as_ref()).map(|jwt| &jwt.claims);
+        let roles = claims.map(|claims| {
+            ["cognito:groups", "roles", "role"]
+                .iter()
+                .filter_map(|name| claims.get(*name))
+                .flat_map(|c| names(c))
+                .collect()
+        });
+        let request = Self {
+            invocation,
+            route,
+            roles,
+            path: event.path_parameters(),
+            query: event.query_string_parameters(),
+            idempotency_key: header(&event, "idempotency-key").map(str::to_owned),
+            request_id: event.lambda_context_ref().map(|c| c.request_id.clone()).unwrap_or_default(),
+            body: match event.into_body() {
+                Body::Text(text) => text.into_bytes(),
+                Body::Binary(bytes) => bytes,
+                _ => Vec::new(),
+            },
+        };
+        if request.body.len() > MAX_BODY_BYTES {
+            return Err(Problem::too_large(request.body.len()));
+        }
+        Ok(request)
+    }
+
+    /// The route as the template names it, without the base: `POST /reserve`.
+    #[must_use]
+    pub fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// Lets only callers with a role pass. API Gateway has checked the token; this checks the role,
+    /// and does not rely on the route being protected there.
+    ///
+    /// # Errors
+    /// 401 without a token, 403 without the role.
+    pub fn require(&self, role: Role) -> Result<(), Problem> {
+        match &self.roles {
+            None => Err(Problem::unauthenticated()),
+            Some(roles) if roles.iter().any(|r| r == role.name()) => Ok(()),
+            Some(_) => Err(Problem::forbidden(role.name())),
+        }
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// 400, naming the field and what it should be.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        if self.body.is_empty() {
+            return Err(Problem::invalid("the body is empty, it must be JSON"));
+        }
+        let mut json = serde_json::Deserializer::from_slice(&self.body);
+        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            let inner = error.into_inner();
+            match path.as_str() {
+                "." | "?" => Problem::invalid(format!("the body is not as it must be: {inner}")),
+                _ => Problem::invalid(format!("{path}: {inner}")),
+            }
+        })?;
+        json.end().map_err(|e| Problem::invalid(format!("the body goes on after its end: {e}")))?;
+        Ok(value)
+    }
+
+    /// A parameter of the path; API Gateway matched the route, so it is there.
+    #[must_use]
+    pub fn path(&self, name: &str) -> &str {
+        self.path.first(name).unwrap_or_default()
+    }
+
+    /// A parameter of the query, where it is given.
+    ///
+    /// # Errors
+    /// 400 if it is given twice.
+    pub fn query(&self, name: &str) -> Result<Option<&str>, Problem> {
+        match self.query.all(name).as_deref() {
+            None | Some([]) => Ok(None),
+            Some([one]) => Ok(Some(one)),
+            Some(_) => Err(Problem::invalid(format!("the query parameter {name} is given more than once"))),
+        }
+    }
+
+    /// Refuses query parameters that the route does not know.
+    ///
+    /// # Errors
+    /// 400, naming the first.
+    pub fn known_query(&self, known: &[&str]) -> Result<(), Problem> {
+        match self.query.iter().map(|(name, _)| name).find(|name| !known.contains(name)) {
+            None => Ok(()),
+            Some(name) => Err(Problem::invalid(format!(
+                "unknown query parameter {name:?}, expected {}",
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            ))),
+        }
+    }
+
+    /// The `Idempotency-Key`; without one, a key that protects this invocation alone.
+    ///
+    /// # Errors
+    /// 400 if the header is not what it must be.
+    pub fn idempotency_key(&self) -> Result<IdempotencyKey, Problem> {
+        let key = self.idempotency_key.clone().unwrap_or_else(|| format!("request-{}", self.request_id));
+        Ok(IdempotencyKey::parse(key)?)
+    }
+}
+
+/// The caller's correlation id if it is usable, otherwise the invocation's own id.
+pub(super) fn correlation_id(event: &lambda_http::Request) -> String {
+    header(event, CORRELATION_ID)
+        .filter(|id| (1..=MAX_CORRELATION_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()))
+        .map(str::to_owned)
+        .or_else(|| event.lambda_context_ref().map(|context| context.request_id.clone()))
+        .unwrap_or_default()
+}
+
+fn header<'a>(event: &'a lambda_http::Request, name: &str) -> Option<&'a str> {
+    event.headers().get(name)?.to_str().ok()
+}
+
+/// `POST /api/inventory/reserve` as `POST /reserve`. API Gateway has matched the route; handlers
+/// match on its name, not on the path.
+fn without_base(route_key: &str) -> String {
+    let Some((method, path)) = route_key.split_once(' ') else { return route_key.to_owned() };
+    let below =
+        BASES.iter().find_map(|base| path.strip_prefix(base)).filter(|p| p.is_empty() || p.starts_with('/'));
+    match below {
+        Some("") => format!("{method} /"),
+        Some(below) => format!("{method} {below}"),
+        None => route_key.to_owned(),
+    }
+}
+
+/// The names in a claim: one, or a list as API Gateway writes it, `"[ADMIN SYSTEM]"`. They are compared
+/// whole; looking for a part of the text would take `NOT_ADMIN` for `ADMIN`.
+fn names(claim: &str) -> impl Iterator<Item = String> {
+    let list = claim.strip_prefix('[').and_then(|c| c.strip_suffix(']')).unwrap_or(claim);
+    list.split([' ', ',']).filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_bases_are_the_same_routes() {
+        for (given, want) in [
+            ("POST /api/inventory/reserve", "POST /reserve"),
+            ("POST /inventory/reserve", "POST /reserve"),
+            ("GET /inventory", "GET /"),
+            ("GET /api/inventory/{productId}", "GET /{productId}"),
+            ("GET /health", "GET /health"),
+            ("GET /inventoryx", "GET /inventoryx"),
+        ] {
+            assert_eq!(without_base(given), want);
+        }
+    }
+
+    #[test]
+    fn names_in_a_claim_are_whole() {
+        let all = |claim| names(claim).collect::<Vec<_>>();
+        assert_eq!(all("[ADMIN SYSTEM]"), ["ADMIN", "SYSTEM"]);
+        assert_eq!(all("[NOT_ADMIN]"), ["NOT_ADMIN"]);
+        assert_eq!(all("ADMIN"), ["ADMIN"]);
+        assert_eq!(all("ADMIN,SYSTEM"), ["ADMIN", "SYSTEM"]);
+        assert!(all("[]").is_empty() && all("").is_empty());
+    }
+}

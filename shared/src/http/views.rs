@@ -1,0 +1,184 @@
+//! What several routes have in common in their bodies.
+
+use serde::{Deserialize, Serialize};
+
+use super::Problem;
+use crate::domain::{
+    Line, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Reservation, ReservationId, StockUnit,
+    Timestamp,
+};
+
+/// A time as every answer writes it: RFC 3339, UTC, milliseconds.
+#[must_use]
+pub fn time(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+/// One line of an order or a shipment, as a client sends it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ItemRequest {
+    /// The product.
+    #[serde(alias = "sku", alias = "itemId")]
+    pub product_id: ProductId,
+    /// How many.
+    pub quantity: Quantity,
+    /// Where from.
+    #[serde(default)]
+    pub location: Location,
+}
+
+/// Sums up lines as a client sent them.
+///
+/// # Errors
+/// 400 if they are none, too many, or add up to too much.
+pub fn order_lines(items: impl IntoIterator<Item = ItemRequest>) -> Result<OrderLines, Problem> {
+    let lines = items
+        .into_iter()
+        .map(|item| (LineKey { product: item.product_id, location: item.location }, item.quantity));
+    Ok(OrderLines::sum(lines)?)
+}
+
+/// The reservation that a request names, by either id; where both are given, they must agree.
+///
+/// # Errors
+/// 400 if neither is given, or they do not.
+pub fn target(
+    reservation_id: Option<ReservationId>,
+    order_id: Option<&OrderId>,
+) -> Result<ReservationId, Problem> {
+    match (reservation_id, order_id.map(ReservationId::of)) {
+        (None, None) => Err(Problem::invalid("either reservationId or orderId must be given")),
+        (Some(given), Some(of_order)) if given != of_order => {
+            Err(Problem::invalid("reservationId and orderId name different orders; one of them is enough"))
+        }
+        (Some(id), _) | (None, Some(id)) => Ok(id),
+    }
+}
+
+/// A reservation, as clients see it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReservationView {
+    reservation_id: String,
+    order_id: String,
+    state: &'static str,
+    items: Vec<LineView>,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirmed_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    released_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fulfilled_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LineView {
+    product_id: String,
+    location: String,
+    quantity: u64,
+    fulfilled_quantity: u64,
+}
+
+impl ReservationView {
+    /// As it reads at a moment.
+    #[must_use]
+    pub fn at(now: Timestamp, reservation: &Reservation) -> Self {
+        let line = |line: &Line| LineView {
+            product_id: line.key.product.to_string(),
+            location: line.key.location.to_string(),
+            quantity: line.quantity,
+            fulfilled_quantity: line.fulfilled,
+        };
+        Self {
+            reservation_id: reservation.id.to_string(),
+            order_id: reservation.order_id.to_string(),
+            state: reservation.state_at(now).name(),
+            items: reservation.lines.iter().map(line).collect(),
+            created_at: time(reservation.created_at),
+            expires_at: reservation.expires_at.map(time),
+            confirmed_at: reservation.confirmed_at.map(time),
+            released_at: reservation.released_at.map(time),
+            fulfilled_at: reservation.fulfilled_at.map(time),
+            reason: reservation.reason.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+/// A product's stock, as clients see it: summed, and by location where there is more than one.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProductView {
+    product_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    available_quantity: u64,
+    reserved_quantity: u64,
+    /// On hand: available and reserved.
+    total_quantity: u64,
+    sold_quantity: u64,
+    /// Whether stock is low at any location.
+    pub low_stock_alert: bool,
+    low_stock_threshold: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_per_order: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    locations: Vec<LocationView>,
+}
+
+/// A product's stock at one location.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocationView {
+    location: String,
+    available_quantity: u64,
+    reserved_quantity: u64,
+    total_quantity: u64,
+    sold_quantity: u64,
+    low_stock_alert: bool,
+    low_stock_threshold: u64,
+}
+
+impl ProductView {
+    /// Of a product's stock units. None if there are none: then there is no such product.
+    #[must_use]
+    pub fn of(units: &[StockUnit], default_threshold: u64) -> Option<Self> {
+        let main = Location::default();
+        let first = units.iter().find(|unit| unit.key.location == main).or(units.first())?;
+        let locations: Vec<LocationView> =
+            units.iter().map(|unit| LocationView::of(unit, default_threshold)).collect();
+        Some(Self {
+            product_id: first.key.product.to_string(),
+            name: first.name.clone(),
+            available_quantity: units.iter().map(|unit| unit.available).sum(),
+            reserved_quantity: units.iter().map(|unit| unit.reserved).sum(),
+            total_quantity: units.iter().map(StockUnit::on_hand).sum(),
+            sold_quantity: units.iter().map(|unit| unit.sold).sum(),
+            low_stock_alert: locations.iter().any(|l| l.low_stock_alert),
+            low_stock_threshold: first.low_stock_threshold.unwrap_or(default_threshold),
+            max_per_order: first.max_per_order,
+            locations: if locations.len() > 1 { locations } else { Vec::new() },
+        })
+    }
+}
+
+impl LocationView {
+    fn of(unit: &StockUnit, default_threshold: u64) -> Self {
+        let low_stock_threshold = unit.low_stock_threshold.unwrap_or(default_threshold);
+        Self {
+            location: unit.key.location.to_string(),
+            available_quantity: unit.available,
+            reserved_quantity: unit.reserved,
+            total_quantity: unit.on_hand(),
+            sold_quantity: unit.sold,
+            low_stock_alert: unit.available <= low_stock_threshold,
+            low_stock_threshold,
+        }
+    }
+}

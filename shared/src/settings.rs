@@ -1,0 +1,156 @@
+//! The settings: the one place that reads the environment. A bad value stops the start with a
+//! sentence that names it.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use thiserror::Error;
+use tracing::level_filters::LevelFilter;
+
+use crate::store::{RetryPolicy, StoreSettings};
+
+/// Longest temporary hold that may be asked for, in seconds: 24 hours.
+pub const MAX_TTL_SECONDS: u64 = 24 * 60 * 60;
+
+/// Shortest time that a record is kept after nothing is held in it any more, in days. Events are
+/// redelivered for up to 14 days; a record that is gone by then could be applied twice.
+const MIN_RETENTION_DAYS: u64 = 30;
+
+/// What a function is set to.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Tables and tries.
+    pub store: StoreSettings,
+    /// How long a temporary hold lasts unless the request says otherwise. None: until someone comes.
+    pub reservation_ttl: Option<Duration>,
+    /// At or below this many available units stock counts as low, unless the product says otherwise.
+    pub low_stock_threshold: u64,
+    /// What is logged.
+    pub log_level: LevelFilter,
+}
+
+/// A setting that cannot be.
+#[derive(Debug, PartialEq, Eq, Error)]
+#[error("the environment variable {name} is {given}; it must be {expected}")]
+pub struct BadSetting {
+    name: &'static str,
+    given: String,
+    expected: String,
+}
+
+impl Settings {
+    /// Reads them from the environment.
+    ///
+    /// # Errors
+    /// Names the first one that cannot be.
+    pub fn from_env() -> Result<Self, BadSetting> {
+        #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+        Self::from_lookup(|name| std::env::var(name).ok())
+    }
+
+    /// Reads them from what `lookup` finds by name.
+    ///
+    /// # Errors
+    /// Names the first one that cannot be.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, BadSetting> {
+        let lookup = |name| lookup(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let whole = |name, default, min, max| whole(name, lookup(name), default, min, max);
+        let ttl_minutes = whole("RESERVATION_TTL_MINUTES", 15, 0, MAX_TTL_SECONDS / 60)?;
+        let retention_days = whole("RESERVATION_RETENTION_DAYS", 90, MIN_RETENTION_DAYS, 3_650)?;
+        let max_attempts = whole("RETRY_MAX_ATTEMPTS", 30, 1, 1_000)?;
+        let backoff_ms = whole("RETRY_BACKOFF_MS", 25, 1, 1_000)?;
+        Ok(Self {
+            store: StoreSettings {
+                inventory_table: table("INVENTORY_TABLE", lookup("INVENTORY_TABLE"))?,
+                retention: Duration::from_secs(retention_days * 24 * 60 * 60),
+                retry: RetryPolicy {
+                    max_attempts: u32::try_from(max_attempts).unwrap_or(u32::MAX),
+                    backoff: Duration::from_millis(backoff_ms),
+                },
+            },
+            reservation_ttl: (ttl_minutes > 0).then(|| Duration::from_secs(ttl_minutes * 60)),
+            low_stock_threshold: whole("LOW_STOCK_THRESHOLD", 10, 0, crate::domain::stock::MAX_STOCK)?,
+            log_level: log_level("LOG_LEVEL", lookup("LOG_LEVEL"))?,
+        })
+    }
+}
+
+fn whole(
+    name: &'static str,
+    text: Option<String>,
+    default: u64,
+    min: u64,
+    max: u64,
+) -> Result<u64, BadSetting> {
+    let Some(text) = text else { return Ok(default) };
+    text.parse().ok().filter(|n| (min..=max).contains(n)).ok_or_else(|| BadSetting {
+        name,
+        given: format!("{text:?}"),
+        expected: format!("a whole number from {min} to {max}"),
+    })
+}
+
+/// A table's name. Source: Amazon DynamoDB API Reference, CreateTable, TableName.
+fn table(name: &'static str, text: Option<String>) -> Result<String, BadSetting> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    match text {
+        Some(text) if (3..=255).contains(&text.len()) && text.chars().all(allowed) => Ok(text),
+        other => Err(BadSetting {
+            name,
+            given: other.map_or_else(|| "not set".to_owned(), |text| format!("{text:?}")),
+            expected: "the name of a table: 3 to 255 letters, digits and \"_.-\"".to_owned(),
+        }),
+    }
+}
+
+fn log_level(name: &'static str, text: Option<String>) -> Result<LevelFilter, BadSetting> {
+    let Some(text) = text else { return Ok(LevelFilter::INFO) };
+    LevelFilter::from_str(&text).map_err(|_| BadSetting {
+        name,
+        given: format!("{text:?}"),
+        expected: "one of error, warn, info, debug, trace, off".to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &'static str, value: &'static str) -> Result<Settings, BadSetting> {
+        Settings::from_lookup(|asked| match asked {
+            _ if asked == name => Some(value.to_owned()),
+            "INVENTORY_TABLE" => Some("inventory".to_owned()),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_design() {
+        let settings = with("", "").unwrap();
+        assert_eq!(settings.reservation_ttl, Some(Duration::from_secs(900)));
+        assert_eq!(settings.low_stock_threshold, 10);
+        assert_eq!(settings.store.retention, Duration::from_secs(90 * 86_400));
+    }
+
+    #[test]
+    fn a_ttl_of_zero_means_that_holds_do_not_end_by_themselves() {
+        assert_eq!(with("RESERVATION_TTL_MINUTES", "0").unwrap().reservation_ttl, None);
+    }
+
+    #[test]
+    fn a_bad_value_is_named() {
+        for (name, bad) in [
+            ("INVENTORY_TABLE", ""),
+            ("INVENTORY_TABLE", "a b c"),
+            ("RESERVATION_TTL_MINUTES", "1441"),
+            ("RESERVATION_TTL_MINUTES", "ten"),
+            ("RESERVATION_RETENTION_DAYS", "29"),
+            ("RETRY_MAX_ATTEMPTS", "0"),
+            ("LOW_STOCK_THRESHOLD", "-1"),
+            ("LOG_LEVEL", "loud"),
+        ] {
+            let sentence = with(name, bad).unwrap_err().to_string();
+            assert!(sentence.contains(name) && sentence.contains("it must be"), "{sentence}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The loop, once, for every change of a reservation.
+
+use super::commit::Attempt;
+use super::error::StoreError;
+use super::retry::Attempts;
+use super::{Invocation, Store};
+use crate::domain::{Action, Command, Decision, Fact, Refusal, Reservation, Shortage, decide};
+
+/// What came of a command. Everything here is certain; what is not known is a [`StoreError`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in an invocation, mostly the large one")]
+pub enum Outcome {
+    /// It is so.
+    Done {
+        /// The record as it is now.
+        reservation: Reservation,
+        /// Whether this command made it so; false where it was so before.
+        first: bool,
+    },
+    /// Refused, nothing written: these lines could not be served.
+    Short(Vec<Shortage>),
+    /// Refused, nothing written.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// The record as it is, where there is one.
+        reservation: Option<Box<Reservation>>,
+    },
+}
+
+impl Store {
+    /// Does what a command says, once, whatever is retried, lost or done by others at the same time.
+    ///
+    /// Guesses the record (none for what begins one, a temporary hold for a confirm, otherwise it is
+    /// read), decides, and commits under the condition that the guess was right. If the record was
+    /// another, decides again on what came back.
+    ///
+    /// # Errors
+    /// [`StoreError::TryAgain`] if the outcome is not known or not reached in time; it never stands
+    /// for a refusal.
+    pub async fn apply(&self, mut command: Command, invocation: &Invocation) -> Result<Outcome, StoreError> {
+        let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        let mut seen = match &command.action {
+            Action::Reserve { .. } | Action::Hear { fact: Fact::Created, .. } => None,
+            Action::Confirm => match self.confirm_unread(&command, invocation, &mut attempts).await? {
+                Attempt::Committed(reservation) => return Ok(Outcome::Done { reservation, first: true }),
+                Attempt::Changed(there) => there,
+                Attempt::Short(_) | Attempt::Failed(_) => None,
+            },
+            _ => self.reservation(command.id, invocation).await?,
+        };
+        // What an earlier try may have written, although no answer came.
+        let mut maybe_written: Option<Reservation> = None;
+        loop {
+            let commit = match decide(seen.as_ref(), &command, invocation.now) {
+                Decision::Commit(commit) => commit,
+                Decision::Unchanged => return unchanged(seen),
+                Decision::Refuse(refusal) => {
+                    return Ok(Outcome::Refused { refusal, reservation: seen.map(Box::new) });
+                }
+            };
+            match self.commit(&commit, &command, invocation).await? {
+                Attempt::Committed(reservation) => return Ok(Outcome::Done { reservation, first: true }),
+                Attempt::Changed(Some(there)) if maybe_written.as_ref() == Some(&there) => {
+                    // The answer was lost, the write was not.
+                    return Ok(Outcome::Done { reservation: there, first: true });
+                }
+                Attempt::Changed(there) => {
+                    // The record has moved on, so no write under the old guess can land any more.
+                    maybe_written = None;
+                    seen = there;
+                }
+                Attempt::Short(_) if maybe_written.is_some() => {
+                    // An earlier try may still land, so a refusal might turn out untrue.
+                    return Err(StoreError::TryAgain("short after a try without answer".to_owned()));
+                }
+                Attempt::Short(shortages) => match &mut command.action {
+                    Action::Hear { short, .. } => merge(short, shortages),
+                    _ => return Ok(Outcome::Short(shortages)),
+                },
+                Attempt::Failed(failure) => {
+                    if failure.maybe_applied {
+                        maybe_written = Some(commit.next);
+                    }
+                    attempts.pause(&failure).await?;
+                }
+            }
+        }
+    }
+
+    /// The first try of a confirm; its guess is a temporary hold that is not due.
+    async fn confirm_unread(
+        &self,
+        command: &Command,
+        invocation: &Invocation,
+        attempts: &mut Attempts,
+    ) -> Result<Attempt, StoreError> {
+        loop {
+            match self.commit_confirm(command.id, invocation).await? {
+                Attempt::Failed(failure) => attempts.pause(&failure).await?,
+                outcome => return Ok(outcome),
+            }
+        }
+    }
+}
+
+fn unchanged(seen: Option<Reservation>) -> Result<Outcome, StoreError> {
+    let reservation =
+        seen.ok_or_else(|| StoreError::corrupt("a decision", "unchanged, but there is no record"))?;
+    Ok(Outcome::Done { reservation, first: false })
+}
+
+/// Adds what was learned of the stock; the newest figure of a stock unit counts.
+fn merge(known: &mut Vec<Shortage>, learned: Vec<Shortage>) {
+    known.retain(|k| learned.iter().all(|l| l.unit != k.unit));
+    known.extend(learned);
+}

@@ -1,0 +1,75 @@
+//! How items are named. Nothing else builds a key.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use super::record::Item;
+use crate::domain::{IdempotencyKey, Location, ProductId, ReservationId, UnitKey};
+
+/// Partition key attribute of both tables.
+pub(super) const PK: &str = "pk";
+/// Sort key attribute of both tables.
+pub(super) const SK: &str = "sk";
+
+/// Sparse index of temporary holds: `expiryShard`, `expiresAt`, keys only.
+pub const DUE_INDEX: &str = "due";
+/// Sparse index of products: `catalogShard`, `productId`, keys only.
+pub(super) const CATALOG_INDEX: &str = "catalog";
+/// The one partition of the catalog index. It is written when a product is created, never when stock moves.
+pub(super) const CATALOG: &str = "PRODUCT";
+
+/// How many shards the `due` index is spread over, so that no single key of it is hot.
+pub const EXPIRY_SHARDS: u8 = 16;
+
+/// An item's key: the two attributes as DynamoDB takes them.
+pub(super) type Key = HashMap<String, AttributeValue>;
+
+fn key(pk: String, sk: &str) -> Key {
+    HashMap::from([(PK.to_owned(), AttributeValue::S(pk)), (SK.to_owned(), AttributeValue::S(sk.to_owned()))])
+}
+
+/// The partition that holds one bucket of a product at every location.
+pub(super) fn product_partition(product: &ProductId, bucket: u32) -> String {
+    format!("STOCK#{product}#{bucket}")
+}
+
+pub(super) fn stock_unit(unit: &UnitKey) -> Key {
+    key(product_partition(&unit.product, unit.bucket), unit.location.as_str())
+}
+
+pub(super) fn reservation_partition(id: ReservationId) -> String {
+    format!("RES#{id}")
+}
+
+pub(super) fn reservation(id: ReservationId) -> Key {
+    key(reservation_partition(id), RESERVATION_SORT)
+}
+
+/// The sort key of every reservation.
+pub(super) const RESERVATION_SORT: &str = "RES";
+
+pub(super) fn idempotency(operation: &str, idempotency_key: &IdempotencyKey) -> Key {
+    key(format!("IDEM#{operation}#{idempotency_key}"), "IDEM")
+}
+
+/// A key under which nothing ever lies: what a health check asks for.
+pub(super) fn nothing() -> Key {
+    key("HEALTH".to_owned(), "HEALTH")
+}
+
+/// The shard of the `due` index that a reservation is in while it is a temporary hold.
+pub(super) fn expiry_shard(id: ReservationId) -> u8 {
+    u8::try_from(id.spread() % u128::from(EXPIRY_SHARDS)).expect("a remainder of 16 fits a byte")
+}
+
+/// Reads a stock unit's name from its key attributes. None if they are not a stock unit's.
+pub(super) fn parse_stock_unit(item: &Item) -> Option<UnitKey> {
+    let text = |name: &str| item.get(name)?.as_s().ok();
+    let (product, bucket) = text(PK)?.strip_prefix("STOCK#")?.rsplit_once('#')?;
+    Some(UnitKey {
+        product: ProductId::parse(product).ok()?,
+        location: Location::parse(text(SK)?.as_str()).ok()?,
+        bucket: bucket.parse().ok()?,
+    })
+}

@@ -1,0 +1,250 @@
+//! Everything that only reads. Single records and stock are read consistently; lists of products
+//! come from an index, their figures from the table.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+
+use super::commit::text;
+use super::error::{StoreError, classify};
+use super::record::{Item, parse_reservation, parse_stock_unit};
+use super::retry::Attempts;
+use super::{Invocation, Store, keys};
+use crate::domain::{Location, ProductId, Reservation, ReservationId, StockUnit, UnitKey};
+
+/// Most products in one bulk check, and most keys in one `BatchGetItem`.
+/// Source: Amazon DynamoDB API Reference, BatchGetItem.
+pub const MAX_CHECK: usize = 100;
+
+/// Most products in one page of the list.
+pub const MAX_PAGE: usize = 100;
+
+/// One page of the products, by product id.
+#[derive(Debug)]
+pub struct Page {
+    /// The products, each with its stock units by location.
+    pub products: Vec<(ProductId, Vec<StockUnit>)>,
+    /// The last product of the page, where more follow it.
+    pub next: Option<ProductId>,
+}
+
+/// Sends a read until it is answered: `retry!(self, invocation, request)`.
+macro_rules! retry {
+    ($store:expr, $invocation:expr, $request:expr) => {{
+        let mut attempts = Attempts::new($store.settings.retry, $invocation.deadline);
+        loop {
+            match $request.send().await {
+                Ok(output) => break output,
+                Err(error) => attempts.pause(&classify(&error)?).await?,
+            }
+        }
+    }};
+}
+
+impl Store {
+    /// The reservation with this id.
+    ///
+    /// # Errors
+    /// As every [`StoreError`].
+    pub async fn reservation(
+        &self,
+        id: ReservationId,
+        invocation: &Invocation,
+    ) -> Result<Option<Reservation>, StoreError> {
+        let output = retry!(
+            self,
+            invocation,
+            self.client
+                .get_item()
+                .table_name(&self.settings.inventory_table)
+                .set_key(Some(keys::reservation(id)))
+                .consistent_read(true)
+        );
+        output.item.map(parse_reservation).transpose()
+    }
+
+    /// The stock unit with this name.
+    pub(super) async fn stock_unit(
+        &self,
+        unit: &UnitKey,
+        invocation: &Invocation,
+    ) -> Result<Option<StockUnit>, StoreError> {
+        let output = retry!(
+            self,
+            invocation,
+            self.client
+                .get_item()
+                .table_name(&self.settings.inventory_table)
+                .set_key(Some(keys::stock_unit(unit)))
+                .consistent_read(true)
+        );
+        output.item.map(parse_stock_unit).transpose()
+    }
+
+    /// A product's stock units, by location. Empty if there is no such product.
+    ///
+    /// # Errors
+    /// As every [`StoreError`].
+    pub async fn product(
+        &self,
+        product: &ProductId,
+        invocation: &Invocation,
+    ) -> Result<Vec<StockUnit>, StoreError> {
+        let output = retry!(
+            self,
+            invocation,
+            self.client
+                .query()
+                .table_name(&self.settings.inventory_table)
+                .key_condition_expression("pk = :partition")
+                .expression_attribute_values(":partition", text(&keys::product_partition(product, 0)))
+                .consistent_read(true)
+        );
+        if output.last_evaluated_key.is_some() {
+            return Err(StoreError::corrupt(product.as_str(), "more locations than one answer holds"));
+        }
+        output.items.unwrap_or_default().into_iter().map(parse_stock_unit).collect()
+    }
+
+    /// The stock units of these products at location `main`, as far as they exist: at most
+    /// [`MAX_CHECK`], without duplicates.
+    ///
+    /// # Errors
+    /// As every [`StoreError`].
+    pub async fn stock_at_main<'a>(
+        &self,
+        products: impl IntoIterator<Item = &'a ProductId>,
+        invocation: &Invocation,
+    ) -> Result<Vec<StockUnit>, StoreError> {
+        let keys = products
+            .into_iter()
+            .map(|product| {
+                keys::stock_unit(&UnitKey {
+                    product: product.clone(),
+                    location: Location::default(),
+                    bucket: 0,
+                })
+            })
+            .collect();
+        self.stock_units(keys, invocation).await
+    }
+
+    /// Reads stock units by key, at most [`MAX_CHECK`], asking again for what was left out.
+    async fn stock_units(
+        &self,
+        keys: Vec<keys::Key>,
+        invocation: &Invocation,
+    ) -> Result<Vec<StockUnit>, StoreError> {
+        let table = &self.settings.inventory_table;
+        let mut found = Vec::with_capacity(keys.len());
+        let mut left = keys;
+        let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        while !left.is_empty() {
+            let wanted = KeysAndAttributes::builder()
+                .set_keys(Some(left.clone()))
+                .consistent_read(true)
+                .build()
+                .map_err(|e| StoreError::corrupt("a batch of keys", e))?;
+            let mut output =
+                retry!(self, invocation, self.client.batch_get_item().request_items(table, wanted.clone()));
+            let items = output.responses.as_mut().and_then(|tables| tables.remove(table)).unwrap_or_default();
+            for item in items {
+                found.push(parse_stock_unit(item)?);
+            }
+            left = output
+                .unprocessed_keys
+                .and_then(|mut tables| tables.remove(table))
+                .map(|unprocessed| unprocessed.keys)
+                .unwrap_or_default();
+            if !left.is_empty() {
+                let detail = format!("{} keys were left unprocessed", left.len());
+                attempts.pause(&super::error::Transient { maybe_applied: false, detail }).await?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// A page of the products after `after`, at most `limit` (1 to [`MAX_PAGE`]).
+    ///
+    /// The index has an entry for each location of a product, side by side; a product whose entries
+    /// may go on beyond what was read is left for the next page.
+    ///
+    /// # Errors
+    /// As every [`StoreError`].
+    pub async fn products(
+        &self,
+        after: Option<&ProductId>,
+        limit: usize,
+        invocation: &Invocation,
+    ) -> Result<Page, StoreError> {
+        let mut keys: BTreeMap<ProductId, Vec<keys::Key>> = BTreeMap::new();
+        let mut start: Option<Item> = None;
+        // One more than asked for tells whether more follow, and that the last one is whole.
+        while keys.len() <= limit {
+            let output = retry!(self, invocation, self.catalog_query(after, start.clone(), limit));
+            for item in output.items.unwrap_or_default() {
+                let unit = keys::parse_stock_unit(&item)
+                    .ok_or_else(|| StoreError::corrupt("the catalog", format!("{:?}", item.get(keys::PK))))?;
+                keys.entry(unit.product.clone()).or_default().push(keys::stock_unit(&unit));
+            }
+            start = output.last_evaluated_key;
+            if start.is_none() {
+                break;
+            }
+        }
+        let more = keys.len() > limit;
+        let page: Vec<_> = keys.into_iter().take(limit).collect();
+        let next = if more { page.last().map(|(product, _)| product.clone()) } else { None };
+        let wanted: Vec<keys::Key> = page.iter().flat_map(|(_, keys)| keys.clone()).collect();
+        let mut units: HashMap<ProductId, Vec<StockUnit>> = HashMap::new();
+        for some in wanted.chunks(MAX_CHECK) {
+            for unit in self.stock_units(some.to_vec(), invocation).await? {
+                units.entry(unit.key.product.clone()).or_default().push(unit);
+            }
+        }
+        let products = page
+            .into_iter()
+            .filter_map(|(product, _)| {
+                let mut units = units.remove(&product)?;
+                units.sort_by(|a, b| a.key.cmp(&b.key));
+                Some((product, units))
+            })
+            .collect();
+        Ok(Page { products, next })
+    }
+
+    fn catalog_query(
+        &self,
+        after: Option<&ProductId>,
+        start: Option<Item>,
+        limit: usize,
+    ) -> aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.settings.inventory_table)
+            .index_name(keys::CATALOG_INDEX)
+            .expression_attribute_values(":catalog", text(keys::CATALOG))
+            .limit(i32::try_from(limit + 1).unwrap_or(i32::MAX))
+            .set_exclusive_start_key(start);
+        match after {
+            None => query.key_condition_expression("catalogShard = :catalog"),
+            Some(after) => query
+                .key_condition_expression("catalogShard = :catalog AND productId > :after")
+                .expression_attribute_values(":after", AttributeValue::S(after.to_string())),
+        }
+    }
+
+    /// One read of the table, for a health check.
+    ///
+    /// # Errors
+    /// As every [`StoreError`].
+    pub async fn ping(&self, invocation: &Invocation) -> Result<(), StoreError> {
+        retry!(
+            self,
+            invocation,
+            self.client.get_item().table_name(&self.settings.inventory_table).set_key(Some(keys::nothing()))
+        );
+        Ok(())
+    }
+}

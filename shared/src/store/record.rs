@@ -1,0 +1,289 @@
+//! Items as they lie in the table, and their way to and from the domain.
+//!
+//! Times are epoch milliseconds, so that conditions compare them as numbers; `purgeAt` is epoch
+//! seconds, as DynamoDB's TTL wants it. Attributes that an older version did not write are
+//! optional here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::error::StoreError;
+use super::keys;
+use crate::domain::{
+    Allocation, Fact, Fingerprint, Lack, Line, LineKey, Location, OrderId, ProductId, Reason, Reservation,
+    ReservationId, ShipmentId, Shortage, State, StockUnit, Timestamp, UnitKey,
+};
+
+/// An item as the SDK gives and takes it.
+pub(super) type Item = HashMap<String, AttributeValue>;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReservationRecord {
+    pk: String,
+    sk: String,
+    order_id: String,
+    #[serde(default)]
+    lines: Vec<LineRecord>,
+    state: String,
+    facts: BTreeMap<String, i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<Uuid>,
+    created_at: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<i64>,
+    /// There only while the record belongs into the `due` index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expiry_shard: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    confirmed_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    released_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fulfilled_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shortages: Vec<ShortageRecord>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    shipments: BTreeMap<String, Uuid>,
+    #[serde(default)]
+    correlation_id: String,
+    version: u64,
+    /// Only in states that nothing is held in: when TTL may remove the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    purge_at: Option<i64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LineRecord {
+    product_id: String,
+    location: String,
+    quantity: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    allocations: Vec<AllocationRecord>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    fulfilled: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    missing: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AllocationRecord {
+    bucket: u32,
+    quantity: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ShortageRecord {
+    product_id: String,
+    location: String,
+    #[serde(default)]
+    bucket: u32,
+    requested: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    available: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_per_order: Option<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+fn millis(at: Option<Timestamp>) -> Option<i64> {
+    at.map(Timestamp::as_millisecond)
+}
+
+/// When TTL may remove a record that is written now.
+pub(super) fn purge_at(now: Timestamp, retention: Duration) -> i64 {
+    now.as_second().saturating_add_unsigned(retention.as_secs())
+}
+
+/// The item of a reservation.
+pub(super) fn reservation_item(
+    reservation: &Reservation,
+    now: Timestamp,
+    retention: Duration,
+) -> Result<Item, StoreError> {
+    let is_due_some_day = reservation.state == State::Reserved && reservation.expires_at.is_some();
+    let record = ReservationRecord {
+        pk: keys::reservation_partition(reservation.id),
+        sk: keys::RESERVATION_SORT.to_owned(),
+        order_id: reservation.order_id.to_string(),
+        lines: reservation.lines.iter().map(line_record).collect(),
+        state: reservation.state.name().to_owned(),
+        facts: reservation.facts.iter().map(|(f, at)| (f.name().to_owned(), at.as_millisecond())).collect(),
+        fingerprint: reservation.fingerprint.map(|Fingerprint(uuid)| uuid),
+        created_at: reservation.created_at.as_millisecond(),
+        expires_at: millis(reservation.expires_at),
+        expiry_shard: is_due_some_day.then(|| keys::expiry_shard(reservation.id)),
+        confirmed_at: millis(reservation.confirmed_at),
+        released_at: millis(reservation.released_at),
+        fulfilled_at: millis(reservation.fulfilled_at),
+        reason: reservation.reason.as_ref().map(Reason::to_string),
+        shortages: reservation.shortages.iter().map(shortage_record).collect(),
+        shipments: reservation.shipments.iter().map(|(id, f)| (id.to_string(), f.0)).collect(),
+        correlation_id: reservation.correlation_id.clone(),
+        version: reservation.version,
+        purge_at: (!reservation.state.holds()).then(|| purge_at(now, retention)),
+    };
+    serde_dynamo::to_item(record).map_err(|e| StoreError::corrupt("a reservation to be written", e))
+}
+
+fn line_record(line: &Line) -> LineRecord {
+    LineRecord {
+        product_id: line.key.product.to_string(),
+        location: line.key.location.to_string(),
+        quantity: line.quantity,
+        allocations: line
+            .allocations
+            .iter()
+            .map(|&Allocation { bucket, quantity }| AllocationRecord { bucket, quantity })
+            .collect(),
+        fulfilled: line.fulfilled,
+        missing: line.missing,
+    }
+}
+
+fn shortage_record(shortage: &Shortage) -> ShortageRecord {
+    let (available, max_per_order) = match shortage.lack {
+        Lack::Unknown => (None, None),
+        Lack::Short { available } => (Some(available), None),
+        Lack::OverLimit { max_per_order } => (None, Some(max_per_order)),
+    };
+    ShortageRecord {
+        product_id: shortage.unit.product.to_string(),
+        location: shortage.unit.location.to_string(),
+        bucket: shortage.unit.bucket,
+        requested: shortage.requested,
+        available,
+        max_per_order,
+    }
+}
+
+/// The reservation in an item.
+///
+/// # Errors
+/// If it is none; then somebody else has written into the table.
+pub(super) fn parse_reservation(item: Item) -> Result<Reservation, StoreError> {
+    let record: ReservationRecord =
+        serde_dynamo::from_item(item).map_err(|e| StoreError::corrupt("a reservation", e))?;
+    let pk = record.pk.clone();
+    from_record(record).map_err(|e| StoreError::corrupt(&pk, e))
+}
+
+fn from_record(record: ReservationRecord) -> Result<Reservation, Box<dyn std::error::Error + Send + Sync>> {
+    let at = |ms: Option<i64>| ms.map(Timestamp::from_millisecond).transpose();
+    let state = State::ALL.into_iter().find(|s| s.name() == record.state).ok_or("an unknown state")?;
+    let mut facts = BTreeMap::new();
+    for (name, ms) in record.facts {
+        let fact = Fact::ALL.into_iter().find(|f| f.name() == name).ok_or("an unknown fact")?;
+        facts.insert(fact, Timestamp::from_millisecond(ms)?);
+    }
+    let id = record.pk.strip_prefix("RES#").ok_or("another kind of key")?;
+    Ok(Reservation {
+        id: ReservationId::parse(id)?,
+        order_id: OrderId::parse(record.order_id)?,
+        lines: record.lines.into_iter().map(parse_line).collect::<Result<_, _>>()?,
+        state,
+        facts,
+        fingerprint: record.fingerprint.map(Fingerprint),
+        created_at: Timestamp::from_millisecond(record.created_at)?,
+        expires_at: at(record.expires_at)?,
+        confirmed_at: at(record.confirmed_at)?,
+        released_at: at(record.released_at)?,
+        fulfilled_at: at(record.fulfilled_at)?,
+        reason: record.reason.map(Reason::parse).transpose()?,
+        shortages: record.shortages.into_iter().map(parse_shortage).collect::<Result<_, _>>()?,
+        shipments: record
+            .shipments
+            .into_iter()
+            .map(|(id, uuid)| Ok((ShipmentId::parse(id)?, Fingerprint(uuid))))
+            .collect::<Result<_, crate::domain::Invalid>>()?,
+        correlation_id: record.correlation_id,
+        version: record.version,
+    })
+}
+
+fn parse_line(line: LineRecord) -> Result<Line, crate::domain::Invalid> {
+    Ok(Line {
+        key: LineKey {
+            product: ProductId::parse(line.product_id)?,
+            location: Location::parse(line.location)?,
+        },
+        quantity: line.quantity,
+        allocations: line
+            .allocations
+            .into_iter()
+            .map(|AllocationRecord { bucket, quantity }| Allocation { bucket, quantity })
+            .collect(),
+        fulfilled: line.fulfilled,
+        missing: line.missing,
+    })
+}
+
+fn parse_shortage(shortage: ShortageRecord) -> Result<Shortage, crate::domain::Invalid> {
+    let lack = match (shortage.available, shortage.max_per_order) {
+        (_, Some(max_per_order)) => Lack::OverLimit { max_per_order },
+        (Some(available), None) => Lack::Short { available },
+        (None, None) => Lack::Unknown,
+    };
+    let unit = UnitKey {
+        product: ProductId::parse(shortage.product_id)?,
+        location: Location::parse(shortage.location)?,
+        bucket: shortage.bucket,
+    };
+    Ok(Shortage { unit, requested: shortage.requested, lack })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StockUnitRecord {
+    available: u64,
+    reserved: u64,
+    sold: u64,
+    version: u64,
+    low_stock_threshold: Option<u64>,
+    max_per_order: Option<u64>,
+    name: Option<String>,
+}
+
+/// The stock unit in an item.
+///
+/// # Errors
+/// If it is none; then somebody else has written into the table.
+pub(super) fn parse_stock_unit(item: Item) -> Result<StockUnit, StoreError> {
+    let key = keys::parse_stock_unit(&item)
+        .ok_or_else(|| StoreError::corrupt("a stock unit", format!("its key is {:?}", item.get(keys::PK))))?;
+    let record: StockUnitRecord =
+        serde_dynamo::from_item(item).map_err(|e| StoreError::corrupt(key.product.as_str(), e))?;
+    Ok(StockUnit {
+        key,
+        available: record.available,
+        reserved: record.reserved,
+        sold: record.sold,
+        version: record.version,
+        low_stock_threshold: record.low_stock_threshold,
+        max_per_order: record.max_per_order,
+        name: record.name,
+    })
+}
+
+/// What a stock operation was and what it answered, kept under its `Idempotency-Key`.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct IdempotencyRecord {
+    pub(super) pk: String,
+    pub(super) sk: String,
+    pub(super) fingerprint: Uuid,
+    pub(super) answer: String,
+    pub(super) purge_at: i64,
+}

@@ -1,0 +1,55 @@
+//! How long and how often is tried.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::error::{StoreError, Transient};
+
+/// Longest pause between two tries. DynamoDB recovers a transaction that hangs within about 5 s
+/// (`TransactionInProgress`); with this cap a budget of 9 s tries well past that.
+const LONGEST_PAUSE: Duration = Duration::from_millis(800);
+
+/// How often and how fast is tried, from the settings.
+#[derive(Debug, Clone, Copy)]
+pub struct RetryPolicy {
+    /// Most tries of one write or read.
+    pub max_attempts: u32,
+    /// Bound of the first pause; it doubles with every try.
+    pub backoff: Duration,
+}
+
+/// The tries of one operation.
+pub(super) struct Attempts {
+    policy: RetryPolicy,
+    deadline: Instant,
+    made: u32,
+}
+
+impl Attempts {
+    pub(super) fn new(policy: RetryPolicy, deadline: Instant) -> Self {
+        Self { policy, deadline, made: 0 }
+    }
+
+    /// Pauses before the next try: a random time up to a bound that doubles ("full jitter").
+    ///
+    /// # Errors
+    /// If all tries are made, or the time would be up.
+    pub(super) async fn pause(&mut self, after: &Transient) -> Result<(), StoreError> {
+        self.made += 1;
+        if self.made >= self.policy.max_attempts {
+            return Err(StoreError::TryAgain(format!("{} tries, the last: {}", self.made, after.detail)));
+        }
+        let bound = self.policy.backoff.saturating_mul(1 << (self.made - 1).min(16)).min(LONGEST_PAUSE);
+        let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
+        let pause = Duration::from_micros(fastrand::u64(0..=micros));
+        if Instant::now() + pause >= self.deadline {
+            return Err(StoreError::TryAgain(format!(
+                "time is up after {} tries, the last: {}",
+                self.made, after.detail
+            )));
+        }
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+}
