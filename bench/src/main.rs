@@ -49,6 +49,7 @@ async fn bench() -> Result<(), Error> {
         let runner = Runner::start().await?;
         runner.get("/health").await?;
         starts.push(began.elapsed());
+        runner.stop().await?;
     }
     report("start to the first 200", &mut starts);
 
@@ -70,7 +71,8 @@ async fn bench() -> Result<(), Error> {
     report("raw SDK transaction, 1 client", &mut raw);
     report("reserve by HTTP, 1 client", &mut reserve);
     println!("ratio        {:.2} (medians; to reach: at most 2)", ratio(&reserve, &raw));
-    load(&runner).await
+    load(&runner).await?;
+    runner.stop().await
 }
 
 async fn load(runner: &Runner) -> Result<(), Error> {
@@ -100,7 +102,7 @@ async fn load(runner: &Runner) -> Result<(), Error> {
 
 /// A runner, and what is needed to call it.
 struct Runner {
-    _process: Child,
+    process: Child,
     calls: Calls,
 }
 
@@ -140,7 +142,13 @@ impl Runner {
         }
         let api = api.ok_or("the runner did not come up")?;
         let dynamodb = dynamodb(&aws.ok_or("the runner did not come up")?);
-        Ok(Self { _process: process, calls: Calls { http: reqwest::Client::new(), api, dynamodb } })
+        Ok(Self { process, calls: Calls { http: reqwest::Client::new(), api, dynamodb } })
+    }
+
+    async fn stop(mut self) -> Result<(), Error> {
+        drop(self.process.stdin.take());
+        self.process.wait().await?;
+        Ok(())
     }
 
     /// Another client of the same runner, with connections of its own.
@@ -156,7 +164,8 @@ impl Calls {
     }
 
     async fn post(&self, path: &str, body: &serde_json::Value) -> Result<(), Error> {
-        let answer = self.http.post(format!("{}{path}", self.api)).json(body).send().await?.error_for_status()?;
+        let answer =
+            self.http.post(format!("{}{path}", self.api)).json(body).send().await?.error_for_status()?;
         answer.bytes().await?;
         Ok(())
     }
@@ -181,7 +190,9 @@ impl Calls {
             .table_name(TABLE)
             .key("pk", text("STOCK#RAW#0"))
             .key("sk", text("main"))
-            .update_expression("SET available = available - :q, reserved = reserved + :q, version = version + :q")
+            .update_expression(
+                "SET available = available - :q, reserved = reserved + :q, version = version + :q",
+            )
             .condition_expression("available >= :q")
             .expression_attribute_values(":q", AttributeValue::N("1".to_owned()))
             .build()?;
@@ -216,7 +227,13 @@ fn machine() -> String {
 fn report(what: &str, took: &mut [Duration]) {
     took.sort();
     let at = |percent: usize| took[(took.len() - 1) * percent / 100].as_micros();
-    println!("{what:34} n={:<6} p50 {:>7} µs  p95 {:>7} µs  p99 {:>7} µs", took.len(), at(50), at(95), at(99));
+    println!(
+        "{what:34} n={:<6} p50 {:>7} µs  p95 {:>7} µs  p99 {:>7} µs",
+        took.len(),
+        at(50),
+        at(95),
+        at(99)
+    );
 }
 
 #[expect(clippy::float_arithmetic, reason = "a ratio")]

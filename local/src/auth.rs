@@ -56,8 +56,7 @@ impl Issuer {
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 fs::create_dir_all(folder).map_err(|e| failed(&e))?;
-                let key = RsaPrivateKey::new(&mut rand_core::UnwrapErr(getrandom::SysRng), KEY_BITS)
-                    .map_err(|e| failed(&e))?;
+                let key = RsaPrivateKey::new(&mut rand_core::OsRng, KEY_BITS).map_err(|e| failed(&e))?;
                 let pem = key.to_pkcs1_pem(LineEnding::LF).map_err(|e| failed(&e))?;
                 write_secret(&file, pem.as_bytes()).map_err(|e| failed(&e))?;
                 // Two that begin at once agree on the file that was first.

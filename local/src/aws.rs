@@ -1,14 +1,16 @@
-//! The endpoint that speaks the AWS protocols, for `aws --endpoint-url`, any SDK, and the functions.
+//! The endpoint that speaks the AWS protocols, for `aws --endpoint-url`, any SDK, and the functions:
+//! DynamoDB, DynamoDB Streams, and Lambda's Invoke.
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::json;
 
 use crate::dynamodb::DynamoDb;
+use crate::lambda::{InvokeError, Lambda};
 
 /// Largest request. Source: Amazon DynamoDB Developer Guide, "Quotas": 16 MB for a batch.
 const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
@@ -17,12 +19,29 @@ const DYNAMODB: &str = "DynamoDB_20120810.";
 const DYNAMODB_STREAMS: &str = "DynamoDBStreams_20120810.";
 
 /// The endpoint.
-pub fn router(dynamodb: DynamoDb) -> Router {
+pub fn router(dynamodb: DynamoDb, lambda: Lambda) -> Router {
     Router::new()
         .route("/", post(answer))
         .route("/_local/calls", get(calls))
-        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(dynamodb)
+        .route("/2015-03-31/functions/{name}/invocations", post(invoke).with_state(lambda))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+}
+
+/// Lambda's Invoke, waiting for the answer.
+async fn invoke(State(lambda): State<Lambda>, Path(name): Path<String>, event: Bytes) -> Response {
+    let error =
+        |kind: &str, e: &InvokeError| json!({"errorType": kind, "errorMessage": e.to_string()}).to_string();
+    match lambda.invoke(&name, event).await {
+        Ok(answer) => (StatusCode::OK, answer).into_response(),
+        Err(e @ InvokeError::Unknown(_)) => {
+            let body = json!({"Type": "User", "Message": e.to_string()}).to_string();
+            (StatusCode::NOT_FOUND, [("x-amzn-errortype", "ResourceNotFoundException")], body).into_response()
+        }
+        Err(e) => {
+            (StatusCode::OK, [("x-amz-function-error", "Unhandled")], error("Runtime", &e)).into_response()
+        }
+    }
 }
 
 async fn answer(State(dynamodb): State<DynamoDb>, headers: HeaderMap, body: Bytes) -> Response {

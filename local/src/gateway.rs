@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, RawPathParams, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -25,48 +24,40 @@ pub struct Gateway {
     lambda: Lambda,
     /// None: every caller has every role.
     authorizer: Option<Authorizer>,
+    /// The routes by method; a route is method and path, so that a path may mean different things to
+    /// different methods.
+    routes: HashMap<String, matchit::Router<Target>>,
 }
 
-/// One path of the API: what each method calls.
-type Methods = HashMap<String, Target>;
-
-#[derive(Clone)]
 struct Target {
     function: String,
     route_key: String,
     protected: bool,
 }
 
-/// What one path needs to answer.
-#[derive(Clone)]
-struct Resource {
-    gateway: Arc<Gateway>,
-    methods: Arc<Methods>,
-}
-
 impl Gateway {
     /// The API of these functions.
-    pub fn router(functions: &[Function], lambda: Lambda, authorizer: Option<Authorizer>) -> Router {
-        let gateway = Arc::new(Self { lambda, authorizer });
-        let mut paths: BTreeMap<&str, Methods> = BTreeMap::new();
+    ///
+    /// # Errors
+    /// If two routes are the same.
+    pub fn router(
+        functions: &[Function],
+        lambda: Lambda,
+        authorizer: Option<Authorizer>,
+    ) -> Result<Router, String> {
+        let mut routes: HashMap<String, matchit::Router<Target>> = HashMap::new();
         for function in functions {
             for route in &function.routes {
-                let target = Target {
-                    function: function.name.clone(),
-                    route_key: format!("{} {}", route.method, route.path),
-                    protected: route.protected,
-                };
-                paths.entry(&route.path).or_default().insert(route.method.clone(), target);
+                let route_key = format!("{} {}", route.method, route.path);
+                let target =
+                    Target { function: function.name.clone(), route_key, protected: route.protected };
+                let same = |e| format!("route {} {}: {e}", route.method, route.path);
+                routes.entry(route.method.clone()).or_default().insert(&route.path, target).map_err(same)?;
             }
         }
-        let mut router = Router::new();
-        for (path, methods) in paths {
-            let resource = Resource { gateway: Arc::clone(&gateway), methods: Arc::new(methods) };
-            router = router.route(path, any(call).with_state(resource));
-        }
-        router
-            .fallback(|| async { message(StatusCode::NOT_FOUND) })
-            .layer(DefaultBodyLimit::max(MAX_PAYLOAD_BYTES))
+        let gateway = Arc::new(Self { lambda, authorizer, routes });
+        let limit = DefaultBodyLimit::max(MAX_PAYLOAD_BYTES);
+        Ok(Router::new().fallback(call).layer(limit).with_state(gateway))
     }
 
     /// The caller's claims. None: the route is public and nobody has shown a token.
@@ -85,21 +76,27 @@ impl Gateway {
 }
 
 async fn call(
-    State(Resource { gateway, methods }): State<Resource>,
+    State(gateway): State<Arc<Gateway>>,
     ConnectInfo(source): ConnectInfo<SocketAddr>,
     method: Method,
     uri: Uri,
-    path: RawPathParams,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    // API Gateway knows no "method not allowed": a route is method and path.
-    let Some(target) = methods.get(method.as_str()) else { return message(StatusCode::NOT_FOUND) };
+    let matched = gateway.routes.get(method.as_str()).and_then(|routes| routes.at(uri.path()).ok());
+    let Some(matchit::Match { value: target, params }) = matched else {
+        return message(StatusCode::NOT_FOUND);
+    };
+    let decoded = params.iter().map(|(name, value)| {
+        let value = percent_encoding::percent_decode_str(value).decode_utf8().ok()?;
+        Some((name, value.into_owned()))
+    });
+    let Some(parameters) = decoded.collect() else { return message(StatusCode::BAD_REQUEST) };
     let claims = match gateway.authorize(target, &headers) {
         Ok(claims) => claims,
         Err(refused) => return *refused,
     };
-    let event = event(target, &method, &uri, &path, &headers, &body, claims, source);
+    let event = event(target, &method, &uri, &parameters, &headers, &body, claims, source);
     match gateway.lambda.invoke(&target.function, event.to_string().into()).await {
         Ok(answer) => response(&answer).unwrap_or_else(|e| {
             eprintln!("function {} gave no HTTP response: {e}", target.function);
@@ -117,7 +114,7 @@ fn event(
     target: &Target,
     method: &Method,
     uri: &Uri,
-    path: &RawPathParams,
+    parameters: &BTreeMap<&str, String>,
     headers: &HeaderMap,
     body: &Bytes,
     claims: Option<Claims>,
@@ -131,7 +128,6 @@ fn event(
             .and_modify(|before| *before = format!("{before},{}", text(value)))
             .or_insert_with(|| text(value));
     }
-    let parameters: BTreeMap<&str, &str> = path.iter().collect();
     let (body, encoded) = match std::str::from_utf8(body) {
         Ok(text) => (text.to_owned(), false),
         Err(_) => (aws_smithy_types::base64::encode(body), true),

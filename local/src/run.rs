@@ -52,10 +52,6 @@ pub struct Running {
     pub api: SocketAddr,
     /// Where the AWS endpoint is.
     pub aws: SocketAddr,
-    /// The database.
-    pub dynamodb: DynamoDb,
-    /// The functions.
-    pub lambda: Lambda,
     /// Held while the folder is ours.
     _lock: Option<File>,
 }
@@ -79,16 +75,15 @@ pub async fn start(options: &Options) -> Result<Running, String> {
 
     let dynamodb = DynamoDb::open(options.data.as_deref())?;
     dynamodb.create_tables(&template.tables)?;
-    let router = aws::router(dynamodb.clone());
-    tokio::spawn(async move { axum::serve(aws_listener, router).await });
-
     let lambda = Lambda::start(&template.functions, &format!("http://{aws}"), options.concurrency)
         .await
         .map_err(|e| format!("no port for the Lambda Runtime API: {e}"))?;
-    let router = Gateway::router(&template.functions, lambda.clone(), authorizer);
+    let router = aws::router(dynamodb.clone(), lambda.clone());
+    tokio::spawn(async move { axum::serve(aws_listener, router).await });
+    let router = Gateway::router(&template.functions, lambda.clone(), authorizer)?;
     let router = router.into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move { axum::serve(api_listener, router).await });
-    Ok(Running { api, aws, dynamodb, lambda, _lock: lock })
+    Ok(Running { api, aws, _lock: lock })
 }
 
 /// Brings everything up, says so, and waits to be ended.

@@ -369,7 +369,7 @@ Resources:
     Properties:
       Timeout: 5
       Environment: {Variables: {A: !GetAtt Things.Arn, T: !Ref Things}}
-      Events: {One: {Type: HttpApi, Properties: {Method: post, Path: /a/{id}}}, Two: {Type: HttpApi, Properties: {Method: GET, Path: /b, Auth: {Authorizer: NONE}}}}
+      Events: {One: {Type: HttpApi, Properties: {Method: post, Path: "/a/{id}"}}, Two: {Type: HttpApi, Properties: {Method: GET, Path: /b, Auth: {Authorizer: NONE}}}}
 "#;
 
     fn given() -> BTreeMap<String, String> {

@@ -1,1 +1,17 @@
-//! todo
+//! One binary for all tests that need a table or a process.
+//!
+//! - [`support`]: a runner as a process and the domain's verbs over HTTP; tables without a runner
+//! - `walks`: what the README promises
+//! - `orders`, `stock`: the scenarios of `docs/scenarios.md`, by number
+//! - `storage`: the store against the embedded DynamoDB, with calls and write units counted
+//! - `access`: tokens and roles; `contract`: template, samples and routes; `runner`: processes and options
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod access;
+mod contract;
+mod orders;
+mod runner;
+mod stock;
+mod storage;
+mod support;
+mod walks;

@@ -307,6 +307,9 @@ impl Change {
     }
 
     fn expire(mut self) -> Decision {
+        if self.seen.version == 0 {
+            return refuse(Refusal::NotFound);
+        }
         if !self.seen.is_due(self.now) {
             return Decision::Unchanged;
         }

@@ -95,10 +95,13 @@ impl World {
         self.does(order, Action::Release { reason: Reason::parse(reason).unwrap() })
     }
 
-    fn deducts(&mut self, order: &str, part: Option<(Option<&str>, &[(&str, u64)])>) -> Came {
-        let part = part
-            .map(|(id, of)| Shipment { id: id.map(|id| ShipmentId::parse(id).unwrap()), lines: lines(of) });
-        self.does(order, Action::Deduct { part })
+    fn deducts(&mut self, order: &str) -> Came {
+        self.does(order, Action::Deduct { part: None })
+    }
+
+    fn ships(&mut self, order: &str, id: Option<&str>, of: &[(&str, u64)]) -> Came {
+        let id = id.map(|id| ShipmentId::parse(id).unwrap());
+        self.does(order, Action::Deduct { part: Some(Shipment { id, lines: lines(of) }) })
     }
 
     fn lacking(&self, moves: &[StockMove]) -> Vec<Shortage> {
@@ -369,7 +372,9 @@ fn extend_never_shortens_and_never_revives() {
 #[test]
 fn nothing_is_known_of_an_order_that_never_came() {
     let mut w = world();
-    for action in [Action::Confirm, Action::Deduct { part: None }, Action::Extend { expires_at: at(1) }] {
+    for action in
+        [Action::Confirm, Action::Deduct { part: None }, Action::Extend { expires_at: at(1) }, Action::Expire]
+    {
         assert_eq!(w.does("o", action), Came::Refused(Refusal::NotFound));
     }
     let id = ReservationId::of(&OrderId::parse("o").unwrap());

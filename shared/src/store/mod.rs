@@ -19,9 +19,10 @@ mod stock;
 
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, ConfigLoader, Region};
+use aws_sdk_dynamodb::config::Credentials;
 use aws_smithy_http_client::tls;
 use tokio::time::Instant;
 
@@ -72,21 +73,36 @@ pub struct Store {
 impl Store {
     /// Connects with the credentials, region and endpoint of the environment.
     pub async fn connect(settings: StoreSettings) -> Self {
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-            .build_https();
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-            .build();
-        let config = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
-            .timeout_config(timeouts)
-            // One loop retries: ours. The SDK's would give up too early on one kind of failure
-            // (TransactionInProgress) and not try again on another (TransactionConflict).
-            .retry_config(RetryConfig::disabled())
-            .load()
-            .await;
-        Self { client: aws_sdk_dynamodb::Client::new(&config), settings }
+        Self::over(settings, loader()).await
     }
+
+    /// Connects to an endpoint as `caller`: for tests, and for tools on one machine.
+    pub async fn connect_to(endpoint: &str, caller: &str, settings: StoreSettings) -> Self {
+        let loader = loader()
+            .endpoint_url(endpoint)
+            .region(Region::from_static("us-east-1"))
+            .credentials_provider(Credentials::new(caller, "local", None, None, "local"));
+        Self::over(settings, loader).await
+    }
+
+    async fn over(settings: StoreSettings, loader: ConfigLoader) -> Self {
+        let client = aws_sdk_dynamodb::Client::new(&loader.load().await);
+        Self { client, settings }
+    }
+}
+
+fn loader() -> ConfigLoader {
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+        .build_https();
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .build();
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .timeout_config(timeouts)
+        // One loop retries: ours. The SDK's would give up too early on one kind of failure
+        // (TransactionInProgress) and not try again on another (TransactionConflict).
+        .retry_config(RetryConfig::disabled())
 }

@@ -1,0 +1,283 @@
+//! The store against the embedded DynamoDB over HTTP: what it costs, what it survives, and that nothing is
+//! made or lost.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use futures::future::join_all;
+use shared::domain::{
+    Action, Command, Fact, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Reason, Reservation,
+    ReservationId, State, Timestamp,
+};
+use shared::store::{Outcome, StoreError};
+
+use crate::support::tables::{INVENTORY, Usages, at};
+use crate::support::{Tables, conserved};
+
+fn order(id: &str) -> OrderId {
+    OrderId::parse(id).unwrap()
+}
+
+fn lines(of: &[(&str, u64)]) -> OrderLines {
+    OrderLines::sum(of.iter().map(|(product, quantity)| {
+        let key = LineKey { product: ProductId::parse(*product).unwrap(), location: Location::default() };
+        (key, Quantity::new(*quantity).unwrap())
+    }))
+    .unwrap()
+}
+
+fn command(id: &str, action: Action) -> Command {
+    Command {
+        id: ReservationId::of(&order(id)),
+        order_id: Some(order(id)),
+        correlation_id: "c".into(),
+        action,
+    }
+}
+
+const TTL: i64 = 900_000;
+
+impl Tables {
+    async fn does(&self, now: i64, id: &str, action: Action) -> Result<Outcome, StoreError> {
+        self.store.apply(command(id, action), &at(now)).await
+    }
+
+    async fn reserves(&self, now: i64, id: &str, of: &[(&str, u64)]) -> Outcome {
+        let expires_at = Some(Timestamp::from_millisecond(now + TTL).unwrap());
+        self.does(now, id, Action::Reserve { lines: lines(of), expires_at }).await.unwrap()
+    }
+
+    async fn hears(&self, now: i64, id: &str, fact: Fact, of: &[(&str, u64)]) -> Reservation {
+        let lines = (!of.is_empty()).then(|| lines(of));
+        let expires_at = Some(Timestamp::from_millisecond(now + TTL).unwrap());
+        done(self.does(now, id, Action::Hear { fact, lines, expires_at, short: Vec::new() }).await.unwrap()).0
+    }
+
+    async fn costs(&self, now: i64, id: &str, action: Action) -> Usages {
+        let before = self.usage();
+        done(self.does(now, id, action).await.unwrap());
+        self.usage_since(&before)
+    }
+}
+
+fn done(outcome: Outcome) -> (Reservation, bool) {
+    match outcome {
+        Outcome::Done { reservation, first } => (reservation, first),
+        other => panic!("not done: {other:?}"),
+    }
+}
+
+fn usage(of: &[(&str, u64, u64)]) -> Usages {
+    of.iter().map(|&(operation, calls, units)| (operation.to_owned(), (calls, units))).collect()
+}
+
+/// The table of `docs/design.md`, "Writes": calls, and write units of the table. A transaction takes two
+/// units for each item, a plain write one.
+#[tokio::test]
+async fn each_operation_costs_what_the_design_says() {
+    let tables = Tables::start().await;
+    for product in ["A", "B", "C"] {
+        let before = tables.usage();
+        tables.add(product, 100).await;
+        assert_eq!(tables.usage_since(&before), usage(&[("TransactWriteItems", 1, 4)]), "add");
+    }
+    let expires_at = Some(Timestamp::from_millisecond(TTL).unwrap());
+    for (id, of) in [("one", &[("A", 1)][..]), ("three", &[("A", 1), ("B", 1), ("C", 1)][..])] {
+        let reserve = Action::Reserve { lines: lines(of), expires_at };
+        let units = 2 * (of.len() as u64 + 1);
+        assert_eq!(tables.costs(0, id, reserve).await, usage(&[("TransactWriteItems", 1, units)]), "reserve");
+        assert_eq!(tables.costs(0, id, Action::Confirm).await, usage(&[("UpdateItem", 1, 1)]), "confirm");
+        let deduct = tables.costs(0, id, Action::Deduct { part: None }).await;
+        assert_eq!(deduct, usage(&[("GetItem", 1, 0), ("TransactWriteItems", 1, units)]), "deduct");
+    }
+    tables.reserves(0, "two", &[("A", 1)]).await;
+    let extend = Action::Extend { expires_at: Timestamp::from_millisecond(2 * TTL).unwrap() };
+    assert_eq!(
+        tables.costs(0, "two", extend).await,
+        usage(&[("GetItem", 1, 0), ("PutItem", 1, 1)]),
+        "extend"
+    );
+    let release = Action::Release { reason: Reason::requested() };
+    let released = tables.costs(0, "two", release).await;
+    assert_eq!(released, usage(&[("GetItem", 1, 0), ("TransactWriteItems", 1, 4)]), "release");
+
+    let before = tables.usage();
+    let product = ProductId::parse("A").unwrap();
+    tables.store.product(&product, &at(0)).await.unwrap();
+    assert_eq!(tables.usage_since(&before), usage(&[("Query", 1, 0)]), "one product");
+    let before = tables.usage();
+    tables.store.stock_at_main([&product], &at(0)).await.unwrap();
+    assert_eq!(tables.usage_since(&before), usage(&[("BatchGetItem", 1, 0)]), "bulk check");
+}
+
+/// A repetition and a refusal each cost one call: what is there comes back with the refusal.
+#[tokio::test]
+async fn a_refusal_says_what_is_there_without_a_read() {
+    let tables = Tables::start().await;
+    tables.add("A", 5).await;
+    done(tables.reserves(0, "one", &[("A", 2)]).await);
+    let before = tables.usage();
+    let (_, first) = done(tables.reserves(0, "one", &[("A", 2)]).await);
+    assert!(!first);
+    let Outcome::Short(shortages) = tables.reserves(0, "two", &[("A", 4)]).await else { panic!("held") };
+    assert_eq!(shortages[0].lack.available(), 3);
+    let (calls, _) = tables.usage_since(&before)["TransactWriteItems"];
+    assert_eq!(calls, 2);
+}
+
+/// Scenario 14: the token of the first try is long gone; the record answers.
+#[tokio::test]
+async fn scenario_14_a_retry_after_eleven_minutes() {
+    let tables = Tables::start().await;
+    tables.add("A", 5).await;
+    let (first, _) = done(tables.reserves(0, "one", &[("A", 2)]).await);
+    let (again, is_first) = done(tables.reserves(11 * 60_000, "one", &[("A", 2)]).await);
+    assert_eq!((first, false), (again, is_first));
+    assert_eq!(tables.stock("A").await, [3, 2, 0]);
+}
+
+/// Scenario 18, and its payment that comes after the hold has ended.
+#[tokio::test]
+async fn scenario_18_paid_before_created_and_paid_too_late() {
+    let tables = Tables::start().await;
+    tables.add("A", 5).await;
+    assert_eq!(tables.hears(0, "early", Fact::Paid, &[]).await.state, State::Pending);
+    assert_eq!(tables.hears(0, "early", Fact::Created, &[("A", 1)]).await.state, State::Confirmed);
+    done(tables.reserves(0, "late", &[("A", 3)]).await);
+    assert_eq!(done(tables.does(TTL, "late", Action::Expire).await.unwrap()).0.state, State::Expired);
+    assert_eq!(tables.stock("A").await, [4, 1, 0]);
+    assert_eq!(tables.hears(TTL, "late", Fact::Paid, &[]).await.state, State::Confirmed);
+    assert_eq!(tables.stock("A").await, [1, 4, 0]);
+
+    done(tables.reserves(TTL, "gone", &[("A", 1)]).await);
+    done(tables.does(2 * TTL, "gone", Action::Expire).await.unwrap());
+    done(tables.reserves(2 * TTL, "other", &[("A", 1)]).await);
+    let short = tables.hears(2 * TTL, "gone", Fact::Paid, &[]).await;
+    assert_eq!((short.state, short.shortages.len()), (State::Expired, 1));
+    conserved(&tables.dynamodb, &[("A", 5)]).await;
+}
+
+#[tokio::test]
+async fn events_that_do_not_fit_are_recorded() {
+    let tables = Tables::start().await;
+    tables.add("A", 5).await;
+    let rejected = tables.hears(0, "big", Fact::Created, &[("A", 6), ("NOPE", 1)]).await;
+    assert_eq!((rejected.state, rejected.shortages.len()), (State::Rejected, 2));
+    let delivered = tables.hears(0, "gone", Fact::Delivered, &[("A", 6), ("NOPE", 1)]).await;
+    assert_eq!(delivered.state, State::Fulfilled);
+    assert_eq!(delivered.lines.iter().map(|line| line.missing).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(tables.stock("A").await, [0, 0, 5]);
+    conserved(&tables.dynamodb, &[("A", 5)]).await;
+}
+
+/// Everything a record can hold comes back as it went in.
+#[tokio::test]
+async fn records_come_back_as_they_were_written() {
+    let tables = Tables::start().await;
+    tables.add("A", 5).await;
+    let written = tables.hears(0, "gone", Fact::Delivered, &[("A", 6), ("NOPE", 1)]).await;
+    let read = tables.store.reservation(written.id, &at(0)).await.unwrap();
+    assert_eq!(read, Some(written));
+    let written = tables.hears(0, "held", Fact::Paid, &[]).await;
+    let read = tables.store.reservation(written.id, &at(0)).await.unwrap();
+    assert_eq!(read, Some(written));
+}
+
+/// Scenario 48: only what the first version wrote.
+#[tokio::test]
+async fn scenario_48_a_record_of_an_older_version() {
+    let tables = Tables::start().await;
+    tables.add("A", 5).await;
+    done(tables.reserves(0, "old", &[("A", 2)]).await);
+    let id = ReservationId::of(&order("old"));
+    let update = tables.dynamodb.update_item().table_name(INVENTORY);
+    update
+        .key("pk", AttributeValue::S(format!("RES#{id}")))
+        .key("sk", AttributeValue::S("RES".to_owned()))
+        .update_expression("REMOVE correlationId, fingerprint SET unheardOf = :x")
+        .expression_attribute_values(":x", AttributeValue::S("from a newer version".to_owned()))
+        .send()
+        .await
+        .unwrap();
+    let (confirmed, _) = done(tables.does(0, "old", Action::Confirm).await.unwrap());
+    assert_eq!(confirmed.state, State::Confirmed);
+    done(tables.does(0, "old", Action::Deduct { part: None }).await.unwrap());
+    assert_eq!(tables.stock("A").await, [3, 0, 2]);
+}
+
+/// What is no record of ours is an error, not "not found".
+#[tokio::test]
+async fn an_unreadable_record_is_an_error() {
+    let tables = Tables::start().await;
+    let id = ReservationId::of(&order("broken"));
+    let put = tables.dynamodb.put_item().table_name(INVENTORY);
+    put.item("pk", AttributeValue::S(format!("RES#{id}")))
+        .item("sk", AttributeValue::S("RES".to_owned()))
+        .item("state", AttributeValue::S("NONSENSE".to_owned()))
+        .send()
+        .await
+        .unwrap();
+    let read = tables.store.reservation(id, &at(0)).await;
+    assert!(matches!(read, Err(StoreError::Corrupt(_))), "{read:?}");
+    let confirmed = tables.does(0, "broken", Action::Confirm).await;
+    assert!(matches!(confirmed, Err(StoreError::Corrupt(_))), "{confirmed:?}");
+}
+
+/// A sweep, as the next issue will run it, against confirms and releases of the same holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn exactly_one_of_expire_confirm_and_release() {
+    let tables = Tables::start().await;
+    tables.add("A", 40).await;
+    let ids: Vec<String> = (0..40).map(|i| format!("order-{i}")).collect();
+    for id in &ids {
+        done(tables.reserves(0, id, &[("A", 1)]).await);
+    }
+    // One clock is behind the end of the holds, the other at it.
+    let races = ids.iter().map(|id| async {
+        let expire = tables.does(TTL, id, Action::Expire);
+        let confirm = tables.does(TTL - 1, id, Action::Confirm);
+        let release = tables.does(TTL - 1, id, Action::Release { reason: Reason::requested() });
+        let (expired, confirmed, released) = tokio::join!(expire, confirm, release);
+        (expired.unwrap(), confirmed.unwrap(), released.unwrap())
+    });
+    join_all(races).await;
+    assert_eq!(tables.stock("A").await, [40, 0, 0], "a release ends each of them");
+    conserved(&tables.dynamodb, &[("A", 40)]).await;
+}
+
+/// Random commands on few products, many at once; the seed is printed.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_made_or_lost_among_many() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let tables = Tables::start().await;
+    for product in ["A", "B"] {
+        tables.add(product, 30).await;
+    }
+    let mut steps = Vec::new();
+    for _ in 0..600 {
+        let id = format!("order-{}", random.u8(0..30));
+        let now = i64::from(random.u32(0..2_000_000));
+        let of = [("A", random.u64(1..4)), ("B", random.u64(1..3))];
+        let expires_at = Some(Timestamp::from_millisecond(now + TTL).unwrap());
+        let action = match random.u8(0..10) {
+            0..4 => Action::Reserve { lines: lines(&of[..random.usize(1..=2)]), expires_at },
+            4 => Action::Confirm,
+            5 => Action::Release { reason: Reason::payment_failed() },
+            6 => Action::Release { reason: Reason::requested() },
+            7 => Action::Deduct { part: None },
+            8 => Action::Expire,
+            _ => {
+                let fact = Fact::ALL[random.usize(0..5)];
+                let lines = (fact == Fact::Created).then(|| lines(&of));
+                Action::Hear { fact, lines, expires_at, short: Vec::new() }
+            }
+        };
+        steps.push((now, id, action));
+    }
+    for batch in steps.chunks(24) {
+        let outcomes =
+            join_all(batch.iter().map(|(now, id, action)| tables.does(*now, id, action.clone()))).await;
+        assert!(outcomes.iter().all(Result::is_ok), "seed {seed}: {outcomes:?}");
+        conserved(&tables.dynamodb, &[("A", 30), ("B", 30)]).await;
+    }
+}

@@ -1,0 +1,129 @@
+//! The domain's verbs over HTTP.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use serde_json::{Value, json};
+
+/// How a runner is called.
+#[derive(Clone)]
+pub(crate) struct Api {
+    http: reqwest::Client,
+    pub(crate) url: String,
+    pub(crate) aws_url: String,
+    pub(crate) dynamodb: Client,
+    token: Option<String>,
+}
+
+/// An answer over HTTP.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+    pub(crate) correlation_id: Option<String>,
+    pub(crate) retry_after: Option<String>,
+}
+
+impl Answer {
+    /// The problem's code, or the reservation's state.
+    pub(crate) fn says(&self) -> (u16, &str) {
+        let word = self.body["code"].as_str().or(self.body["state"].as_str()).unwrap_or_default();
+        (self.status, word)
+    }
+}
+
+impl Api {
+    pub(crate) fn new(url: String, aws_url: String) -> Self {
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .endpoint_url(&aws_url)
+            .credentials_provider(Credentials::new("test", "local", None, None, "test"))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build();
+        Self { http: reqwest::Client::new(), url, aws_url, dynamodb: Client::from_conf(config), token: None }
+    }
+
+    /// The same, showing a token.
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(self.http.get(format!("{}{path}", self.url))).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.post_text(path, &body.to_string(), &[]).await
+    }
+
+    pub(crate) async fn post_text(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.http.post(format!("{}{path}", self.url)).body(body.to_owned());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.header("content-type", "application/json")).await
+    }
+
+    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        self.try_send(request).await.unwrap()
+    }
+
+    /// None where no answer came.
+    pub(crate) async fn try_post(&self, path: &str, body: &Value) -> Option<Answer> {
+        let request = self.http.post(format!("{}{path}", self.url)).body(body.to_string());
+        self.try_send(request).await.ok()
+    }
+
+    async fn try_send(&self, mut request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let response = request.send().await?;
+        let header = |name: &str| response.headers().get(name).map(|v| v.to_str().unwrap().to_owned());
+        let (correlation_id, retry_after) = (header("x-correlation-id"), header("retry-after"));
+        let status = response.status().as_u16();
+        let body = serde_json::from_str(&response.text().await?).unwrap_or(Value::Null);
+        Ok(Answer { status, body, correlation_id, retry_after })
+    }
+
+    pub(crate) async fn add(&self, product: &str, quantity: u64) {
+        let added =
+            self.post("/api/inventory/add", &json!({"productId": product, "quantity": quantity})).await;
+        assert_eq!(added.status, 200, "{added:?}");
+    }
+
+    pub(crate) async fn reserve(&self, order: &str, items: &[(&str, u64)]) -> Answer {
+        self.post("/api/inventory/reserve", &json!({"orderId": order, "items": lines(items)})).await
+    }
+
+    /// Confirm, release and the like, by order id.
+    pub(crate) async fn order(&self, verb: &str, order: &str) -> Answer {
+        self.post(&format!("/api/inventory/{verb}"), &json!({"orderId": order})).await
+    }
+
+    /// Available, reserved, sold.
+    pub(crate) async fn stock(&self, product: &str) -> [u64; 3] {
+        let answer = self.get(&format!("/api/inventory/{product}")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        ["availableQuantity", "reservedQuantity", "soldQuantity"]
+            .map(|name| answer.body[name].as_u64().unwrap())
+    }
+
+    /// How often each DynamoDB operation was called by functions so far.
+    pub(crate) async fn calls(&self) -> u64 {
+        let url = format!("{}/_local/calls", self.aws_url);
+        let calls: Value = self.http.get(url).send().await.unwrap().json().await.unwrap();
+        let by_functions = calls.as_array().unwrap().iter().filter(|call| call["caller"] != "test");
+        by_functions.map(|call| call["calls"].as_u64().unwrap()).sum()
+    }
+
+    /// Lambda's Invoke.
+    pub(crate) async fn invoke(&self, function: &str, event: &Value) -> Value {
+        let url = format!("{}/2015-03-31/functions/{function}/invocations", self.aws_url);
+        self.http.post(url).body(event.to_string()).send().await.unwrap().json().await.unwrap()
+    }
+}
+
+pub(crate) fn lines(items: &[(&str, u64)]) -> Value {
+    items.iter().map(|(product, quantity)| json!({"productId": product, "quantity": quantity})).collect()
+}

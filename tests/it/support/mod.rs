@@ -1,0 +1,9 @@
+//! What the tests speak: a runner, its answers, and the state of its tables.
+
+mod api;
+pub(crate) mod process;
+pub(crate) mod tables;
+
+pub(crate) use api::{Answer, Api};
+pub(crate) use process::Runner;
+pub(crate) use tables::{Tables, conserved};

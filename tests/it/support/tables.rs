@@ -1,0 +1,163 @@
+//! Tables without a runner, and what must always hold of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
+use local::dynamodb::{DynamoDb, Usage};
+use local::template::Template;
+use shared::domain::{Location, ProductId, Quantity, StockUnit, Timestamp, UnitKey};
+use shared::store::{Invocation, RetryPolicy, StockChange, StockOutcome, StockWrite, Store, StoreSettings};
+use tokio::time::Instant;
+
+use super::Api;
+
+/// The name of the inventory table in the template.
+pub(crate) const INVENTORY: &str = "holdfast-inventory";
+
+/// The embedded DynamoDB over HTTP, with the template's tables.
+pub(crate) struct Tables {
+    pub(crate) store: Store,
+    pub(crate) dynamodb: Client,
+    database: DynamoDb,
+}
+
+impl Tables {
+    pub(crate) async fn start() -> Self {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../template.yaml");
+        let given = ["JwtIssuer", "JwtAudience"].map(|name| (name.to_owned(), "-".to_owned()));
+        let template = Template::read(&file, &given.into()).unwrap();
+        let database = DynamoDb::open(None).unwrap();
+        database.create_tables(&template.tables).unwrap();
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let lambda = local::lambda::Lambda::start(&[], &url, 1).await.unwrap();
+        let router = local::aws::router(database.clone(), lambda);
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let settings = StoreSettings {
+            inventory_table: INVENTORY.to_owned(),
+            retention: Duration::from_secs(90 * 86_400),
+            retry: RetryPolicy { max_attempts: 10, backoff: Duration::from_millis(5) },
+        };
+        let store = Store::connect_to(&url, "store", settings).await;
+        Self { store, dynamodb: Api::new(String::new(), url).dynamodb, database }
+    }
+
+    /// New stock.
+    pub(crate) async fn add(&self, name: &str, quantity: u64) {
+        let write = StockWrite {
+            unit: product(name),
+            change: StockChange::Add(Quantity::new(quantity).unwrap()),
+            idempotency_key: shared::domain::IdempotencyKey::parse(uuid()).unwrap(),
+            answer: "{}".to_owned(),
+        };
+        let added = self.store.change_stock(&write, &at(0)).await.unwrap();
+        assert!(matches!(added, StockOutcome::Done { first: true, .. }), "{added:?}");
+    }
+
+    /// Available, reserved, sold.
+    pub(crate) async fn stock(&self, name: &str) -> [u64; 3] {
+        let units: Vec<StockUnit> = self.store.product(&product(name).product, &at(0)).await.unwrap();
+        [units[0].available, units[0].reserved, units[0].sold]
+    }
+
+    /// What the store has called since the last time it was asked: calls, and the tables' write units.
+    pub(crate) fn usage_since(&self, before: &Usages) -> Usages {
+        let now = self.usage();
+        let mut since = BTreeMap::new();
+        for (operation, (calls, units)) in now {
+            let (calls_before, units_before) = before.get(&operation).copied().unwrap_or_default();
+            if calls > calls_before {
+                since.insert(operation, (calls - calls_before, units - units_before));
+            }
+        }
+        since
+    }
+
+    /// What the store has called so far.
+    pub(crate) fn usage(&self) -> Usages {
+        let by_store = self.database.calls().into_iter().filter(|((caller, _), _)| caller == "store");
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "write units are whole")]
+        let units = |usage: Usage| usage.table_write_units as u64;
+        by_store.map(|((_, operation), usage)| (operation, (usage.calls, units(usage)))).collect()
+    }
+}
+
+/// Calls and write units by operation.
+pub(crate) type Usages = BTreeMap<String, (u64, u64)>;
+
+/// The stock unit of a product at `main`.
+pub(crate) fn product(name: &str) -> UnitKey {
+    UnitKey { product: ProductId::parse(name).unwrap(), location: Location::default(), bucket: 0 }
+}
+
+/// An invocation that began so many milliseconds after the beginning of time.
+pub(crate) fn at(ms: i64) -> Invocation {
+    Invocation {
+        now: Timestamp::from_millisecond(ms).unwrap(),
+        deadline: Instant::now() + Duration::from_secs(9),
+        correlation_id: "test".to_owned(),
+    }
+}
+
+fn uuid() -> String {
+    format!("key-{:016x}", fastrand::u64(..))
+}
+
+type Item = HashMap<String, AttributeValue>;
+
+async fn scan(dynamodb: &Client) -> Vec<Item> {
+    let mut items = Vec::new();
+    let mut start = None;
+    loop {
+        let page = dynamodb.scan().table_name(INVENTORY).set_exclusive_start_key(start).send().await.unwrap();
+        items.extend(page.items.unwrap_or_default());
+        start = page.last_evaluated_key;
+        if start.is_none() {
+            return items;
+        }
+    }
+}
+
+fn number(item: &Item, name: &str) -> u64 {
+    item.get(name).map_or(0, |value| value.as_n().unwrap().parse().unwrap())
+}
+
+/// Every stock unit's partition key with available, reserved and sold.
+pub(crate) async fn stock_units(dynamodb: &Client) -> BTreeMap<String, [u64; 3]> {
+    let items = scan(dynamodb).await;
+    let units = items.iter().filter(|item| item["pk"].as_s().unwrap().starts_with("STOCK#"));
+    units
+        .map(|item| {
+            let counters = ["available", "reserved", "sold"].map(|name| number(item, name));
+            (item["pk"].as_s().unwrap().clone(), counters)
+        })
+        .collect()
+}
+
+/// What must always hold: the reserved figure of each stock unit is the sum of the open allocations on it, and
+/// `available + reserved + sold` is what was ever added.
+pub(crate) async fn conserved(dynamodb: &Client, added: &[(&str, u64)]) {
+    let mut allocated: BTreeMap<String, u64> = BTreeMap::new();
+    for item in scan(dynamodb).await {
+        let Some(lines) = item.get("lines") else { continue };
+        for line in lines.as_l().unwrap() {
+            let line = line.as_m().unwrap();
+            for allocation in line.get("allocations").map_or(&[][..], |list| list.as_l().unwrap()) {
+                let allocation = allocation.as_m().unwrap();
+                let unit =
+                    format!("STOCK#{}#{}", line["productId"].as_s().unwrap(), number(allocation, "bucket"));
+                *allocated.entry(unit).or_default() += number(allocation, "quantity");
+            }
+        }
+    }
+    let units = stock_units(dynamodb).await;
+    for (unit, [_, reserved, _]) in &units {
+        assert_eq!(*reserved, allocated.get(unit).copied().unwrap_or(0), "reserved of {unit}");
+    }
+    for (product, added) in added {
+        let sum: u64 = units[&format!("STOCK#{product}#0")].iter().sum();
+        assert_eq!(sum, *added, "units of {product} made or lost");
+    }
+}
