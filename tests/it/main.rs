@@ -1,7 +1,7 @@
 //! One binary for all tests that need a table or a process.
 //!
 //! - [`support`]: a runner as a process and the domain's verbs over HTTP; tables without a runner
-//! - `walks`: what the README promises
+//! - `readme`: the tour, command by command; `walks`: what the README promises beyond it
 //! - `orders`, `stock`: the scenarios of `docs/scenarios.md`, by number
 //! - `storage`: the store against the embedded DynamoDB, with calls and write units counted
 //! - `access`: tokens and roles; `contract`: template, samples and routes; `runner`: processes and options
@@ -10,6 +10,7 @@
 mod access;
 mod contract;
 mod orders;
+mod readme;
 mod runner;
 mod stock;
 mod storage;

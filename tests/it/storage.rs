@@ -69,7 +69,7 @@ fn usage(of: &[(&str, u64, u64)]) -> Usages {
     of.iter().map(|&(operation, calls, units)| (operation.to_owned(), (calls, units))).collect()
 }
 
-/// The table of `docs/design.md`, "Writes": calls, and write units of the table. A transaction takes two
+/// The table of `ARCHITECTURE.md`, "Writes": calls, and write units of the table. A transaction takes two
 /// units for each item, a plain write one.
 #[tokio::test]
 async fn each_operation_costs_what_the_design_says() {

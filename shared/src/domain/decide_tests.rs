@@ -1,5 +1,5 @@
 //! `decide` against a stock kept in memory: no sequence breaks what must always hold
-//! (`shared/design.md` §2), and the order in which facts come does not matter.
+//! (`ARCHITECTURE.md`), and the order in which facts come does not matter.
 
 use std::collections::BTreeMap;
 
@@ -132,7 +132,7 @@ impl World {
         self.records.insert(next.id, next);
     }
 
-    /// `shared/design.md` §2, 1 to 3.
+    /// `ARCHITECTURE.md`, "What always holds", 1 to 3.
     fn holds(&self) {
         let mut allocated: BTreeMap<UnitKey, i64> = BTreeMap::new();
         for record in self.records.values() {
