@@ -60,7 +60,8 @@ async fn run(command: &str) -> String {
 fn without_times(text: &str) -> String {
     let mut result = String::new();
     let mut rest = text;
-    while let Some(i) = rest.find("\"correlationId\":\"").map(|i| i + 17).into_iter().chain(time(rest)).min() {
+    while let Some(i) = rest.find("\"correlationId\":\"").map(|i| i + 17).into_iter().chain(time(rest)).min()
+    {
         result.push_str(&rest[..i]);
         let length = if Some(i) == time(rest) { TIME.len() } else { rest[i..].find('"').unwrap() };
         result.push('_');
