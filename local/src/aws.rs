@@ -1,38 +1,61 @@
 //! The endpoint that speaks the AWS protocols, for `aws --endpoint-url`, any SDK, and the functions:
-//! DynamoDB, DynamoDB Streams, and Lambda's Invoke.
+//! DynamoDB, DynamoDB Streams, SQS, EventBridge, and Lambda's Invoke.
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use serde::Deserialize;
 use serde_json::json;
 
+use crate::bus::Bus;
 use crate::dynamodb::DynamoDb;
 use crate::lambda::{InvokeError, Lambda};
+use crate::queues::Queues;
 
 /// Largest request. Source: Amazon DynamoDB Developer Guide, "Quotas": 16 MB for a batch.
 const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 
 const DYNAMODB: &str = "DynamoDB_20120810.";
 const DYNAMODB_STREAMS: &str = "DynamoDBStreams_20120810.";
+const SQS: &str = "AmazonSQS.";
+const EVENTS: &str = "AWSEvents.";
+
+/// What the endpoint speaks for.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// DynamoDB and its streams.
+    pub dynamodb: DynamoDb,
+    /// SQS.
+    pub queues: Queues,
+    /// EventBridge.
+    pub bus: Bus,
+    /// Lambda.
+    pub lambda: Lambda,
+    /// Where it is reached.
+    pub url: String,
+}
 
 /// The endpoint.
-pub fn router(dynamodb: DynamoDb, lambda: Lambda) -> Router {
+pub fn router(endpoint: Endpoint) -> Router {
     Router::new()
         .route("/", post(answer))
+        // Where the address of a queue points.
+        .route("/{account}/{queue}", post(answer))
         .route("/_local/calls", get(calls))
-        .with_state(dynamodb)
-        .route("/2015-03-31/functions/{name}/invocations", post(invoke).with_state(lambda))
+        .route("/_local/events", get(events))
+        .route("/2015-03-31/functions/{name}/invocations", post(invoke))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+        .with_state(endpoint)
 }
 
 /// Lambda's Invoke, waiting for the answer.
-async fn invoke(State(lambda): State<Lambda>, Path(name): Path<String>, event: Bytes) -> Response {
+async fn invoke(State(endpoint): State<Endpoint>, Path(name): Path<String>, event: Bytes) -> Response {
     let error =
         |kind: &str, e: &InvokeError| json!({"errorType": kind, "errorMessage": e.to_string()}).to_string();
-    match lambda.invoke(&name, event).await {
+    match endpoint.lambda.invoke(&name, event).await {
         Ok(answer) => (StatusCode::OK, answer).into_response(),
         Err(e @ InvokeError::Unknown(_)) => {
             let body = json!({"Type": "User", "Message": e.to_string()}).to_string();
@@ -44,17 +67,39 @@ async fn invoke(State(lambda): State<Lambda>, Path(name): Path<String>, event: B
     }
 }
 
-async fn answer(State(dynamodb): State<DynamoDb>, headers: HeaderMap, body: Bytes) -> Response {
+async fn answer(State(endpoint): State<Endpoint>, headers: HeaderMap, body: Bytes) -> Response {
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let operation = target.strip_prefix(DYNAMODB).or_else(|| target.strip_prefix(DYNAMODB_STREAMS));
-    let (Some(operation), Ok(body)) = (operation.map(str::to_owned), String::from_utf8(body.into())) else {
-        let error = json!({
-            "__type": "com.amazon.coral.service#UnknownOperationException",
-            "message": format!("this endpoint speaks DynamoDB and DynamoDB Streams; the request's target is {target:?}"),
-        });
-        return respond(400, error.to_string());
+    let Ok(body) = String::from_utf8(body.into()) else { return unknown(target) };
+    if let Some(operation) = target.strip_prefix(DYNAMODB).or_else(|| target.strip_prefix(DYNAMODB_STREAMS)) {
+        return ask_dynamodb(endpoint.dynamodb, operation, body, &headers).await;
+    }
+    let request = match serde_json::from_str(&body) {
+        Ok(request) => request,
+        Err(e) if target.is_empty() => return unknown(&e.to_string()),
+        Err(e) => {
+            return respond(
+                400,
+                json!({"__type": "SerializationException", "message": e.to_string()}).to_string(),
+            );
+        }
     };
-    let caller = caller(&headers).to_owned();
+    if let Some(operation) = target.strip_prefix(SQS) {
+        return match endpoint.queues.answer(operation, &request, &endpoint.url).await {
+            Ok(answer) => respond(200, answer.to_string()),
+            Err(e) => respond(400, e.to_json()),
+        };
+    }
+    match target.strip_prefix(EVENTS) {
+        Some("PutEvents") => match endpoint.bus.put_events(&request) {
+            Ok(answer) => respond(200, answer.to_string()),
+            Err((code, message)) => respond(400, json!({"__type": code, "message": message}).to_string()),
+        },
+        _ => unknown(target),
+    }
+}
+
+async fn ask_dynamodb(dynamodb: DynamoDb, operation: &str, body: String, headers: &HeaderMap) -> Response {
+    let (caller, operation) = (caller(headers).to_owned(), operation.to_owned());
     // The database blocks, so it is called on a thread that may.
     match tokio::task::spawn_blocking(move || dynamodb.answer(&caller, &operation, &body)).await {
         Ok(answer) => respond(answer.status, answer.body),
@@ -64,9 +109,33 @@ async fn answer(State(dynamodb): State<DynamoDb>, headers: HeaderMap, body: Byte
     }
 }
 
+fn unknown(target: &str) -> Response {
+    let message = format!(
+        "this endpoint speaks DynamoDB, DynamoDB Streams, SQS (JSON), PutEvents of EventBridge, and Lambda's Invoke; \
+         the request's target is {target:?}"
+    );
+    respond(
+        400,
+        json!({"__type": "com.amazon.coral.service#UnknownOperationException", "message": message})
+            .to_string(),
+    )
+}
+
+/// What was published after the event of a number.
+async fn events(State(endpoint): State<Endpoint>, Query(asked): Query<After>) -> Response {
+    axum::Json(endpoint.bus.published_after(asked.after)).into_response()
+}
+
+#[derive(Deserialize)]
+struct After {
+    #[serde(default)]
+    after: u64,
+}
+
 /// How often each caller has called each operation.
-async fn calls(State(dynamodb): State<DynamoDb>) -> Response {
-    let calls: Vec<_> = dynamodb
+async fn calls(State(endpoint): State<Endpoint>) -> Response {
+    let calls: Vec<_> = endpoint
+        .dynamodb
         .calls()
         .into_iter()
         .map(|((caller, operation), usage)| {

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::client;
 use crate::run::{self, Options};
 
 /// How long a token from `token` is valid, in hours, unless said otherwise.
@@ -44,6 +46,12 @@ struct RunArgs {
     /// Most processes of one function at once
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..))]
     concurrency: u8,
+    /// Let schedules fire this often, such as 5s
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    sweep_every: Option<Duration>,
+    /// Let queues deliver out of order and some messages twice, on purpose
+    #[arg(long)]
+    unruly: bool,
     /// End when standard input does
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
@@ -63,12 +71,46 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
     },
+    /// Send an order event to a running holdfast
+    Send {
+        /// The event, as JSON
+        event: String,
+        /// Port of its AWS endpoint
+        #[arg(long, default_value_t = 4566)]
+        aws_port: u16,
+    },
+    /// Look whether everything adds up in a running holdfast
+    Reconcile {
+        /// One product [default: all]
+        #[arg(long)]
+        product: Option<String>,
+        /// Fill gaps of the ledger, and publish again what may have been missed
+        #[arg(long)]
+        republish: bool,
+        /// Port of its AWS endpoint
+        #[arg(long, default_value_t = 4566)]
+        aws_port: u16,
+    },
     /// Be a function: what the runner starts itself as
     #[command(hide = true)]
     Function {
         /// Which
         name: String,
     },
+}
+
+/// Seconds, minutes or milliseconds: `5s`, `2m`, `500ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 =
+        number.parse().map_err(|_| "expected a number with s, m or ms, such as 5s".to_owned())?;
+    match (number, unit) {
+        (1.., "s") => Ok(Duration::from_secs(number)),
+        (1.., "m") => Ok(Duration::from_secs(number * 60)),
+        (1.., "ms") => Ok(Duration::from_millis(number)),
+        _ => Err("expected a number with s, m or ms, such as 5s".to_owned()),
+    }
 }
 
 fn parameter(text: &str) -> Result<(String, String), String> {
@@ -82,6 +124,10 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse() {
         Cli { command: Some(Command::Function { name }), .. } => function(&name),
         Cli { command: Some(Command::Token { role, hours, data }), .. } => token(&role, hours, data),
+        Cli { command: Some(Command::Send { event, aws_port }), .. } => client::send(&event, aws_port),
+        Cli { command: Some(Command::Reconcile { product, republish, aws_port }), .. } => {
+            client::reconcile(product.as_deref(), republish, aws_port)
+        }
         Cli { command: None, run } => everything(run),
     };
     match outcome {
@@ -102,6 +148,8 @@ fn everything(args: RunArgs) -> Result<(), String> {
         data: args.data,
         auth: args.auth,
         concurrency: usize::from(args.concurrency),
+        sweep_every: args.sweep_every,
+        unruly: args.unruly,
         exit_with_stdin: args.exit_with_stdin,
     };
     let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;
@@ -130,6 +178,10 @@ fn function(name: &str) -> Result<(), String> {
                 "settle" => settle::run().await,
                 "check" => check::run().await,
                 "stock-admin" => stock_admin::run().await,
+                "order-events" => order_events::run().await,
+                "expiry-sweep" => expiry_sweep::run().await,
+                "publisher" => publisher::run().await,
+                "reconcile" => reconcile::run().await,
                 other => Err(format!("there is no function {other}").into()),
             }
         })

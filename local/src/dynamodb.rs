@@ -13,7 +13,8 @@ use dynoxide::Database;
 use dynoxide::errors::DynoxideError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::template::Table;
@@ -35,6 +36,7 @@ pub struct DynamoDb {
     database: Database,
     tokens: Arc<Mutex<Tokens>>,
     calls: Arc<Mutex<Calls>>,
+    written: Arc<Notify>,
 }
 
 /// How often each operation was called, and the write units it took, by who called it.
@@ -83,7 +85,7 @@ impl DynamoDb {
                 database
             }
         };
-        Ok(Self { database, tokens: Arc::default(), calls: Arc::default() })
+        Ok(Self { database, tokens: Arc::default(), calls: Arc::default(), written: Arc::default() })
     }
 
     /// Creates the tables that are not there yet.
@@ -115,6 +117,46 @@ impl DynamoDb {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Waits until something may have been written since the last time.
+    pub async fn changed(&self) {
+        self.written.notified().await;
+    }
+
+    /// The stream records of a table after a sequence number (empty: from the beginning), as Lambda passes
+    /// them on.
+    ///
+    /// # Errors
+    /// If the table has no stream.
+    pub async fn stream_after(&self, table: &str, position: &str, limit: u64) -> Result<Vec<Value>, String> {
+        let (database, table, position) = (self.clone(), table.to_owned(), position.to_owned());
+        let read = tokio::task::spawn_blocking(move || database.read_stream(&table, &position, limit));
+        read.await.map_err(|e| e.to_string())?
+    }
+
+    fn read_stream(&self, table: &str, position: &str, limit: u64) -> Result<Vec<Value>, String> {
+        let call = |operation: &str, request: Value| -> Result<Value, String> {
+            let answer = self.execute(operation, &request.to_string()).map_err(|e| e.to_string())?;
+            serde_json::from_str(&answer).map_err(|e| e.to_string())
+        };
+        let streams = call("ListStreams", json!({"TableName": table}))?;
+        let arn = streams["Streams"][0]["StreamArn"].as_str().ok_or("it has no stream")?;
+        let described = call("DescribeStream", json!({"StreamArn": arn}))?;
+        let shard = &described["StreamDescription"]["Shards"][0]["ShardId"];
+        let mut start = json!({"StreamArn": arn, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"});
+        if !position.is_empty() {
+            start["ShardIteratorType"] = "AFTER_SEQUENCE_NUMBER".into();
+            start["SequenceNumber"] = position.into();
+        }
+        let iterator = call("GetShardIterator", start)?;
+        let records =
+            call("GetRecords", json!({"ShardIterator": iterator["ShardIterator"], "Limit": limit}))?;
+        let source = |mut record: Value| {
+            record["eventSourceARN"] = arn.into();
+            record
+        };
+        Ok(records["Records"].as_array().cloned().unwrap_or_default().into_iter().map(source).collect())
+    }
+
     /// Answers one request. Blocks.
     #[must_use]
     pub fn answer(&self, caller: &str, operation: &str, body: &str) -> Answer {
@@ -124,6 +166,9 @@ impl DynamoDb {
             self.execute(operation, &with_consumed_capacity(operation, body))
         };
         self.count(caller, operation, outcome.as_ref().ok().map(String::as_str));
+        if outcome.is_ok() && operation != "Query" && operation != "GetItem" {
+            self.written.notify_one();
+        }
         match outcome {
             Ok(body) => Answer { status: 200, body },
             Err(error) => Answer { status: error.status_code(), body: error.to_json() },

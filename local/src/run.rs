@@ -5,16 +5,19 @@ use std::fs::File;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::auth::{self, Issuer};
-use crate::aws;
+use crate::aws::{self, Endpoint};
+use crate::bus::Bus;
 use crate::dynamodb::DynamoDb;
 use crate::gateway::Gateway;
 use crate::lambda::Lambda;
+use crate::queues::Queues;
+use crate::sources::Sources;
 use crate::template::Template;
 
 /// How to run.
@@ -34,6 +37,10 @@ pub struct Options {
     pub auth: bool,
     /// Most processes of one function.
     pub concurrency: usize,
+    /// How often schedules fire; none for what the template says.
+    pub sweep_every: Option<Duration>,
+    /// Whether queues deliver out of order and some messages twice, on purpose.
+    pub unruly: bool,
     /// Whether to end when standard input does: for a program that starts this one.
     pub exit_with_stdin: bool,
 }
@@ -65,7 +72,8 @@ pub async fn start(options: &Options) -> Result<Running, String> {
     let mut parameters = options.parameters.clone();
     parameters.insert("JwtIssuer".to_owned(), auth::ISSUER.to_owned());
     parameters.insert("JwtAudience".to_owned(), auth::AUDIENCE.to_owned());
-    let template = Template::read(&file, &parameters).map_err(|e| e.to_string())?;
+    // The template is looked at before anything is taken, and again when the address is known.
+    Template::read(&file, &parameters, "http://127.0.0.1").map_err(|e| e.to_string())?;
     let lock = options.data.as_deref().map(lock_folder).transpose()?;
     let authorizer = if options.auth { Some(issuer(options.data.as_deref())?.authorizer()?) } else { None };
     let api_listener = bind(options.port, "--port").await?;
@@ -73,16 +81,27 @@ pub async fn start(options: &Options) -> Result<Running, String> {
     let address = |listener: &TcpListener| listener.local_addr().map_err(|e| e.to_string());
     let (api, aws) = (address(&api_listener)?, address(&aws_listener)?);
 
+    let url = format!("http://{aws}");
+    let template = Template::read(&file, &parameters, &url).map_err(|e| e.to_string())?;
     let dynamodb = DynamoDb::open(options.data.as_deref())?;
     dynamodb.create_tables(&template.tables)?;
-    let lambda = Lambda::start(&template.functions, &format!("http://{aws}"), options.concurrency)
+    let queues = Queues::open(options.data.as_deref(), template.queues, options.unruly)?;
+    let bus = Bus::new(template.rules, queues.clone());
+    let lambda = Lambda::start(&template.functions, &url, options.concurrency)
         .await
         .map_err(|e| format!("no port for the Lambda Runtime API: {e}"))?;
-    let router = aws::router(dynamodb.clone(), lambda.clone());
+    let sources = Sources {
+        lambda: lambda.clone(),
+        queues: queues.clone(),
+        dynamodb: dynamodb.clone(),
+        every: options.sweep_every,
+    };
+    let router = aws::router(Endpoint { dynamodb, queues, bus, lambda: lambda.clone(), url });
     tokio::spawn(async move { axum::serve(aws_listener, router).await });
     let router = Gateway::router(&template.functions, lambda.clone(), authorizer)?;
     let router = router.into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move { axum::serve(api_listener, router).await });
+    sources.start(&template.functions)?;
     Ok(Running { api, aws, _lock: lock })
 }
 

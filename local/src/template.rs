@@ -39,6 +39,79 @@ pub struct Template {
     pub issuer: String,
     /// Audience of the tokens that the HTTP API asks for.
     pub audience: String,
+    /// The queues.
+    pub queues: Vec<Queue>,
+    /// The rules of the event buses.
+    pub rules: Vec<Rule>,
+}
+
+/// A queue.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// How long a message that was received is invisible.
+    pub visibility_seconds: u64,
+    /// How long a message is invisible at first.
+    pub delay_seconds: u64,
+    /// Where messages go that were received more often than this.
+    pub dead_letters: Option<(String, i64)>,
+}
+
+impl Queue {
+    /// Its ARN.
+    #[must_use]
+    pub fn arn(&self) -> String {
+        format!("arn:aws:sqs:{REGION}:{ACCOUNT_ID}:{}", self.name)
+    }
+}
+
+/// A rule: what is published on a bus and fits the pattern goes to the targets.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// The bus.
+    pub bus: String,
+    /// The pattern.
+    pub pattern: Value,
+    /// The ARNs of queues.
+    pub targets: Vec<String>,
+}
+
+/// A queue that calls a function.
+#[derive(Debug, Clone)]
+pub struct QueueSource {
+    /// Its ARN.
+    pub queue: String,
+    /// Most messages at once.
+    pub batch_size: u64,
+    /// Whether the function answers with what has failed.
+    pub partial: bool,
+}
+
+/// A table's stream that calls a function.
+#[derive(Debug, Clone)]
+pub struct StreamSource {
+    /// The table.
+    pub table: String,
+    /// Most records at once.
+    pub batch_size: u64,
+    /// Whether the function answers with what has failed.
+    pub partial: bool,
+    /// Whether a batch that fails is split.
+    pub bisect: bool,
+    /// How often a batch is tried again.
+    pub max_retries: u64,
+    /// The ARN of the queue that is told what was given up.
+    pub on_failure: Option<String>,
+    /// A record is delivered if it fits one of them, or if there are none.
+    patterns: Vec<Value>,
+}
+
+impl StreamSource {
+    /// Whether a record is to be delivered.
+    pub fn wants(&self, record: &Value, fits: impl Fn(&Value, &Value) -> bool) -> bool {
+        self.patterns.is_empty() || self.patterns.iter().any(|pattern| fits(pattern, record))
+    }
 }
 
 /// A function.
@@ -54,6 +127,12 @@ pub struct Function {
     pub environment: BTreeMap<String, String>,
     /// The routes that call it.
     pub routes: Vec<Route>,
+    /// The queues that call it.
+    pub queues: Vec<QueueSource>,
+    /// The streams that call it.
+    pub streams: Vec<StreamSource>,
+    /// How often schedules call it.
+    pub schedules: Vec<Duration>,
 }
 
 /// A route of the HTTP API.
@@ -80,28 +159,39 @@ pub struct Table {
 
 impl Template {
     /// Reads a template. `parameters` are given as on a deployment; the others take their defaults.
+    /// `endpoint` is where queues are reached.
     ///
     /// # Errors
     /// Says what is wrong and where.
-    pub fn read(path: &Path, parameters: &BTreeMap<String, String>) -> Result<Self, BadTemplate> {
+    pub fn read(
+        path: &Path,
+        parameters: &BTreeMap<String, String>,
+        endpoint: &str,
+    ) -> Result<Self, BadTemplate> {
         let text = std::fs::read_to_string(path)
             .map_err(|e| bad(format!("{} cannot be read: {e}", path.display())))?;
-        Self::parse(&text, parameters).map_err(|BadTemplate(e)| bad(format!("{}: {e}", path.display())))
+        Self::parse(&text, parameters, endpoint)
+            .map_err(|BadTemplate(e)| bad(format!("{}: {e}", path.display())))
     }
 
     /// Reads a template's text.
     ///
     /// # Errors
     /// Says what is wrong and where.
-    pub fn parse(text: &str, parameters: &BTreeMap<String, String>) -> Result<Self, BadTemplate> {
+    pub fn parse(
+        text: &str,
+        parameters: &BTreeMap<String, String>,
+        endpoint: &str,
+    ) -> Result<Self, BadTemplate> {
         let documents = Yaml::load_from_str(text).map_err(|e| bad(format!("not YAML: {e}")))?;
         let document = documents.first().ok_or_else(|| bad("it is empty"))?;
         let template = to_json(document)?;
-        let scope = Scope::of(&template, parameters)?;
+        let scope = Scope::of(&template, parameters, endpoint)?;
         let resources = object(&template["Resources"], "Resources")?;
         let globals = scope.resolve(&template["Globals"]["Function"])?;
         let mut functions = Vec::new();
         let mut tables = Vec::new();
+        let (mut queues, mut rules) = (Vec::new(), Vec::new());
         let mut auth = (String::new(), String::new());
         for (id, resource) in resources {
             let inside = |BadTemplate(e)| bad(format!("resource {id}: {e}"));
@@ -110,6 +200,8 @@ impl Template {
                     functions.push(function(resource, &globals, &scope).map_err(inside)?);
                 }
                 Some("AWS::DynamoDB::Table") => tables.push(table(resource, &scope).map_err(inside)?),
+                Some("AWS::SQS::Queue") => queues.push(queue(resource, &scope).map_err(inside)?),
+                Some("AWS::Events::Rule") => rules.push(rule(resource, &scope).map_err(inside)?),
                 Some("AWS::Serverless::HttpApi") => auth = authorizer(resource, &scope).map_err(inside)?,
                 _ => {}
             }
@@ -118,7 +210,7 @@ impl Template {
             return Err(bad("it declares no AWS::Serverless::Function"));
         }
         let (issuer, audience) = auth;
-        Ok(Self { functions, tables, issuer, audience })
+        Ok(Self { functions, tables, issuer, audience, queues, rules })
     }
 }
 
@@ -162,7 +254,18 @@ fn function(resource: &Value, globals: &Value, scope: &Scope) -> Result<Function
     }
     let setting =
         |of: fn(&FunctionProperties) -> Option<u64>| of(&own).or_else(|| shared.as_ref().and_then(of));
+    let of_type = |wanted: &'static str| own.events.iter().filter(move |(_, event)| event.r#type == wanted);
+    let inside = |id: &str, BadTemplate(e)| bad(format!("event {id}: {e}"));
     Ok(Function {
+        queues: of_type("SQS")
+            .map(|(id, event)| queue_source(&event.properties).map_err(|e| inside(id, e)))
+            .collect::<Result<_, _>>()?,
+        streams: of_type("DynamoDB")
+            .map(|(id, event)| stream_source(&event.properties).map_err(|e| inside(id, e)))
+            .collect::<Result<_, _>>()?,
+        schedules: of_type("ScheduleV2")
+            .map(|(id, event)| rate(&event.properties).map_err(|e| inside(id, e)))
+            .collect::<Result<_, _>>()?,
         name: name.to_owned(),
         timeout: Duration::from_secs(setting(|p| p.timeout).unwrap_or(DEFAULT_TIMEOUT_SECONDS)),
         memory_mb: setting(|p| p.memory_size).unwrap_or(128),
@@ -190,6 +293,86 @@ fn route(properties: &Value) -> Result<Route, BadTemplate> {
         method: text("Method")?.to_uppercase(),
         path,
         protected: properties["Auth"]["Authorizer"] != "NONE",
+    })
+}
+
+/// A number in a template may be written as text, as parameters are.
+fn number(value: &Value, default: u64) -> Result<u64, BadTemplate> {
+    match value {
+        Value::Null => Ok(default),
+        value => plain(value).parse().map_err(|_| bad(format!("{value} is no number"))),
+    }
+}
+
+fn reports_items(properties: &Value) -> bool {
+    let types = properties["FunctionResponseTypes"].as_array();
+    types.is_some_and(|types| types.iter().any(|of| of == "ReportBatchItemFailures"))
+}
+
+fn queue_source(properties: &Value) -> Result<QueueSource, BadTemplate> {
+    let queue = properties["Queue"].as_str().ok_or_else(|| bad("Queue is missing"))?;
+    let batch_size = number(&properties["BatchSize"], 10)?;
+    Ok(QueueSource { queue: queue.to_owned(), batch_size, partial: reports_items(properties) })
+}
+
+fn stream_source(properties: &Value) -> Result<StreamSource, BadTemplate> {
+    let stream = properties["Stream"].as_str().ok_or_else(|| bad("Stream is missing"))?;
+    let table = stream.split('/').nth(1).ok_or_else(|| bad(format!("{stream:?} is no stream of a table")))?;
+    let filters = properties["FilterCriteria"]["Filters"].as_array();
+    let pattern = |filter: &Value| {
+        let text = filter["Pattern"].as_str().ok_or_else(|| bad("a filter has no Pattern"))?;
+        serde_json::from_str(text).map_err(|e| bad(format!("the pattern {text}: {e}")))
+    };
+    Ok(StreamSource {
+        table: table.to_owned(),
+        batch_size: number(&properties["BatchSize"], 100)?,
+        partial: reports_items(properties),
+        bisect: properties["BisectBatchOnFunctionError"] == true,
+        max_retries: number(&properties["MaximumRetryAttempts"], u64::MAX)?,
+        on_failure: properties["DestinationConfig"]["OnFailure"]["Destination"].as_str().map(str::to_owned),
+        patterns: filters.into_iter().flatten().map(pattern).collect::<Result<_, _>>()?,
+    })
+}
+
+/// `rate(1 minute)` and the like.
+fn rate(properties: &Value) -> Result<Duration, BadTemplate> {
+    let text = properties["ScheduleExpression"].as_str().unwrap_or_default();
+    let words = text.strip_prefix("rate(").and_then(|rest| rest.strip_suffix(')')).unwrap_or_default();
+    let seconds = match words.split_once(' ').map(|(n, unit)| (n.parse::<u64>(), unit.trim_end_matches('s')))
+    {
+        Some((Ok(n), "minute")) => n * 60,
+        Some((Ok(n), "hour")) => n * 3_600,
+        Some((Ok(n), "day")) => n * 86_400,
+        _ => return Err(bad(format!("ScheduleExpression is {text:?}; here only rate(...) is understood"))),
+    };
+    Ok(Duration::from_secs(seconds))
+}
+
+fn queue(resource: &Value, scope: &Scope) -> Result<Queue, BadTemplate> {
+    let properties = scope.resolve(&resource["Properties"])?;
+    let name = properties["QueueName"].as_str().ok_or_else(|| bad("QueueName is missing"))?;
+    let dead = properties["RedrivePolicy"]["deadLetterTargetArn"].as_str();
+    let dead = dead.and_then(|arn| arn.rsplit(':').next()).map(str::to_owned);
+    let most = number(&properties["RedrivePolicy"]["maxReceiveCount"], 5)?;
+    Ok(Queue {
+        name: name.to_owned(),
+        visibility_seconds: number(&properties["VisibilityTimeout"], 30)?,
+        delay_seconds: number(&properties["DelaySeconds"], 0)?,
+        dead_letters: dead.map(|dead| (dead, i64::try_from(most).unwrap_or(i64::MAX))),
+    })
+}
+
+fn rule(resource: &Value, scope: &Scope) -> Result<Rule, BadTemplate> {
+    let properties = scope.resolve(&resource["Properties"])?;
+    let targets = properties["Targets"].as_array().ok_or_else(|| bad("Targets is missing"))?;
+    let target = |target: &Value| {
+        let arn = target["Arn"].as_str().filter(|arn| arn.contains(":sqs:"));
+        arn.map(str::to_owned).ok_or_else(|| bad("a target is no queue; here only queues are understood"))
+    };
+    Ok(Rule {
+        bus: properties["EventBusName"].as_str().unwrap_or("default").to_owned(),
+        pattern: properties["EventPattern"].clone(),
+        targets: targets.iter().map(target).collect::<Result<_, _>>()?,
     })
 }
 
@@ -233,7 +416,7 @@ struct Scope {
 }
 
 impl Scope {
-    fn of(template: &Value, given: &BTreeMap<String, String>) -> Result<Self, BadTemplate> {
+    fn of(template: &Value, given: &BTreeMap<String, String>, endpoint: &str) -> Result<Self, BadTemplate> {
         let mut values: BTreeMap<String, String> = [
             ("AWS::StackName", STACK_NAME),
             ("AWS::Region", REGION),
@@ -253,15 +436,25 @@ impl Scope {
         let mut scope = Self { values };
         for (id, resource) in template["Resources"].as_object().into_iter().flatten() {
             // `Ref` of a resource is its name, here as for the resources that the template uses.
-            let name = match resource["Properties"].get("TableName") {
+            let named = ["TableName", "QueueName", "Name"].iter().find_map(|n| resource["Properties"].get(n));
+            let name = match named {
                 Some(name) => plain(&scope.resolve(name)?),
                 None => id.clone(),
             };
-            if resource["Type"] == "AWS::DynamoDB::Table" {
-                let arn = format!("arn:aws:dynamodb:{REGION}:{ACCOUNT_ID}:table/{name}");
-                scope.values.insert(format!("{id}.Arn"), arn);
-            }
-            scope.values.insert(id.clone(), name);
+            let (service, kind) = match resource["Type"].as_str().unwrap_or_default() {
+                "AWS::DynamoDB::Table" => ("dynamodb", "table/"),
+                "AWS::SQS::Queue" => ("sqs", ""),
+                "AWS::Events::EventBus" => ("events", "event-bus/"),
+                "AWS::Events::Rule" => ("events", "rule/"),
+                "AWS::Serverless::Function" => ("lambda", "function:"),
+                _ => ("", ""),
+            };
+            let arn = format!("arn:aws:{service}:{REGION}:{ACCOUNT_ID}:{kind}{name}");
+            scope.values.insert(format!("{id}.StreamArn"), format!("{arn}/stream/local"));
+            scope.values.insert(format!("{id}.Arn"), arn);
+            // A queue is referred to by its address.
+            let reference = if service == "sqs" { format!("{endpoint}/{ACCOUNT_ID}/{name}") } else { name };
+            scope.values.insert(id.clone(), reference);
         }
         Ok(scope)
     }
@@ -378,7 +571,7 @@ Resources:
 
     #[test]
     fn references_are_resolved_and_globals_are_overridden() {
-        let template = Template::parse(ONE, &given()).unwrap();
+        let template = Template::parse(ONE, &given(), "http://x").unwrap();
         let function = &template.functions[0];
         assert_eq!((function.name.as_str(), function.timeout), ("do-it", Duration::from_secs(5)));
         assert_eq!(function.environment["TTL"], "15");
@@ -399,7 +592,7 @@ Resources:
     #[test]
     fn what_is_wrong_is_said() {
         let wrong = |text: &str, given: &BTreeMap<String, String>| {
-            Template::parse(text, given).unwrap_err().to_string()
+            Template::parse(text, given, "http://x").unwrap_err().to_string()
         };
         assert!(wrong(ONE, &BTreeMap::new()).contains("parameter Who has no default"));
         assert!(wrong(&ONE.replace("!Ref Ttl", "!Ref Nope"), &given()).contains("Nope"));

@@ -3,10 +3,14 @@
 //! - [`domain`]: the business, pure. [`domain::decide()`] is the whole of it
 //! - [`store`]: the tables, and the loop that commits a decision
 //! - [`http`]: requests, answers and problems, as every HTTP function speaks them
-//! - [`settings`] and [`telemetry`]: what a function is set to, and what it logs
+//! - [`function`]: what every function has in common; [`publishing`]: the way to the event bus
+//! - [`aws`]: how AWS is called; [`settings`] and [`telemetry`]: what a function is set to, and what it logs
 
+pub mod aws;
 pub mod domain;
+pub mod function;
 pub mod http;
+pub mod publishing;
 pub mod settings;
 pub mod store;
 pub mod telemetry;

@@ -25,6 +25,12 @@ pub struct Settings {
     pub reservation_ttl: Option<Duration>,
     /// At or below this many available units stock counts as low, unless the product says otherwise.
     pub low_stock_threshold: u64,
+    /// Whether the sweep gives back what is due; otherwise it only counts.
+    pub auto_release: bool,
+    /// The bus that events go to; set where events are sent.
+    pub event_bus: Option<String>,
+    /// The queue for stream records that cannot be published; set where they are.
+    pub dead_letter_queue_url: Option<String>,
     /// What is logged.
     pub log_level: LevelFilter,
 }
@@ -62,6 +68,7 @@ impl Settings {
         Ok(Self {
             store: StoreSettings {
                 inventory_table: table("INVENTORY_TABLE", lookup("INVENTORY_TABLE"))?,
+                ledger_table: table("LEDGER_TABLE", lookup("LEDGER_TABLE"))?,
                 retention: Duration::from_secs(retention_days * 24 * 60 * 60),
                 retry: RetryPolicy {
                     max_attempts: u32::try_from(max_attempts).unwrap_or(u32::MAX),
@@ -70,6 +77,9 @@ impl Settings {
             },
             reservation_ttl: (ttl_minutes > 0).then(|| Duration::from_secs(ttl_minutes * 60)),
             low_stock_threshold: whole("LOW_STOCK_THRESHOLD", 10, 0, crate::domain::stock::MAX_STOCK)?,
+            auto_release: yes_or_no("AUTO_RELEASE_ENABLED", lookup("AUTO_RELEASE_ENABLED"), true)?,
+            event_bus: lookup("EVENT_BUS"),
+            dead_letter_queue_url: lookup("DEAD_LETTER_QUEUE_URL"),
             log_level: log_level("LOG_LEVEL", lookup("LOG_LEVEL"))?,
         })
     }
@@ -87,6 +97,29 @@ fn whole(
         name,
         given: format!("{text:?}"),
         expected: format!("a whole number from {min} to {max}"),
+    })
+}
+
+fn yes_or_no(name: &'static str, text: Option<String>, default: bool) -> Result<bool, BadSetting> {
+    match text.as_deref() {
+        None => Ok(default),
+        Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(other) => {
+            Err(BadSetting { name, given: format!("{other:?}"), expected: "true or false".to_owned() })
+        }
+    }
+}
+
+/// A setting that one function needs and others do not.
+///
+/// # Errors
+/// If it is not set.
+pub fn required<'a>(name: &'static str, value: Option<&'a String>) -> Result<&'a str, BadSetting> {
+    value.map(String::as_str).ok_or_else(|| BadSetting {
+        name,
+        given: "not set".to_owned(),
+        expected: "set for this function".to_owned(),
     })
 }
 
@@ -120,6 +153,7 @@ mod tests {
         Settings::from_lookup(|asked| match asked {
             _ if asked == name => Some(value.to_owned()),
             "INVENTORY_TABLE" => Some("inventory".to_owned()),
+            "LEDGER_TABLE" => Some("ledger".to_owned()),
             _ => None,
         })
     }
@@ -147,6 +181,8 @@ mod tests {
             ("RESERVATION_RETENTION_DAYS", "29"),
             ("RETRY_MAX_ATTEMPTS", "0"),
             ("LOW_STOCK_THRESHOLD", "-1"),
+            ("LEDGER_TABLE", "x"),
+            ("AUTO_RELEASE_ENABLED", "maybe"),
             ("LOG_LEVEL", "loud"),
         ] {
             let sentence = with(name, bad).unwrap_err().to_string();

@@ -10,7 +10,18 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// Starts logging. What the libraries say is logged from `WARN` on only.
 pub fn init(level: LevelFilter) {
-    let own = ["shared", "reserve", "release", "settle", "check", "stock_admin"];
+    let own = [
+        "shared",
+        "reserve",
+        "release",
+        "settle",
+        "check",
+        "stock_admin",
+        "order_events",
+        "expiry_sweep",
+        "publisher",
+        "reconcile",
+    ];
     let filter = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_targets(own.map(|target| (target, level)));

@@ -15,7 +15,7 @@ fn root() -> PathBuf {
 /// The template as the runner reads it.
 pub(crate) fn template() -> Template {
     let given = ["JwtIssuer", "JwtAudience"].map(|name| (name.to_owned(), "-".to_owned()));
-    Template::read(&root().join("template.yaml"), &given.into()).unwrap()
+    Template::read(&root().join("template.yaml"), &given.into(), "http://127.0.0.1").unwrap()
 }
 
 /// One sample for each route, in the order in which they tell a story: function, sample, status.

@@ -89,6 +89,8 @@ async fn a_part_shipment_leaves_once() {
         let shop = &shop;
         async move { shop.post("/api/inventory/deduct", &body).await }
     };
+    let null = json!({"orderId": "order-1", "items": null});
+    assert_eq!(shop.post("/api/inventory/deduct", &null).await.says(), (400, "invalid_request"));
     assert_eq!(part("first", 1).await.says(), (200, "RESERVED"));
     assert_eq!(part("first", 1).await.body["items"][0]["fulfilledQuantity"], 1);
     assert_eq!(part("first", 2).await.says(), (422, "shipment_differs"));

@@ -55,21 +55,37 @@ struct ProductPage {
     next_cursor: Option<String>,
 }
 
-/// A page that is filtered by `lowStock` may hold fewer products than `limit`, even none, and still have a
-/// next one.
 async fn products(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     request.known_query(&["limit", "cursor", "lowStock"])?;
     let limit = request.query("limit")?.map(limit).transpose()?.unwrap_or(DEFAULT_PAGE);
     let after = request.query("cursor")?.map(ProductId::parse).transpose()?;
     let only_low = request.query("lowStock")?.map(yes_or_no).transpose()?.unwrap_or(false);
+    if only_low {
+        return low_products(deps, request, after.as_ref(), limit).await;
+    }
     let page = deps.store.products(after.as_ref(), limit, &request.invocation).await?;
     let items = page
         .products
         .iter()
         .filter_map(|(_, units)| ProductView::of(units, deps.settings.low_stock_threshold))
-        .filter(|view| view.low_stock_alert || !only_low)
         .collect();
     Answer::ok(&ProductPage { items, next_cursor: page.next.map(|product| product.to_string()) })
+}
+
+/// Products that are low or out somewhere, from the alerts that the publisher keeps: a moment behind.
+async fn low_products(
+    deps: &Deps,
+    request: &Request,
+    after: Option<&ProductId>,
+    limit: usize,
+) -> Result<Answer, Problem> {
+    let (products, more) = deps.store.low_products(after, limit, &request.invocation).await?;
+    let reads = products.iter().map(|product| deps.store.product(product, &request.invocation));
+    let found = futures::future::try_join_all(reads).await?;
+    let items =
+        found.iter().filter_map(|units| ProductView::of(units, deps.settings.low_stock_threshold)).collect();
+    let next_cursor = products.last().filter(|_| more).map(ToString::to_string);
+    Answer::ok(&ProductPage { items, next_cursor })
 }
 
 fn limit(text: &str) -> Result<usize, Invalid> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use shared::domain::{Action, Command, OrderId, ReservationId, Shipment, ShipmentId};
-use shared::http::{Answer, Deps, ItemRequest, Problem, Request, Role, order_lines, serve, target};
+use shared::http::{Answer, Deps, ItemRequest, Problem, Request, Role, not_null, order_lines, serve, target};
 
 /// Runs the function.
 ///
@@ -49,7 +49,9 @@ struct DeductRequest {
     reservation_id: Option<ReservationId>,
     #[serde(alias = "bookingId")]
     order_id: Option<OrderId>,
+    #[serde(default, deserialize_with = "not_null")]
     items: Option<Vec<ItemRequest>>,
+    #[serde(default, deserialize_with = "not_null")]
     shipment_id: Option<ShipmentId>,
 }
 

@@ -131,7 +131,7 @@ pub struct StockMove {
     pub ordered: Option<u64>,
 }
 
-/// Why a request cannot be. Final: the same request will never be granted for this record.
+/// Why a request cannot be, for the record as it was seen and at that time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// Nothing is known of such an order.
@@ -180,6 +180,7 @@ pub fn decide(seen: Option<&Reservation>, command: &Command, now: Timestamp) -> 
     };
     let mut next = seen.clone();
     next.version += 1;
+    next.updated_at = now;
     next.correlation_id.clone_from(&command.correlation_id);
     let change = Change { seen, next, now };
     match &command.action {
@@ -328,7 +329,10 @@ impl Change {
             State::Pending | State::Reserved => Refusal::NotFound,
             State::Confirmed => Refusal::Confirmed,
             State::Fulfilled => Refusal::Fulfilled,
-            State::Released => Refusal::Released { reason: self.reason_heard(Fact::Cancelled) },
+            State::Released => {
+                let reason = self.seen.reason.clone().unwrap_or_else(Reason::order_cancelled);
+                Refusal::Released { reason }
+            }
             State::Expired => Refusal::Expired,
             State::Rejected => Refusal::Rejected,
         }
@@ -336,7 +340,8 @@ impl Change {
 
     /// The reason in the record, or the one that a fact stands for.
     fn reason_heard(&self, fact: Fact) -> Reason {
-        self.seen.reason.clone().unwrap_or_else(|| match fact {
+        let weaker = |reason: &Reason| fact == Fact::Cancelled && *reason == Reason::payment_failed();
+        self.seen.reason.clone().filter(|reason| !weaker(reason)).unwrap_or_else(|| match fact {
             Fact::PaymentFailed => Reason::payment_failed(),
             _ => Reason::order_cancelled(),
         })
@@ -354,13 +359,15 @@ impl Change {
     ) -> Decision {
         let heard_before = self.seen.heard(fact);
         self.next.facts.entry(fact).or_insert(self.now);
-        if heard_before {
-            let other_lines =
-                |lines: &OrderLines| self.seen.fingerprint.is_some_and(|f| f != lines.fingerprint());
-            return match (fact, lines) {
-                (Fact::Created, Some(lines)) if other_lines(lines) => refuse(Refusal::LinesDiffer),
-                _ => Decision::Unchanged,
-            };
+        let other_lines =
+            |lines: &OrderLines| self.seen.fingerprint.is_some_and(|f| f != lines.fingerprint());
+        if fact == Fact::Created && lines.is_some_and(other_lines) {
+            return refuse(Refusal::LinesDiffer);
+        }
+        // A fact that was heard without the lines may bring them later, under its other name.
+        let brings_lines = self.seen.state == State::Pending && lines.is_some() && self.tells_of_lines();
+        if heard_before && !brings_lines {
+            return Decision::Unchanged;
         }
         let moves = match (self.seen.state, fact) {
             (State::Pending, _) => self.hear_pending(lines, expires_at, short),
@@ -385,9 +392,7 @@ impl Change {
         expires_at: Option<Timestamp>,
         short: &[Shortage],
     ) -> Vec<StockMove> {
-        let Some(lines) =
-            lines.filter(|_| self.next.heard(Fact::Created) || self.next.heard(Fact::Delivered))
-        else {
+        let Some(lines) = lines.filter(|_| self.tells_of_lines()) else {
             return Vec::new();
         };
         self.next.lines = lines.iter().map(|(key, quantity)| Line::new(key.clone(), quantity)).collect();
@@ -416,6 +421,11 @@ impl Change {
         }
     }
 
+    /// Whether a fact was heard that makes lines those of the order.
+    fn tells_of_lines(&self) -> bool {
+        self.next.heard(Fact::Created) || self.next.heard(Fact::Delivered)
+    }
+
     fn hear_held(&mut self, fact: Fact) -> Vec<StockMove> {
         match (self.seen.state, fact) {
             (_, Fact::Delivered) => self.ship_all_held(),
@@ -441,8 +451,6 @@ impl Change {
             return Vec::new();
         }
         self.become_confirmed();
-        self.next.released_at = None;
-        self.next.reason = None;
         self.hold(Limit::Passed)
     }
 }
@@ -464,6 +472,8 @@ impl Change {
         self.next.state = State::Confirmed;
         self.next.confirmed_at = Some(self.now);
         self.next.expires_at = None;
+        self.next.released_at = None;
+        self.next.reason = None;
     }
 
     /// Gives back what is held. An order that was never held, or was rejected, only takes note.
@@ -550,18 +560,20 @@ impl Change {
     /// The goods have left though nothing was held: takes what is available, notes what is missing.
     fn ship_unheld(&mut self, short: &[Shortage]) -> Vec<StockMove> {
         let mut moves = Vec::new();
+        self.next.shortages.clear();
         for line in &mut self.next.lines {
             let unit = line.key.unit(0);
             let open = line.open();
-            let there = short.iter().find(|s| s.unit == unit).map_or(open, |s| s.lack.available());
-            let taken = open.min(there);
+            let shortage = short.iter().find(|s| s.unit == unit);
+            let taken = shortage.map_or(open, |s| open.min(s.lack.available()));
+            // A second try asked for less; what the order is short of is told by what it asked for.
+            self.next.shortages.extend(shortage.map(|s| Shortage { requested: open, ..s.clone() }));
             line.fulfilled += taken;
             line.missing += open - taken;
             if taken > 0 {
                 moves.push(StockMove { unit, delta: Delta::ship_unheld(taken), ordered: None });
             }
         }
-        self.next.shortages = short.to_vec();
         // Without lines nothing can be shipped yet: the fact waits for them.
         if !self.next.lines.is_empty() {
             self.become_fulfilled();

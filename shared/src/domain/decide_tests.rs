@@ -314,11 +314,29 @@ fn delivered_takes_what_is_there_and_names_what_is_missing() {
     assert_eq!(w.record("o").lines[0].missing, 2);
     assert_eq!(w.hears("o", Fact::Delivered, &[("A", 12)]), Came::Unchanged);
 
+    // The lines may come with the order, or with the other name of the same fact.
+    for brings_lines in [Fact::Created, Fact::Delivered] {
+        let mut w = world();
+        w.hears("o", Fact::Delivered, &[]);
+        assert_eq!(w.state("o"), State::Pending);
+        assert_eq!(w.hears("o", brings_lines, TWO), Came::Committed);
+        assert_eq!((w.state("o"), w.units("A")), (State::Fulfilled, [7, 0, 3]));
+        assert_eq!(w.hears("o", Fact::Created, &[("A", 1)]), Came::Refused(Refusal::LinesDiffer));
+    }
+}
+
+#[test]
+fn a_reason_is_that_of_the_strongest_fact() {
     let mut w = world();
-    w.hears("o", Fact::Delivered, &[]);
-    assert_eq!(w.state("o"), State::Pending);
+    w.releases("o", "payment_failed");
+    w.hears("o", Fact::Cancelled, &[]);
     w.hears("o", Fact::Created, TWO);
-    assert_eq!((w.state("o"), w.units("A")), (State::Fulfilled, [7, 0, 3]));
+    assert_eq!(w.record("o").reason, Some(Reason::order_cancelled()));
+    let mut w = world();
+    w.releases("o", "payment_failed");
+    w.hears("o", Fact::Paid, &[]);
+    w.hears("o", Fact::Created, TWO);
+    assert_eq!((w.state("o"), w.record("o").reason.clone()), (State::Confirmed, None));
 }
 
 /// Scenario 22 for a part shipment.

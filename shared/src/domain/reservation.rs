@@ -233,6 +233,8 @@ pub struct Reservation {
     pub fingerprint: Option<Fingerprint>,
     /// When the record was first written.
     pub created_at: Timestamp,
+    /// When it was written last.
+    pub updated_at: Timestamp,
     /// Until when a temporary hold lasts. None: it does not end by itself.
     pub expires_at: Option<Timestamp>,
     /// When it became certain.
@@ -265,6 +267,7 @@ impl Reservation {
             facts: BTreeMap::new(),
             fingerprint: None,
             created_at: now,
+            updated_at: now,
             expires_at: None,
             confirmed_at: None,
             released_at: None,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Visitor};
 
+use super::Timestamp;
 use super::names::{Invalid, Location, ProductId};
 
 /// Most units in one line of an order or one stock operation. High enough for any shop, low
@@ -96,7 +97,7 @@ impl<const MIN: i64, const MAX: i64> Visitor<'_> for WholeVisitor<MIN, MAX> {
         i64::try_from(v).map_err(|_| Self::refuse(v)).and_then(|v| self.visit_i64(v))
     }
     fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Self::Value, E> {
-        Err(Self::refuse(v))
+        Err(Self::refuse(format_args!("{v:?}")))
     }
     fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<Self::Value, E> {
         Err(Self::refuse(format_args!("the text {v:?}")))
@@ -133,6 +134,21 @@ pub struct StockUnit {
     pub max_per_order: Option<u64>,
     /// What people call the product.
     pub name: Option<String>,
+    /// When it was written last.
+    pub updated_at: Timestamp,
+    /// What the last write was.
+    pub cause: Cause,
+}
+
+/// What a write of a stock unit was done for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cause {
+    /// The operation: `reserve`, `add` and so on.
+    pub operation: String,
+    /// Of the operation: a reservation id, or an idempotency key.
+    pub reference: String,
+    /// Of the request or event.
+    pub correlation_id: String,
 }
 
 impl StockUnit {

@@ -8,36 +8,25 @@ mod request;
 mod views;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use lambda_http::http::{HeaderValue, StatusCode, header};
-use lambda_http::{Body, Context, Error, RequestExt as _, Response, service_fn};
+use lambda_http::{Body, Error, RequestExt as _, Response, service_fn};
 use serde::Serialize;
 use tokio::time::Instant;
 
 pub use problem::{Problem, code};
 pub use request::{MAX_BODY_BYTES, Request, Role};
-pub use views::{ItemRequest, LocationView, ProductView, ReservationView, order_lines, target, time};
+pub use views::{
+    ItemRequest, LocationView, ProductView, ReservationView, not_null, order_lines, target, time,
+};
 
 use crate::domain::Timestamp;
-use crate::settings::Settings;
-use crate::store::{Invocation, Outcome, Store};
-use crate::telemetry;
+pub use crate::function::Deps;
+use crate::function::{elapsed_ms, invocation};
+use crate::store::Outcome;
 
 /// The header that carries the correlation id, in and out.
 pub const CORRELATION_ID: &str = "x-correlation-id";
-
-/// An invocation answers at least this long before the function's time-out.
-const ANSWER_MARGIN: Duration = Duration::from_secs(1);
-
-/// What a handler works with.
-#[derive(Debug, Clone)]
-pub struct Deps {
-    /// The tables.
-    pub store: Store,
-    /// The settings.
-    pub settings: Settings,
-}
 
 /// A successful answer.
 #[derive(Debug)]
@@ -98,15 +87,10 @@ where
     H: Fn(Arc<Deps>, Arc<Request>) -> F + Copy + Send + Sync,
     F: Future<Output = Result<Answer, Problem>> + Send,
 {
-    let settings = Settings::from_env()?;
-    telemetry::init(settings.log_level);
-    let store = Store::connect(settings.store.clone()).await;
-    let deps = Arc::new(Deps { store, settings });
+    let deps = Deps::init().await?;
     let deps = &deps;
     lambda_http::run(service_fn(move |event: lambda_http::Request| async move {
-        #[expect(clippy::disallowed_methods, reason = "an invocation begins here")]
-        let now = Timestamp::now();
-        Ok::<_, Error>(answer(operation, event, now, deps, handle).await)
+        Ok::<_, Error>(answer(operation, event, deps, handle).await)
     }))
     .await
 }
@@ -115,7 +99,6 @@ where
 async fn answer<H, F>(
     operation: &'static str,
     event: lambda_http::Request,
-    now: Timestamp,
     deps: &Arc<Deps>,
     handle: H,
 ) -> Response<Body>
@@ -124,35 +107,22 @@ where
     F: Future<Output = Result<Answer, Problem>>,
 {
     let began = Instant::now();
-    let invocation = invocation(&event, now, began);
+    let invocation = invocation(event.lambda_context_ref(), request::correlation_id(&event));
     let correlation_id = invocation.correlation_id.clone();
     let deadline = invocation.deadline;
     let (route, outcome) = match Request::parse(event, invocation) {
         Err(problem) => (String::new(), Err(problem)),
         Ok(request) => {
             let route = request.route().to_owned();
-            let handled = handle(Arc::clone(deps), Arc::new(request));
+            let request = Arc::new(request);
+            let handled = handle(Arc::clone(deps), Arc::clone(&request));
             let outcome = tokio::time::timeout_at(deadline, handled).await;
-            (route, outcome.unwrap_or_else(|_| Err(Problem::try_again("no answer in time"))))
+            let outcome = outcome.unwrap_or_else(|_| Err(Problem::try_again("no answer in time")));
+            (route, outcome.map_err(|problem| problem.with_key_to_send(request.made_up_key())))
         }
     };
     log(operation, &route, &outcome, &correlation_id, began);
     respond(outcome, &correlation_id)
-}
-
-/// What the invocation is allowed: its time, less a margin in which to answer.
-fn invocation(event: &lambda_http::Request, now: Timestamp, began: Instant) -> Invocation {
-    let context: Option<&Context> = event.lambda_context_ref();
-    let left = context.map_or(Duration::ZERO, |context| {
-        let until = i64::try_from(context.deadline).unwrap_or(i64::MAX) - now.as_millisecond();
-        Duration::from_millis(u64::try_from(until).unwrap_or(0))
-    });
-    Invocation {
-        // Whole milliseconds, as they are stored.
-        now: Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now),
-        deadline: began + left.saturating_sub(ANSWER_MARGIN),
-        correlation_id: request::correlation_id(event),
-    }
 }
 
 /// The one line that an invocation logs.
@@ -163,7 +133,7 @@ fn log(
     correlation_id: &str,
     began: Instant,
 ) {
-    let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let duration_ms = elapsed_ms(began);
     match outcome {
         Ok(answer) => {
             let status = answer.status.as_u16();

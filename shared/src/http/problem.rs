@@ -105,6 +105,16 @@ impl Problem {
         problem
     }
 
+    /// Where the outcome is not known and the caller sent no key, it must send ours with the next try.
+    pub(super) fn with_key_to_send(mut self, made_up: Option<&str>) -> Self {
+        let Some(key) = made_up.filter(|_| self.code == code::TRY_AGAIN) else { return self };
+        self.detail = format!(
+            "the outcome is not known yet; send the same request again with the header \"Idempotency-Key: {key}\", \
+             then it will not be applied twice"
+        );
+        self.with("idempotencyKey", key)
+    }
+
     /// 500: something that must not happen. The cause is for the log.
     #[must_use]
     pub fn internal(cause: impl Into<String>) -> Self {

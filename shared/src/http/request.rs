@@ -1,5 +1,7 @@
 //! A request, parsed as far as it is the same for every route.
 
+use std::sync::OnceLock;
+
 use lambda_http::aws_lambda_events::query_map::QueryMap;
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, RequestExt as _};
@@ -46,6 +48,7 @@ pub struct Request {
     path: QueryMap,
     query: QueryMap,
     idempotency_key: Option<String>,
+    made_up_key: OnceLock<String>,
     request_id: String,
     body: Vec<u8>,
 }
@@ -74,7 +77,12 @@ impl Request {
             roles,
             path: event.path_parameters(),
             query: event.query_string_parameters(),
-            idempotency_key: header(&event, "idempotency-key").map(str::to_owned),
+            // A key that is no text must not pass for none.
+            idempotency_key: event
+                .headers()
+                .get("idempotency-key")
+                .map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned()),
+            made_up_key: OnceLock::new(),
             request_id: event.lambda_context_ref().map(|c| c.request_id.clone()).unwrap_or_default(),
             body: match event.into_body() {
                 Body::Text(text) => text.into_bytes(),
@@ -160,13 +168,19 @@ impl Request {
         }
     }
 
-    /// The `Idempotency-Key`; without one, a key that protects this invocation alone.
+    /// The `Idempotency-Key`; without one, a key that is made up. The caller is told it where the outcome
+    /// is not known.
     ///
     /// # Errors
     /// 400 if the header is not what it must be.
     pub fn idempotency_key(&self) -> Result<IdempotencyKey, Problem> {
-        let key = self.idempotency_key.clone().unwrap_or_else(|| format!("request-{}", self.request_id));
-        Ok(IdempotencyKey::parse(key)?)
+        let made_up = || self.made_up_key.get_or_init(|| format!("request-{}", self.request_id)).clone();
+        Ok(IdempotencyKey::parse(self.idempotency_key.clone().unwrap_or_else(made_up))?)
+    }
+
+    /// The key that was made up for a caller that sent none.
+    pub(super) fn made_up_key(&self) -> Option<&str> {
+        self.made_up_key.get().map(String::as_str)
     }
 }
 
@@ -198,9 +212,13 @@ fn without_base(route_key: &str) -> String {
 
 /// The names in a claim: one, or a list as API Gateway writes it, `"[ADMIN SYSTEM]"`. They are compared
 /// whole; looking for a part of the text would take `NOT_ADMIN` for `ADMIN`.
-fn names(claim: &str) -> impl Iterator<Item = String> {
-    let list = claim.strip_prefix('[').and_then(|c| c.strip_suffix(']')).unwrap_or(claim);
-    list.split([' ', ',']).filter(|name| !name.is_empty()).map(str::to_owned)
+fn names(claim: &str) -> impl Iterator<Item = String> + use<> {
+    let list = claim.strip_prefix('[').and_then(|c| c.strip_suffix(']'));
+    let names: Vec<String> = match list {
+        Some(list) => list.split(' ').map(str::to_owned).collect(),
+        None => vec![claim.to_owned()],
+    };
+    names.into_iter().filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]
@@ -227,7 +245,8 @@ mod tests {
         assert_eq!(all("[ADMIN SYSTEM]"), ["ADMIN", "SYSTEM"]);
         assert_eq!(all("[NOT_ADMIN]"), ["NOT_ADMIN"]);
         assert_eq!(all("ADMIN"), ["ADMIN"]);
-        assert_eq!(all("ADMIN,SYSTEM"), ["ADMIN", "SYSTEM"]);
+        assert_eq!(all("NOT ADMIN"), ["NOT ADMIN"]);
+        assert_eq!(all("[x,ADMIN]"), ["x,ADMIN"]);
         assert!(all("[]").is_empty() && all("").is_empty());
     }
 }

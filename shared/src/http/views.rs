@@ -28,6 +28,16 @@ pub struct ItemRequest {
     pub location: Location,
 }
 
+/// Reads a member that may be left out but not be null: for members whose absence means a lot.
+///
+/// # Errors
+/// If it is null or not what it must be.
+pub fn not_null<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
+    value: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
+}
+
 /// Sums up lines as a client sent them.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! The loop, once, for every change of a reservation.
 
 use super::commit::Attempt;
-use super::error::StoreError;
+use super::error::{StoreError, Transient};
 use super::retry::Attempts;
 use super::{Invocation, Store};
 use crate::domain::{Action, Command, Decision, Fact, Refusal, Reservation, Shortage, decide};
@@ -40,13 +40,19 @@ impl Store {
     /// for a refusal.
     pub async fn apply(&self, mut command: Command, invocation: &Invocation) -> Result<Outcome, StoreError> {
         let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        // Whether a confirm without answer may still land: its condition names no version.
+        let mut may_land = false;
         let mut seen = match &command.action {
             Action::Reserve { .. } | Action::Hear { fact: Fact::Created, .. } => None,
-            Action::Confirm => match self.confirm_unread(&command, invocation, &mut attempts).await? {
-                Attempt::Committed(reservation) => return Ok(Outcome::Done { reservation, first: true }),
-                Attempt::Changed(there) => there,
-                Attempt::Short(_) | Attempt::Failed(_) => None,
-            },
+            Action::Confirm => {
+                let (attempt, unanswered) = self.confirm_unread(&command, invocation, &mut attempts).await?;
+                may_land = unanswered;
+                match attempt {
+                    Attempt::Committed(reservation) => return Ok(Outcome::Done { reservation, first: true }),
+                    Attempt::Changed(there) => there,
+                    Attempt::Short(_) | Attempt::Failed(_) => None,
+                }
+            }
             _ => self.reservation(command.id, invocation).await?,
         };
         // What an earlier try may have written, although no answer came.
@@ -55,6 +61,9 @@ impl Store {
             let commit = match decide(seen.as_ref(), &command, invocation.now) {
                 Decision::Commit(commit) => commit,
                 Decision::Unchanged => return unchanged(seen),
+                Decision::Refuse(_) if may_land => {
+                    return Err(StoreError::TryAgain("refused after a try without answer".to_owned()));
+                }
                 Decision::Refuse(refusal) => {
                     return Ok(Outcome::Refused { refusal, reservation: seen.map(Box::new) });
                 }
@@ -64,6 +73,13 @@ impl Store {
                 Attempt::Changed(Some(there)) if maybe_written.as_ref() == Some(&there) => {
                     // The answer was lost, the write was not.
                     return Ok(Outcome::Done { reservation: there, first: true });
+                }
+                Attempt::Changed(None) if seen.is_none() => {
+                    // There is a record, but the endpoint does not show it.
+                    attempts
+                        .pause(&Transient { maybe_applied: false, detail: "an unseen record".to_owned() })
+                        .await?;
+                    seen = self.reservation(command.id, invocation).await?;
                 }
                 Attempt::Changed(there) => {
                     // The record has moved on, so no write under the old guess can land any more.
@@ -82,23 +98,44 @@ impl Store {
                     if failure.maybe_applied {
                         maybe_written = Some(commit.next);
                     }
-                    attempts.pause(&failure).await?;
+                    if let Err(out_of_time) = attempts.pause(&failure).await {
+                        return self.decided_by_reading(maybe_written, invocation, out_of_time).await;
+                    }
                 }
             }
         }
     }
 
-    /// The first try of a confirm; its guess is a temporary hold that is not due.
+    /// No more tries: what is there tells whether one of them was applied. If not, one may still be.
+    async fn decided_by_reading(
+        &self,
+        maybe_written: Option<Reservation>,
+        invocation: &Invocation,
+        out_of_time: StoreError,
+    ) -> Result<Outcome, StoreError> {
+        let Some(written) = maybe_written else { return Err(out_of_time) };
+        match self.reservation(written.id, invocation).await {
+            Ok(Some(there)) if there == written => Ok(Outcome::Done { reservation: there, first: true }),
+            _ => Err(out_of_time),
+        }
+    }
+
+    /// The first try of a confirm; its guess is a temporary hold that is not due. Answers too whether a try
+    /// before the last one had no answer.
     async fn confirm_unread(
         &self,
         command: &Command,
         invocation: &Invocation,
         attempts: &mut Attempts,
-    ) -> Result<Attempt, StoreError> {
+    ) -> Result<(Attempt, bool), StoreError> {
+        let mut unanswered = false;
         loop {
             match self.commit_confirm(command.id, invocation).await? {
-                Attempt::Failed(failure) => attempts.pause(&failure).await?,
-                outcome => return Ok(outcome),
+                Attempt::Failed(failure) => {
+                    unanswered |= failure.maybe_applied;
+                    attempts.pause(&failure).await?;
+                }
+                outcome => return Ok((outcome, unanswered)),
             }
         }
     }

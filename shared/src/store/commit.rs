@@ -44,7 +44,8 @@ impl Store {
             .transact_write_items()
             .transact_items(TransactWriteItem::builder().put(record).build());
         for stock_move in &commit.moves {
-            let update = self.stock_update(stock_move, command, invocation);
+            let cause = cause(command.action.name(), &command.id.to_string(), &command.correlation_id);
+            let update = self.stock_update(stock_move, cause, invocation);
             request = request.transact_items(TransactWriteItem::builder().update(update).build());
         }
         match request.send().await {
@@ -90,8 +91,8 @@ impl Store {
             .table_name(&self.settings.inventory_table)
             .set_key(Some(keys::reservation(id)))
             .update_expression(
-                "SET #state = :confirmed, facts.#paid = :now, confirmedAt = :now, correlationId = :correlation, \
-                 version = version + :one REMOVE expiresAt, expiryShard",
+                "SET #state = :confirmed, facts.#paid = :now, confirmedAt = :now, updatedAt = :now, \
+                 correlationId = :correlation, version = version + :one REMOVE expiresAt, expiryShard",
             )
             .condition_expression(
                 "#state = :reserved AND (attribute_not_exists(expiresAt) OR expiresAt > :now)",
@@ -122,7 +123,11 @@ impl Store {
     }
 
     /// The record as it will be, if it is still the one that was seen.
-    fn put_reservation(&self, next: &Reservation, invocation: &Invocation) -> Result<Put, StoreError> {
+    pub(super) fn put_reservation(
+        &self,
+        next: &Reservation,
+        invocation: &Invocation,
+    ) -> Result<Put, StoreError> {
         let put = Put::builder()
             .table_name(&self.settings.inventory_table)
             .set_item(Some(reservation_item(next, invocation.now, self.settings.retention)?))
@@ -137,7 +142,12 @@ impl Store {
     }
 
     /// A change of counters, none of which may get below zero.
-    fn stock_update(&self, stock_move: &StockMove, command: &Command, invocation: &Invocation) -> Update {
+    pub(super) fn stock_update(
+        &self,
+        stock_move: &StockMove,
+        cause: AttributeValue,
+        invocation: &Invocation,
+    ) -> Update {
         let mut sets = vec!["version = version + :one", "updatedAt = :now", "cause = :cause"]
             .into_iter()
             .map(str::to_owned)
@@ -161,7 +171,6 @@ impl Store {
             conditions.push("(attribute_not_exists(maxPerOrder) OR maxPerOrder >= :ordered)".to_owned());
             update = update.expression_attribute_values(":ordered", number(ordered));
         }
-        let cause = cause(command.action.name(), &command.id.to_string(), &command.correlation_id);
         update
             .table_name(&self.settings.inventory_table)
             .set_key(Some(keys::stock_unit(&stock_move.unit)))
@@ -238,6 +247,9 @@ fn busy(what: &str) -> Attempt {
 fn shortage(cancellation: &CancellationReason, stock_move: &StockMove) -> Result<Shortage, StoreError> {
     let requested = stock_move.delta.available.min(0).unsigned_abs();
     let lack = match cancellation.item().filter(|item| !item.is_empty()) {
+        None if requested == 0 => {
+            return Err(StoreError::corrupt("a reservation", format!("{:?} is not there", stock_move.unit)));
+        }
         None => Lack::Unknown,
         Some(item) => {
             let unit = parse_stock_unit(item.clone())?;

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use super::record::Item;
 use crate::domain::{IdempotencyKey, Location, ProductId, ReservationId, UnitKey};
 
 /// Partition key attribute of both tables.
@@ -29,9 +28,14 @@ fn key(pk: String, sk: &str) -> Key {
     HashMap::from([(PK.to_owned(), AttributeValue::S(pk)), (SK.to_owned(), AttributeValue::S(sk.to_owned()))])
 }
 
+/// What the partition keys of stock units begin with.
+pub(super) const STOCK: &str = "STOCK#";
+/// What the partition keys of reservations begin with.
+pub(super) const RESERVATION: &str = "RES#";
+
 /// The partition that holds one bucket of a product at every location.
 pub(super) fn product_partition(product: &ProductId, bucket: u32) -> String {
-    format!("STOCK#{product}#{bucket}")
+    format!("{STOCK}{product}#{bucket}")
 }
 
 pub(super) fn stock_unit(unit: &UnitKey) -> Key {
@@ -39,7 +43,7 @@ pub(super) fn stock_unit(unit: &UnitKey) -> Key {
 }
 
 pub(super) fn reservation_partition(id: ReservationId) -> String {
-    format!("RES#{id}")
+    format!("{RESERVATION}{id}")
 }
 
 pub(super) fn reservation(id: ReservationId) -> Key {
@@ -64,12 +68,32 @@ pub(super) fn expiry_shard(id: ReservationId) -> u8 {
 }
 
 /// Reads a stock unit's name from its key attributes. None if they are not a stock unit's.
-pub(super) fn parse_stock_unit(item: &Item) -> Option<UnitKey> {
-    let text = |name: &str| item.get(name)?.as_s().ok();
-    let (product, bucket) = text(PK)?.strip_prefix("STOCK#")?.rsplit_once('#')?;
+pub(super) fn parse_stock_unit(pk: &str, sk: &str) -> Option<UnitKey> {
+    let (product, bucket) = pk.strip_prefix(STOCK)?.rsplit_once('#')?;
     Some(UnitKey {
         product: ProductId::parse(product).ok()?,
-        location: Location::parse(text(SK)?.as_str()).ok()?,
+        location: Location::parse(sk).ok()?,
         bucket: bucket.parse().ok()?,
     })
+}
+
+/// The ledger's partition of a stock unit; its sort key is the version.
+pub(super) fn ledger_partition(unit: &UnitKey) -> String {
+    let UnitKey { product, location, bucket } = unit;
+    format!("{product}#{bucket}#{location}")
+}
+
+/// The shards that alerts are spread over.
+pub(super) const ALERT_SHARDS: u8 = 4;
+
+/// The partition of one shard of alerts.
+pub(super) fn alert_partition(shard: u8) -> String {
+    format!("ALERT#{shard}")
+}
+
+/// An alert's shard follows from its product, its sort key begins with it.
+pub(super) fn alert(unit: &UnitKey) -> Key {
+    let UnitKey { product, location, .. } = unit;
+    let sum = product.as_str().bytes().fold(0_u8, u8::wrapping_add);
+    key(alert_partition(sum % ALERT_SHARDS), &format!("{product}#{location}"))
 }

@@ -183,8 +183,7 @@ impl Store {
         while keys.len() <= limit {
             let output = retry!(self, invocation, self.catalog_query(after, start.clone(), limit));
             for item in output.items.unwrap_or_default() {
-                let unit = keys::parse_stock_unit(&item)
-                    .ok_or_else(|| StoreError::corrupt("the catalog", format!("{:?}", item.get(keys::PK))))?;
+                let unit = stock_unit_key(&item)?;
                 keys.entry(unit.product.clone()).or_default().push(keys::stock_unit(&unit));
             }
             start = output.last_evaluated_key;
@@ -247,4 +246,10 @@ impl Store {
         );
         Ok(())
     }
+}
+
+fn stock_unit_key(item: &Item) -> Result<UnitKey, StoreError> {
+    let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str);
+    let (pk, sk) = (text(keys::PK), text(keys::SK));
+    keys::parse_stock_unit(pk, sk).ok_or_else(|| StoreError::corrupt("the catalog", format!("{pk} {sk}")))
 }

@@ -14,8 +14,8 @@ use uuid::Uuid;
 use super::error::StoreError;
 use super::keys;
 use crate::domain::{
-    Allocation, Fact, Fingerprint, Lack, Line, LineKey, Location, OrderId, ProductId, Reason, Reservation,
-    ReservationId, ShipmentId, Shortage, State, StockUnit, Timestamp, UnitKey,
+    Allocation, Cause, Fact, Fingerprint, Lack, Line, LineKey, Location, OrderId, ProductId, Reason,
+    Reservation, ReservationId, ShipmentId, Shortage, State, StockUnit, Timestamp, UnitKey,
 };
 
 /// An item as the SDK gives and takes it.
@@ -34,6 +34,8 @@ struct ReservationRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fingerprint: Option<Uuid>,
     created_at: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    updated_at: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<i64>,
     /// There only while the record belongs into the `due` index.
@@ -123,6 +125,7 @@ pub(super) fn reservation_item(
         facts: reservation.facts.iter().map(|(f, at)| (f.name().to_owned(), at.as_millisecond())).collect(),
         fingerprint: reservation.fingerprint.map(|Fingerprint(uuid)| uuid),
         created_at: reservation.created_at.as_millisecond(),
+        updated_at: millis(Some(reservation.updated_at)),
         expires_at: millis(reservation.expires_at),
         expiry_shard: is_due_some_day.then(|| keys::expiry_shard(reservation.id)),
         confirmed_at: millis(reservation.confirmed_at),
@@ -173,9 +176,9 @@ fn shortage_record(shortage: &Shortage) -> ShortageRecord {
 ///
 /// # Errors
 /// If it is none; then somebody else has written into the table.
-pub(super) fn parse_reservation(item: Item) -> Result<Reservation, StoreError> {
+pub(super) fn parse_reservation(item: impl Into<serde_dynamo::Item>) -> Result<Reservation, StoreError> {
     let record: ReservationRecord =
-        serde_dynamo::from_item(item).map_err(|e| StoreError::corrupt("a reservation", e))?;
+        serde_dynamo::from_item(item.into()).map_err(|e| StoreError::corrupt("a reservation", e))?;
     let pk = record.pk.clone();
     from_record(record).map_err(|e| StoreError::corrupt(&pk, e))
 }
@@ -197,6 +200,7 @@ fn from_record(record: ReservationRecord) -> Result<Reservation, Box<dyn std::er
         facts,
         fingerprint: record.fingerprint.map(Fingerprint),
         created_at: Timestamp::from_millisecond(record.created_at)?,
+        updated_at: Timestamp::from_millisecond(record.updated_at.unwrap_or(record.created_at))?,
         expires_at: at(record.expires_at)?,
         confirmed_at: at(record.confirmed_at)?,
         released_at: at(record.released_at)?,
@@ -247,6 +251,8 @@ fn parse_shortage(shortage: ShortageRecord) -> Result<Shortage, crate::domain::I
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct StockUnitRecord {
+    pk: String,
+    sk: String,
     available: u64,
     reserved: u64,
     sold: u64,
@@ -254,17 +260,30 @@ struct StockUnitRecord {
     low_stock_threshold: Option<u64>,
     max_per_order: Option<u64>,
     name: Option<String>,
+    #[serde(default)]
+    updated_at: i64,
+    #[serde(default)]
+    cause: CauseRecord,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct CauseRecord {
+    operation: String,
+    reference: String,
+    correlation_id: String,
 }
 
 /// The stock unit in an item.
 ///
 /// # Errors
 /// If it is none; then somebody else has written into the table.
-pub(super) fn parse_stock_unit(item: Item) -> Result<StockUnit, StoreError> {
-    let key = keys::parse_stock_unit(&item)
-        .ok_or_else(|| StoreError::corrupt("a stock unit", format!("its key is {:?}", item.get(keys::PK))))?;
+pub(super) fn parse_stock_unit(item: impl Into<serde_dynamo::Item>) -> Result<StockUnit, StoreError> {
     let record: StockUnitRecord =
-        serde_dynamo::from_item(item).map_err(|e| StoreError::corrupt(key.product.as_str(), e))?;
+        serde_dynamo::from_item(item.into()).map_err(|e| StoreError::corrupt("a stock unit", e))?;
+    let key = keys::parse_stock_unit(&record.pk, &record.sk)
+        .ok_or_else(|| StoreError::corrupt("a stock unit", format!("its key is {}", record.pk)))?;
+    let CauseRecord { operation, reference, correlation_id } = record.cause;
     Ok(StockUnit {
         key,
         available: record.available,
@@ -274,6 +293,9 @@ pub(super) fn parse_stock_unit(item: Item) -> Result<StockUnit, StoreError> {
         low_stock_threshold: record.low_stock_threshold,
         max_per_order: record.max_per_order,
         name: record.name,
+        updated_at: Timestamp::from_millisecond(record.updated_at)
+            .map_err(|e| StoreError::corrupt("a stock unit", e))?,
+        cause: Cause { operation, reference, correlation_id },
     })
 }
 

@@ -78,6 +78,11 @@ impl Runner {
         functions_of(self.id())
     }
 
+    /// The processes of one function.
+    pub(crate) fn processes(&self, function: &str) -> Vec<(u32, String)> {
+        self.functions().into_iter().filter(|(_, name)| name == function).collect()
+    }
+
     /// Ends it at once, without a chance to tidy up.
     pub(crate) async fn kill(mut self) {
         self.process.kill().await.unwrap();

@@ -27,20 +27,25 @@ impl Tables {
     pub(crate) async fn start() -> Self {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../template.yaml");
         let given = ["JwtIssuer", "JwtAudience"].map(|name| (name.to_owned(), "-".to_owned()));
-        let template = Template::read(&file, &given.into()).unwrap();
+        let template = Template::read(&file, &given.into(), "http://127.0.0.1").unwrap();
         let database = DynamoDb::open(None).unwrap();
         database.create_tables(&template.tables).unwrap();
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let lambda = local::lambda::Lambda::start(&[], &url, 1).await.unwrap();
-        let router = local::aws::router(database.clone(), lambda);
+        let queues = local::queues::Queues::open(None, template.queues, false).unwrap();
+        let bus = local::bus::Bus::new(template.rules, queues.clone());
+        let endpoint =
+            local::aws::Endpoint { dynamodb: database.clone(), queues, bus, lambda, url: url.clone() };
+        let router = local::aws::router(endpoint);
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let settings = StoreSettings {
             inventory_table: INVENTORY.to_owned(),
+            ledger_table: "holdfast-ledger".to_owned(),
             retention: Duration::from_secs(90 * 86_400),
             retry: RetryPolicy { max_attempts: 10, backoff: Duration::from_millis(5) },
         };
-        let store = Store::connect_to(&url, "store", settings).await;
+        let store = Store::connect(shared::aws::config_for(&url, "store"), settings).await;
         Self { store, dynamodb: Api::new(String::new(), url).dynamodb, database }
     }
 

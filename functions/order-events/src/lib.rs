@@ -1,0 +1,165 @@
+//! `order-events`: takes note of what happens to orders, from a queue that delivers at least once and in
+//! any order.
+//!
+//! A business outcome (held, short, a repetition) is a result: its message is done. A message fails where
+//! the outcome is not known, and comes again; one that can never be understood fails too, and ends in the
+//! dead-letter queue with its reason in the log.
+
+pub mod event;
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+use shared::Error;
+use shared::domain::{Action, Command, Fact, Invalid, Refusal, ReservationId};
+use shared::function::{Deps, elapsed_ms, serve_events};
+use shared::store::{Invocation, Outcome};
+use tokio::time::Instant;
+
+use crate::event::{OrderEvent, parse};
+
+/// Orders that are worked on at once; their calls wait for DynamoDB most of the time.
+const ORDERS_AT_ONCE: usize = 10;
+
+/// Runs the function.
+///
+/// # Errors
+/// If a setting is bad, or the Runtime API is gone.
+pub async fn run() -> Result<(), Error> {
+    let deps = Deps::init().await?;
+    serve_events(move |event, invocation| {
+        let deps = Arc::clone(&deps);
+        async move { handle(&deps, &event, &invocation).await }
+    })
+    .await
+}
+
+/// A message of the batch.
+struct Message<'a> {
+    id: &'a str,
+    event: OrderEvent,
+}
+
+/// Works on a batch and answers with the messages that must come again.
+///
+/// # Errors
+/// If the event is no batch, or a record has no message id: an empty id in the answer would fail the whole
+/// batch in silence, so it fails aloud.
+pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Result<Value, Error> {
+    let began = Instant::now();
+    let records = event["Records"].as_array().ok_or("the event has no Records: it is not from a queue")?;
+    let mut failed: Vec<&str> = Vec::new();
+    // Messages of one order are worked on one after the other, those of different orders at once.
+    let mut orders: BTreeMap<ReservationId, Vec<Message>> = BTreeMap::new();
+    for record in records {
+        let id =
+            record["messageId"].as_str().filter(|id| !id.is_empty()).ok_or("a record has no messageId")?;
+        let parsed = match record["body"].as_str() {
+            Some(body) => caught(|| parse(body)),
+            None => Err(Invalid("the record has no body".to_owned())),
+        };
+        match parsed {
+            Ok(event) => {
+                orders.entry(ReservationId::of(&event.order_id)).or_default().push(Message { id, event })
+            }
+            Err(Invalid(error)) => {
+                tracing::error!(operation = "order-events", outcome = "unreadable", message_id = id, error);
+                failed.push(id);
+            }
+        }
+    }
+    let work = orders.into_values().map(|messages| work_on_order(deps, messages, invocation));
+    let mut running = futures::stream::iter(work).buffer_unordered(ORDERS_AT_ONCE);
+    while let Some(of_order) = running.next().await {
+        failed.extend(of_order);
+    }
+    tracing::info!(
+        operation = "order-events",
+        outcome = if failed.is_empty() { "ok" } else { "failed" },
+        records = records.len(),
+        failed = failed.len(),
+        duration_ms = elapsed_ms(began),
+        correlation_id = invocation.correlation_id,
+    );
+    let items: Vec<Value> = failed.iter().map(|id| json!({"itemIdentifier": id})).collect();
+    Ok(json!({"batchItemFailures": items}))
+}
+
+/// The ids of the messages that must come again. A panic fails one message, not the batch.
+async fn work_on_order<'a>(deps: &Deps, messages: Vec<Message<'a>>, invocation: &Invocation) -> Vec<&'a str> {
+    let mut failed = Vec::new();
+    for Message { id, event } in messages {
+        let began = Instant::now();
+        let correlation_id = event.correlation_id.clone().unwrap_or_else(|| id.to_owned());
+        let of_message = Invocation { correlation_id, ..invocation.clone() };
+        let hearing = AssertUnwindSafe(hear(deps, event, &of_message)).catch_unwind();
+        let outcome = match tokio::time::timeout_at(invocation.deadline, hearing).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_panic)) => Err("it panicked".to_owned()),
+            Err(_) => Err("time is up".to_owned()),
+        };
+        let duration_ms = elapsed_ms(began);
+        let correlation_id = of_message.correlation_id.as_str();
+        match outcome {
+            Ok(Heard { route, outcome }) => {
+                tracing::info!(
+                    operation = "order-events",
+                    route,
+                    outcome,
+                    message_id = id,
+                    duration_ms,
+                    correlation_id
+                );
+            }
+            Err(error) => {
+                tracing::error!(
+                    operation = "order-events",
+                    outcome = "failed",
+                    message_id = id,
+                    duration_ms,
+                    correlation_id,
+                    error
+                );
+                failed.push(id);
+            }
+        }
+    }
+    failed
+}
+
+/// What came of one message, for the log.
+struct Heard {
+    route: &'static str,
+    outcome: &'static str,
+}
+
+async fn hear(deps: &Deps, event: OrderEvent, invocation: &Invocation) -> Result<Heard, String> {
+    let Some(fact) = event.fact else { return Ok(Heard { route: "updated", outcome: "changes_nothing" }) };
+    let route = fact.name();
+    let ttl = deps.settings.reservation_ttl;
+    let expires_at = ttl.map(|ttl| invocation.now.checked_add(ttl)).transpose().map_err(|e| e.to_string())?;
+    let command = Command {
+        id: ReservationId::of(&event.order_id),
+        order_id: Some(event.order_id),
+        correlation_id: invocation.correlation_id.clone(),
+        action: Action::Hear { fact, lines: event.lines, expires_at, short: Vec::new() },
+    };
+    let outcome = match deps.store.apply(command, invocation).await.map_err(|e| e.to_string())? {
+        Outcome::Done { first: false, .. } => "repeated",
+        Outcome::Done { reservation, .. } => reservation.state.name(),
+        // The order is there with other lines; the first ones stand.
+        Outcome::Refused { refusal: Refusal::LinesDiffer, .. } if fact == Fact::Created => "conflict",
+        other => return Err(format!("a fact cannot be refused, but it was: {other:?}")),
+    };
+    Ok(Heard { route, outcome })
+}
+
+/// Runs what parses; a panic in it is an error of this message.
+fn caught(parse: impl FnOnce() -> Result<OrderEvent, Invalid>) -> Result<OrderEvent, Invalid> {
+    std::panic::catch_unwind(AssertUnwindSafe(parse))
+        .unwrap_or_else(|_| Err(Invalid("reading it panicked".to_owned())))
+}

@@ -1,0 +1,199 @@
+//! `publisher`: turns what was committed into movements of the ledger, alerts, and events on the bus. It is
+//! the only one that sends events; it reads them off the table's stream, so what is published has happened,
+//! and what has happened is published.
+//!
+//! It is called with records in order, and again from the first that failed. Everything it does may be done
+//! again: movements and alerts have keys, events have ids that follow from the record.
+
+use std::sync::Arc;
+
+use aws_lambda_events::event::dynamodb::EventRecord;
+use aws_sdk_sqs::error::DisplayErrorContext;
+use serde_json::{Value, json};
+use shared::Error;
+use shared::domain::Timestamp;
+use shared::domain::events::{self, Event, Movement};
+use shared::function::{Deps, elapsed_ms, serve_events};
+use shared::publishing::{Bus, MAX_ENTRIES, NotTaken};
+use shared::settings::required;
+use shared::store::{Change, Invocation, parse_change};
+use tokio::time::Instant;
+
+/// What the function works with.
+pub struct Outbox {
+    deps: Arc<Deps>,
+    bus: Bus,
+    queue: aws_sdk_sqs::Client,
+    dead_letter_queue_url: String,
+}
+
+/// Runs the function.
+///
+/// # Errors
+/// If a setting is bad, or the Runtime API is gone.
+pub async fn run() -> Result<(), Error> {
+    let deps = Deps::init().await?;
+    let bus = required("EVENT_BUS", deps.settings.event_bus.as_ref())?;
+    let bus = Bus::connect(shared::aws::config(), bus).await;
+    let queue = aws_sdk_sqs::Client::new(&shared::aws::config().load().await);
+    let url = required("DEAD_LETTER_QUEUE_URL", deps.settings.dead_letter_queue_url.as_ref())?.to_owned();
+    let outbox = Arc::new(Outbox { deps, bus, queue, dead_letter_queue_url: url });
+    serve_events(move |event, invocation| {
+        let outbox = Arc::clone(&outbox);
+        async move { handle(&outbox, &event, &invocation).await }
+    })
+    .await
+}
+
+/// One record of the batch, and what follows from it.
+struct Record<'a> {
+    raw: &'a Value,
+    sequence_number: &'a str,
+    change: Change,
+}
+
+/// Works on a batch and answers with the first record that must come again, and all after it.
+///
+/// # Errors
+/// If the event is no batch of stream records.
+pub async fn handle(outbox: &Outbox, event: &Value, invocation: &Invocation) -> Result<Value, Error> {
+    let began = Instant::now();
+    let raw = event["Records"].as_array().ok_or("the event has no Records: it is not from a stream")?;
+    let mut numbers = Vec::with_capacity(raw.len());
+    for record in raw {
+        let number = record["dynamodb"]["SequenceNumber"].as_str().filter(|number| !number.is_empty());
+        numbers.push(number.ok_or("a record has no SequenceNumber")?);
+    }
+    let work = work(outbox, raw, &numbers, invocation);
+    let outcome = tokio::time::timeout_at(invocation.deadline, work).await;
+    let outcome = outcome.unwrap_or_else(|_| Err(Failed { from: 0, error: "time is up".to_owned() }));
+    let duration_ms = elapsed_ms(began);
+    let (records, correlation_id) = (raw.len(), invocation.correlation_id.as_str());
+    let failures = match outcome {
+        Ok(published) => {
+            tracing::info!(
+                operation = "publisher",
+                outcome = "ok",
+                records,
+                published,
+                duration_ms,
+                correlation_id
+            );
+            Vec::new()
+        }
+        Err(Failed { from, error }) => {
+            tracing::error!(
+                operation = "publisher",
+                outcome = "failed",
+                records,
+                failed_from = from,
+                duration_ms,
+                correlation_id,
+                error
+            );
+            vec![json!({"itemIdentifier": numbers.get(from).copied().unwrap_or_default()})]
+        }
+    };
+    Ok(json!({"batchItemFailures": failures}))
+}
+
+/// The batch must come again from this record on.
+struct Failed {
+    from: usize,
+    error: String,
+}
+
+async fn work(
+    outbox: &Outbox,
+    raw: &[Value],
+    numbers: &[&str],
+    invocation: &Invocation,
+) -> Result<usize, Failed> {
+    let mut records = Vec::with_capacity(raw.len());
+    for (i, (raw, sequence_number)) in raw.iter().zip(numbers).enumerate() {
+        match read(raw) {
+            Ok(change) => records.push((i, Record { raw, sequence_number, change })),
+            Err(error) => outbox
+                .set_aside(raw, sequence_number, &error)
+                .await
+                .map_err(|e| Failed { from: i, error: e })?,
+        }
+    }
+    let threshold = outbox.deps.settings.low_stock_threshold;
+    let movements: Vec<Movement> = records
+        .iter()
+        .filter_map(|(_, record)| match &record.change {
+            Change::Stock(old, new) => Some(events::movement(old.as_ref(), new)),
+            _ => None,
+        })
+        .collect();
+    let store = &outbox.deps.store;
+    store
+        .record_movements(&movements, invocation)
+        .await
+        .map_err(|e| Failed { from: 0, error: e.to_string() })?;
+    for (i, record) in &records {
+        let Change::Stock(old, new) = &record.change else { continue };
+        if old.as_ref().map(|old| old.level(threshold)) != Some(new.level(threshold)) {
+            let set = store.set_alert(new, threshold, invocation).await;
+            set.map_err(|e| Failed { from: *i, error: e.to_string() })?;
+        }
+    }
+    let events: Vec<(usize, Timestamp, Event)> =
+        records.iter().flat_map(|(i, record)| told(*i, &record.change, threshold)).collect();
+    for some in events.chunks(MAX_ENTRIES) {
+        outbox.publish(some, &records).await?;
+    }
+    Ok(events.len())
+}
+
+fn read(raw: &Value) -> Result<Change, String> {
+    let record: EventRecord = serde_json::from_value(raw.clone()).map_err(|e| e.to_string())?;
+    parse_change(record).map_err(|e| e.to_string())
+}
+
+/// What is said of a change, and when it happened.
+fn told(i: usize, change: &Change, threshold: u64) -> Vec<(usize, Timestamp, Event)> {
+    let (at, events) = match change {
+        Change::Stock(old, new) => (new.updated_at, events::of_stock(old.as_ref(), new, threshold)),
+        Change::Reservation(old, new) => (new.updated_at, events::of_reservation(old.as_ref(), new)),
+        Change::Other => return Vec::new(),
+    };
+    events.into_iter().map(|event| (i, at, event)).collect()
+}
+
+impl Outbox {
+    /// Sends some events. The first that is not taken fails its record; one that never will be taken is set
+    /// aside with its record, and the rest goes on.
+    async fn publish(
+        &self,
+        events: &[(usize, Timestamp, Event)],
+        records: &[(usize, Record<'_>)],
+    ) -> Result<(), Failed> {
+        let entries: Vec<(Timestamp, &Event)> = events.iter().map(|(_, at, event)| (*at, event)).collect();
+        for ((i, _, event), taken) in events.iter().zip(self.bus.put(&entries).await) {
+            match taken {
+                Ok(()) => {}
+                Err(NotTaken::Now(error)) => return Err(Failed { from: *i, error }),
+                Err(NotTaken::Ever(error)) => {
+                    let Some((_, record)) = records.iter().find(|(of, _)| of == i) else { continue };
+                    let why = format!("{}: {error}", event.id);
+                    self.set_aside(record.raw, record.sequence_number, &why)
+                        .await
+                        .map_err(|e| Failed { from: *i, error: e })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a record that cannot be published into the dead-letter queue, whole, so that it is not lost
+    /// when the stream forgets it.
+    async fn set_aside(&self, record: &Value, sequence_number: &str, error: &str) -> Result<(), String> {
+        tracing::error!(operation = "publisher", outcome = "set_aside", sequence_number, error);
+        let body = json!({"error": error, "record": record}).to_string();
+        let sent =
+            self.queue.send_message().queue_url(&self.dead_letter_queue_url).message_body(body).send().await;
+        sent.map(drop).map_err(|e| format!("a record could not be set aside: {}", DisplayErrorContext(&e)))
+    }
+}

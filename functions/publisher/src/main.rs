@@ -1,0 +1,6 @@
+//! The Lambda function `publisher`.
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), shared::Error> {
+    publisher::run().await
+}

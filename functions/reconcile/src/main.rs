@@ -1,0 +1,6 @@
+//! The Lambda function `reconcile`.
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), shared::Error> {
+    reconcile::run().await
+}

@@ -1,0 +1,53 @@
+//! Commands that talk to a running `holdfast`.
+
+use serde_json::{Value, json};
+
+use crate::template::{ACCOUNT_ID, STACK_NAME};
+
+/// Sends an order event into the queue.
+///
+/// # Errors
+/// If it is no JSON, or nobody is there.
+pub fn send(event: &str, aws_port: u16) -> Result<(), String> {
+    serde_json::from_str::<Value>(event).map_err(|e| format!("the event is not JSON: {e}"))?;
+    let url = format!("http://127.0.0.1:{aws_port}");
+    let queue = format!("{url}/{ACCOUNT_ID}/{STACK_NAME}-orders");
+    let request = json!({"QueueUrl": queue, "MessageBody": event});
+    let sent = post(&url, Some("AmazonSQS.SendMessage"), &request)?;
+    match sent["MessageId"].as_str() {
+        Some(id) => {
+            println!("{id}");
+            Ok(())
+        }
+        None => Err(sent.to_string()),
+    }
+}
+
+/// Prints what the reconciliation finds.
+///
+/// # Errors
+/// If something does not add up, or nobody is there.
+pub fn reconcile(product: Option<&str>, republish: bool, aws_port: u16) -> Result<(), String> {
+    let url = format!("http://127.0.0.1:{aws_port}/2015-03-31/functions/reconcile/invocations");
+    let report = post(&url, None, &json!({"productId": product, "republish": republish}))?;
+    println!("{report:#}");
+    match report["holds"].as_bool() {
+        Some(true) => Ok(()),
+        Some(false) => Err("something does not add up".to_owned()),
+        None => Err("the reconciliation failed".to_owned()),
+    }
+}
+
+fn post(url: &str, target: Option<&str>, request: &Value) -> Result<Value, String> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    runtime.block_on(async {
+        let mut post = reqwest::Client::new().post(url).body(request.to_string());
+        if let Some(target) = target {
+            post = post.header("x-amz-target", target);
+        }
+        let answer =
+            post.send().await.map_err(|_| format!("no holdfast answers at {url}; is it running?"))?;
+        answer.json().await.map_err(|e| e.to_string())
+    })
+}

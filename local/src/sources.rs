@@ -1,0 +1,243 @@
+//! What calls functions besides HTTP: queues, the table's stream, schedules. As Lambda's event source
+//! mappings and EventBridge Scheduler do it, with batches, partial answers, bisecting and retries.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::bus;
+use crate::dynamodb::DynamoDb;
+use crate::lambda::Lambda;
+use crate::queues::{Message, Queues};
+use crate::template::{Function, Queue, QueueSource, StreamSource};
+
+/// Batches of one queue that are worked on at once.
+const QUEUE_READERS: usize = 2;
+
+/// How often it is looked whether something has become visible or was written.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Pause before a failed batch of a stream is tried again.
+const STREAM_RETRY: Duration = Duration::from_millis(200);
+
+/// What sources need.
+#[derive(Clone)]
+pub struct Sources {
+    /// The functions.
+    pub lambda: Lambda,
+    /// The queues.
+    pub queues: Queues,
+    /// The database.
+    pub dynamodb: DynamoDb,
+    /// Instead of what the schedules say.
+    pub every: Option<Duration>,
+}
+
+impl Sources {
+    /// Starts everything that calls these functions.
+    ///
+    /// # Errors
+    /// If a source names something that is not there.
+    pub fn start(&self, functions: &[Function]) -> Result<(), String> {
+        for function in functions {
+            for source in &function.queues {
+                let queue = self.queues.find(&source.queue).map_err(|e| e.to_json())?.clone();
+                for _ in 0..QUEUE_READERS {
+                    let reader = self.clone();
+                    let (name, source, queue) = (function.name.clone(), source.clone(), queue.clone());
+                    tokio::spawn(async move { reader.read_queue(&name, &source, &queue).await });
+                }
+            }
+            for source in &function.streams {
+                let (reader, name, source) = (self.clone(), function.name.clone(), source.clone());
+                tokio::spawn(async move { reader.read_stream(&name, &source).await });
+            }
+            for rate in &function.schedules {
+                let (caller, name) = (self.clone(), function.name.clone());
+                let every = self.every.unwrap_or(*rate);
+                tokio::spawn(async move { caller.call_every(&name, every).await });
+            }
+        }
+        Ok(())
+    }
+
+    async fn call_every(&self, function: &str, every: Duration) {
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            if let Err(e) = self.lambda.invoke(function, "{}".into()).await {
+                eprintln!("schedule: {e}");
+            }
+        }
+    }
+
+    async fn read_queue(&self, function: &str, source: &QueueSource, queue: &Queue) {
+        let visibility = Duration::from_secs(queue.visibility_seconds);
+        loop {
+            match self.queues.receive(queue, source.batch_size, visibility) {
+                Ok(batch) if batch.is_empty() => self.queues.wait(TICK).await,
+                Ok(batch) => self.work_on_batch(function, source, queue, &batch).await,
+                Err(e) => {
+                    eprintln!("queue {}: {}", queue.name, e.to_json());
+                    tokio::time::sleep(TICK).await;
+                }
+            }
+        }
+    }
+
+    /// Calls the function and deletes what it has done; the rest becomes visible again by itself.
+    async fn work_on_batch(&self, function: &str, source: &QueueSource, queue: &Queue, batch: &[Message]) {
+        let records: Vec<Value> = batch.iter().map(|message| message.to_record(queue)).collect();
+        let event = json!({"Records": records}).to_string();
+        let answer = match self.lambda.invoke(function, event.into()).await {
+            Ok(answer) => answer,
+            Err(e) => return eprintln!("queue {}: {e}", queue.name),
+        };
+        let ids: Vec<&str> = batch.iter().map(|message| message.id.as_str()).collect();
+        let Some(failed) = failed_items(&answer, source.partial, &ids) else {
+            return eprintln!("queue {}: {function} reported ids that are not in its batch", queue.name);
+        };
+        for message in batch.iter().filter(|message| !failed.contains(&message.id)) {
+            if let Err(e) = self.queues.delete(&message.receipt) {
+                eprintln!("queue {}: {}", queue.name, e.to_json());
+            }
+        }
+    }
+
+    async fn read_stream(&self, function: &str, source: &StreamSource) {
+        let name = format!("{function} of {}", source.table);
+        loop {
+            let position = match self.queues.checkpoint(&name) {
+                Ok(position) => position.unwrap_or_default(),
+                Err(e) => {
+                    eprintln!("stream of {}: {}", source.table, e.to_json());
+                    tokio::time::sleep(TICK).await;
+                    continue;
+                }
+            };
+            let changed = self.dynamodb.changed();
+            let records = self.dynamodb.stream_after(&source.table, &position, source.batch_size).await;
+            match records {
+                Ok(records) if records.is_empty() => drop(tokio::time::timeout(TICK, changed).await),
+                Ok(records) => self.deliver(function, source, &name, records).await,
+                Err(e) => {
+                    eprintln!("stream of {}: {e}", source.table);
+                    tokio::time::sleep(TICK).await;
+                }
+            }
+        }
+    }
+
+    /// Delivers records in order, until all are done or given up.
+    async fn deliver(&self, function: &str, source: &StreamSource, name: &str, records: Vec<Value>) {
+        let last = sequence_number(records.last().unwrap_or(&Value::Null)).to_owned();
+        let wanted = records.into_iter().filter(|record| source.wants(record, bus::matches));
+        // What is still to be delivered, as parts that are called for one by one.
+        let mut parts: Vec<Vec<Value>> = vec![wanted.collect()];
+        let mut tries = 0;
+        while let Some(part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            let event = json!({"Records": part}).to_string();
+            let numbers: Vec<&str> = part.iter().map(sequence_number).collect();
+            let from = match self.lambda.invoke(function, event.into()).await {
+                Ok(answer) => match failed_items(&answer, source.partial, &numbers) {
+                    Some(failed) if failed.is_empty() => None,
+                    Some(failed) => numbers.iter().position(|n| failed.iter().any(|f| f == n)),
+                    None => Some(0),
+                },
+                Err(e) => {
+                    eprintln!("stream of {}: {e}", source.table);
+                    Some(0)
+                }
+            };
+            let done_until = from.unwrap_or(part.len());
+            if done_until > 0 {
+                tries = 0;
+                self.keep(name, numbers[done_until - 1]);
+            }
+            let Some(from) = from else { continue };
+            tries += 1;
+            let mut rest = part[from..].to_vec();
+            if tries > source.max_retries {
+                self.give_up(function, source, &rest);
+                tries = 0;
+                continue;
+            }
+            if source.bisect && rest.len() > 1 {
+                parts.push(rest.split_off(rest.len() / 2));
+            }
+            parts.push(rest);
+            tokio::time::sleep(STREAM_RETRY).await;
+        }
+        self.keep(name, &last);
+    }
+
+    fn keep(&self, name: &str, position: &str) {
+        if let Err(e) = self.queues.keep_checkpoint(name, position) {
+            eprintln!("{name}: {}", e.to_json());
+        }
+    }
+
+    /// Tells the on-failure queue which records were given up, as Lambda does: where they are, not what.
+    fn give_up(&self, function: &str, source: &StreamSource, records: &[Value]) {
+        eprintln!("stream of {}: {} records were given up", source.table, records.len());
+        let Some(queue) = source.on_failure.as_deref().and_then(|queue| self.queues.find(queue).ok()) else {
+            return;
+        };
+        let body = json!({
+            "requestContext": {"functionArn": function, "condition": "RetryAttemptsExhausted"},
+            "DDBStreamBatchInfo": {
+                "startSequenceNumber": records.first().map(sequence_number),
+                "endSequenceNumber": records.last().map(sequence_number),
+                "batchSize": records.len(),
+            },
+        });
+        if let Err(e) = self.queues.send(queue, &body.to_string(), &Value::Null, Duration::ZERO) {
+            eprintln!("queue {}: {}", queue.name, e.to_json());
+        }
+    }
+}
+
+fn sequence_number(record: &Value) -> &str {
+    record["dynamodb"]["SequenceNumber"].as_str().unwrap_or_default()
+}
+
+/// The items that a function reports as failed. None: it reports what it was not given, and then all have
+/// failed. Source: AWS Lambda Developer Guide, "Implementing partial batch responses".
+fn failed_items(answer: &[u8], partial: bool, items: &[&str]) -> Option<Vec<String>> {
+    if !partial {
+        return Some(Vec::new());
+    }
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let failures = match &answer["batchItemFailures"] {
+        Value::Array(failures) => failures.as_slice(),
+        _ => return Some(Vec::new()),
+    };
+    failures
+        .iter()
+        .map(|failure| failure["itemIdentifier"].as_str().filter(|id| items.contains(id)).map(str::to_owned))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partial_answers_are_read_as_lambda_reads_them() {
+        let failed = |answer: &str| failed_items(answer.as_bytes(), true, &["a", "b"]);
+        assert_eq!(failed("null"), Some(vec![]));
+        assert_eq!(failed("{}"), Some(vec![]));
+        assert_eq!(failed(r#"{"batchItemFailures":[]}"#), Some(vec![]));
+        assert_eq!(failed(r#"{"batchItemFailures":[{"itemIdentifier":"b"}]}"#), Some(vec!["b".to_owned()]));
+        for malformed in
+            [r#"[{"itemIdentifier":""}]"#, r#"[{"itemIdentifier":"c"}]"#, r#"[{"itemIdentifier":null}]"#]
+        {
+            assert_eq!(failed(&format!(r#"{{"batchItemFailures":{malformed}}}"#)), None);
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! What is published of a change, and its movement in the ledger: functions of the record before and
+//! after, without a clock, so that the same change always gives the same event under the same id.
+
+use serde_json::{Value, json};
+
+use super::Timestamp;
+use super::names::Reason;
+use super::reservation::{Fact, Line, Reservation, State};
+use super::stock::{Cause, Delta, Lack, Shortage, StockUnit, UnitKey};
+
+/// Names the source of every event on the bus.
+pub const SOURCE: &str = "holdfast";
+
+/// The events, by name.
+pub mod name {
+    #![expect(missing_docs, reason = "each says what it means")]
+    pub const INVENTORY_RESERVED: &str = "InventoryReserved";
+    pub const STOCK_RESERVATION_FAILED: &str = "StockReservationFailed";
+    pub const INVENTORY_CONFIRMED: &str = "InventoryConfirmed";
+    pub const INVENTORY_CONFIRMATION_REFUSED: &str = "InventoryConfirmationRefused";
+    pub const INVENTORY_RELEASED: &str = "InventoryReleased";
+    pub const RESERVATION_EXPIRED: &str = "ReservationExpired";
+    pub const INVENTORY_DEDUCTED: &str = "InventoryDeducted";
+    pub const PARTIAL_DEDUCTION: &str = "PartialDeduction";
+    pub const INVENTORY_UPDATED: &str = "InventoryUpdated";
+    pub const INVENTORY_REPLENISHED: &str = "InventoryReplenished";
+    pub const LOW_STOCK: &str = "LowStock";
+    pub const OUT_OF_STOCK: &str = "OutOfStock";
+    pub const BACK_IN_STOCK: &str = "BackInStock";
+
+    /// All of them.
+    pub const ALL: [&str; 13] = [
+        INVENTORY_RESERVED,
+        STOCK_RESERVATION_FAILED,
+        INVENTORY_CONFIRMED,
+        INVENTORY_CONFIRMATION_REFUSED,
+        INVENTORY_RELEASED,
+        RESERVATION_EXPIRED,
+        INVENTORY_DEDUCTED,
+        PARTIAL_DEDUCTION,
+        INVENTORY_UPDATED,
+        INVENTORY_REPLENISHED,
+        LOW_STOCK,
+        OUT_OF_STOCK,
+        BACK_IN_STOCK,
+    ];
+}
+
+/// An event to be published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// `<key>:<version>:<name>` of the record that caused it: a repetition is recognised by it. One change
+    /// may cause several events, so the name is a part.
+    pub id: String,
+    /// Its name, the `detail-type` on the bus.
+    pub name: &'static str,
+    /// What it says.
+    pub detail: Value,
+}
+
+/// The change of one stock unit, as the ledger keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Movement {
+    /// The stock unit.
+    pub unit: UnitKey,
+    /// The stock unit's version after the change.
+    pub version: u64,
+    /// What the change was done for.
+    pub cause: Cause,
+    /// The change.
+    pub delta: Delta,
+    /// Available, reserved and sold after the change.
+    pub after: [u64; 3],
+    /// When.
+    pub at: Timestamp,
+}
+
+/// How a stock unit stands to its threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Above the threshold.
+    Enough,
+    /// At or below the threshold.
+    Low,
+    /// Nothing is available.
+    Out,
+}
+
+impl StockUnit {
+    /// How it stands to its threshold, or to the service's where it has none.
+    #[must_use]
+    pub fn level(&self, default_threshold: u64) -> Level {
+        match self.available {
+            0 => Level::Out,
+            n if n <= self.low_stock_threshold.unwrap_or(default_threshold) => Level::Low,
+            _ => Level::Enough,
+        }
+    }
+
+    fn counters(&self) -> [u64; 3] {
+        [self.available, self.reserved, self.sold]
+    }
+}
+
+/// The movement that made `new` of `old` (none: it began to exist).
+#[must_use]
+pub fn movement(old: Option<&StockUnit>, new: &StockUnit) -> Movement {
+    let before = old.map_or([0; 3], StockUnit::counters);
+    let after = new.counters();
+    let change = |i: usize| after[i].cast_signed().saturating_sub(before[i].cast_signed());
+    Movement {
+        unit: new.key.clone(),
+        version: new.version,
+        cause: new.cause.clone(),
+        delta: Delta { available: change(0), reserved: change(1), sold: change(2) },
+        after,
+        at: new.updated_at,
+    }
+}
+
+/// What is published of a change of a stock unit.
+#[must_use]
+pub fn of_stock(old: Option<&StockUnit>, new: &StockUnit, default_threshold: u64) -> Vec<Event> {
+    let mut names = vec![name::INVENTORY_UPDATED];
+    let Delta { available, reserved, sold } = movement(old, new).delta;
+    if available.saturating_add(reserved).saturating_add(sold) > 0 {
+        names.push(name::INVENTORY_REPLENISHED);
+    }
+    // A crossing needs a side to come from, so a new stock unit crosses nothing.
+    if let Some(old) = old {
+        match (old.level(default_threshold), new.level(default_threshold)) {
+            (Level::Enough, Level::Low) => names.push(name::LOW_STOCK),
+            (Level::Enough | Level::Low, Level::Out) => names.push(name::OUT_OF_STOCK),
+            (Level::Out, Level::Enough | Level::Low) => names.push(name::BACK_IN_STOCK),
+            _ => {}
+        }
+    }
+    let UnitKey { product, location, bucket } = &new.key;
+    let key = format!("STOCK#{product}#{bucket}#{location}");
+    let event = |name: &'static str| {
+        let mut detail = head(&key, new.version, name, new.updated_at, &new.cause.correlation_id);
+        detail["productId"] = product.as_str().into();
+        detail["location"] = location.as_str().into();
+        detail["version"] = new.version.into();
+        detail["operation"] = new.cause.operation.as_str().into();
+        detail["reference"] = new.cause.reference.as_str().into();
+        detail["availableQuantity"] = new.available.into();
+        detail["reservedQuantity"] = new.reserved.into();
+        detail["totalQuantity"] = new.on_hand().into();
+        detail["soldQuantity"] = new.sold.into();
+        detail["lowStockThreshold"] = new.low_stock_threshold.unwrap_or(default_threshold).into();
+        detail["change"] = json!({"available": available, "reserved": reserved, "sold": sold});
+        finish(&key, new.version, name, detail)
+    };
+    names.into_iter().map(event).collect()
+}
+
+/// What is published of a change of a reservation (old: none if it began to exist).
+#[must_use]
+pub fn of_reservation(old: Option<&Reservation>, new: &Reservation) -> Vec<Event> {
+    let mut said: Vec<(&'static str, Value)> = Vec::new();
+    let newly = |fact: Fact| new.heard(fact) && !old.is_some_and(|old| old.heard(fact));
+    let was = old.map_or(State::Pending, |old| old.state);
+    // What is open is held where the state holds, so it is what was given back, too.
+    let (ordered, shipped) = (items(new.lines.iter().map(|line| (line, line.open()))), shipped(old, new));
+    let entered = |state: State| new.state == state && was != state;
+    if new.state.holds() && !was.holds() {
+        said.push((
+            name::INVENTORY_RESERVED,
+            json!({"items": ordered, "expiresAt": new.expires_at.map(text)}),
+        ));
+    }
+    if entered(State::Confirmed) {
+        said.push((name::INVENTORY_CONFIRMED, json!({"items": ordered})));
+    }
+    if was.holds() && entered(State::Released) {
+        let reason = new.reason.as_ref().map(Reason::as_str);
+        said.push((name::INVENTORY_RELEASED, json!({"items": ordered, "reason": reason})));
+    } else if entered(State::Expired) {
+        said.push((name::RESERVATION_EXPIRED, json!({"items": ordered})));
+    }
+    if entered(State::Rejected) {
+        let reason = rejected_because(&new.shortages);
+        said.push((name::STOCK_RESERVATION_FAILED, failed(new, ordered.clone(), reason)));
+    } else if newly(Fact::Paid) && !new.state.holds() && new.state != State::Fulfilled && old.is_some() {
+        // Paid, but nothing is held and nothing will be: a paid order is never short in silence.
+        if new.heard(Fact::Cancelled) || new.state == State::Rejected {
+            let reason = if new.state == State::Rejected { "rejected" } else { "cancelled" };
+            said.push((name::INVENTORY_CONFIRMATION_REFUSED, json!({"items": ordered, "reason": reason})));
+        } else if new.state != State::Pending {
+            said.push((name::STOCK_RESERVATION_FAILED, failed(new, ordered.clone(), "expired")));
+        }
+    }
+    if !shipped.is_empty() {
+        said.push((
+            name::INVENTORY_DEDUCTED,
+            json!({"items": shipped, "complete": new.state == State::Fulfilled}),
+        ));
+    }
+    if entered(State::Fulfilled) && new.lines.iter().any(|line| line.missing > 0) {
+        let missing = items(new.lines.iter().map(|line| (line, line.missing)));
+        said.push((name::PARTIAL_DEDUCTION, json!({"items": shipped, "failedItems": missing})));
+    }
+    said.into_iter().map(|(name, about)| event_of(new, name, &about)).collect()
+}
+
+fn event_of(new: &Reservation, name: &'static str, about: &Value) -> Event {
+    let key = format!("RES#{}", new.id);
+    let mut detail = head(&key, new.version, name, new.updated_at, &new.correlation_id);
+    detail["orderId"] = new.order_id.as_str().into();
+    detail["reservationId"] = new.id.to_string().into();
+    detail["version"] = new.version.into();
+    for (member, value) in about.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+        detail[member] = value.clone();
+    }
+    finish(&key, new.version, name, detail)
+}
+
+fn failed(new: &Reservation, ordered: Value, reason: &str) -> Value {
+    let short: Vec<Value> = new
+        .shortages
+        .iter()
+        .map(|s| {
+            json!({
+                "productId": s.unit.product.as_str(), "location": s.unit.location.as_str(),
+                "requestedQuantity": s.requested, "availableQuantity": s.lack.available(),
+            })
+        })
+        .collect();
+    json!({"items": ordered, "reason": reason, "failedItems": short, "paid": new.heard(Fact::Paid)})
+}
+
+fn rejected_because(shortages: &[Shortage]) -> &'static str {
+    let any = |wanted: fn(&Lack) -> bool| shortages.iter().any(|s| wanted(&s.lack));
+    if any(|lack| matches!(lack, Lack::OverLimit { .. })) {
+        "purchase_limit_exceeded"
+    } else if any(|lack| matches!(lack, Lack::Unknown)) {
+        "unknown_product"
+    } else {
+        "insufficient_stock"
+    }
+}
+
+/// What has left the shelf with this change.
+fn shipped(old: Option<&Reservation>, new: &Reservation) -> Vec<Value> {
+    let before = |line: &Line| {
+        let same = old?.lines.iter().find(|old| old.key == line.key)?;
+        Some(same.fulfilled)
+    };
+    let left =
+        new.lines.iter().map(|line| (line, line.fulfilled - before(line).unwrap_or(0).min(line.fulfilled)));
+    items(left).as_array().cloned().unwrap_or_default()
+}
+
+/// Lines with a quantity, without those of none.
+fn items<'a>(lines: impl IntoIterator<Item = (&'a Line, u64)>) -> Value {
+    let item = |(line, quantity): (&Line, u64)| json!({"productId": line.key.product.as_str(), "location": line.key.location.as_str(), "quantity": quantity});
+    lines.into_iter().filter(|(_, quantity)| *quantity > 0).map(item).collect()
+}
+
+fn head(key: &str, version: u64, name: &str, at: Timestamp, correlation_id: &str) -> Value {
+    json!({
+        "eventId": id(key, version, name),
+        "eventType": name,
+        "timestamp": text(at),
+        "correlationId": correlation_id,
+    })
+}
+
+fn id(key: &str, version: u64, name: &str) -> String {
+    format!("{key}:{version}:{name}")
+}
+
+fn finish(key: &str, version: u64, name: &'static str, detail: Value) -> Event {
+    Event { id: id(key, version, name), name, detail }
+}
+
+fn text(at: Timestamp) -> String {
+    format!("{at:.3}")
+}

@@ -1,0 +1,152 @@
+//! Alerts: which stock units are low or out. One item for each, kept by the publisher, so that a list of
+//! them is read without looking at all products.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use super::commit::{number, text};
+use super::error::{StoreError, classify};
+use super::retry::Attempts;
+use super::{Invocation, Store, keys};
+use crate::domain::events::Level;
+use crate::domain::{ProductId, StockUnit};
+
+impl Store {
+    /// Notes how a stock unit stands. A note of an older version than the one that is there is not taken.
+    ///
+    /// # Errors
+    /// As every [`StoreError`].
+    pub async fn set_alert(
+        &self,
+        unit: &StockUnit,
+        default_threshold: u64,
+        invocation: &Invocation,
+    ) -> Result<(), StoreError> {
+        let key = keys::alert(&unit.key);
+        let newer = "attribute_not_exists(pk) OR version <= :version";
+        let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        loop {
+            let failed = match unit.level(default_threshold) {
+                Level::Enough => {
+                    let delete = self
+                        .client
+                        .delete_item()
+                        .table_name(&self.settings.inventory_table)
+                        .set_key(Some(key.clone()))
+                        .condition_expression(newer)
+                        .expression_attribute_values(":version", number(unit.version));
+                    match delete.send().await {
+                        Ok(_) => return Ok(()),
+                        Err(e)
+                            if e.as_service_error()
+                                .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+                        {
+                            return Ok(());
+                        }
+                        Err(e) => classify(&e)?,
+                    }
+                }
+                level => {
+                    let item = self.alert_item(unit, level, default_threshold);
+                    let put = self
+                        .client
+                        .put_item()
+                        .table_name(&self.settings.inventory_table)
+                        .set_item(Some(item))
+                        .condition_expression(newer)
+                        .expression_attribute_values(":version", number(unit.version));
+                    match put.send().await {
+                        Ok(_) => return Ok(()),
+                        Err(e)
+                            if e.as_service_error()
+                                .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+                        {
+                            return Ok(());
+                        }
+                        Err(e) => classify(&e)?,
+                    }
+                }
+            };
+            attempts.pause(&failed).await?;
+        }
+    }
+
+    #[expect(clippy::unused_self, reason = "beside the request that it is a part of")]
+    fn alert_item(&self, unit: &StockUnit, level: Level, default_threshold: u64) -> super::record::Item {
+        let mut item = keys::alert(&unit.key);
+        let level = if level == Level::Out { "out" } else { "low" };
+        item.insert("level".to_owned(), text(level));
+        item.insert("since".to_owned(), number(unit.updated_at.as_millisecond()));
+        item.insert("available".to_owned(), number(unit.available));
+        item.insert("threshold".to_owned(), number(unit.low_stock_threshold.unwrap_or(default_threshold)));
+        item.insert("version".to_owned(), number(unit.version));
+        item
+    }
+
+    /// The products after `after` that are low or out somewhere, by id, at most `limit`; and whether more
+    /// follow.
+    ///
+    /// # Errors
+    /// As every [`StoreError`].
+    pub async fn low_products(
+        &self,
+        after: Option<&ProductId>,
+        limit: usize,
+        invocation: &Invocation,
+    ) -> Result<(Vec<ProductId>, bool), StoreError> {
+        let shards = (0..keys::ALERT_SHARDS).map(|shard| self.low_in_shard(shard, after, limit, invocation));
+        let mut products = BTreeSet::new();
+        for found in futures::future::join_all(shards).await {
+            products.extend(found?);
+        }
+        let more = products.len() > limit;
+        Ok((products.into_iter().take(limit).collect(), more))
+    }
+
+    /// The first products of one shard, one more than `limit`.
+    async fn low_in_shard(
+        &self,
+        shard: u8,
+        after: Option<&ProductId>,
+        limit: usize,
+        invocation: &Invocation,
+    ) -> Result<BTreeSet<ProductId>, StoreError> {
+        let mut products = BTreeSet::new();
+        let mut start = None;
+        // `$` is the character after `#`: beyond every location of the product.
+        let after = AttributeValue::S(after.map_or(" ".to_owned(), |after| format!("{after}$")));
+        loop {
+            let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+            let page = loop {
+                let query = self
+                    .client
+                    .query()
+                    .table_name(&self.settings.inventory_table)
+                    .key_condition_expression("pk = :shard AND sk > :after")
+                    .expression_attribute_values(":shard", text(&keys::alert_partition(shard)))
+                    .expression_attribute_values(":after", after.clone())
+                    .limit(i32::try_from(limit + 1).unwrap_or(i32::MAX))
+                    .consistent_read(true)
+                    .set_exclusive_start_key(start.clone());
+                match query.send().await {
+                    Ok(page) => break page,
+                    Err(error) => attempts.pause(&classify(&error)?).await?,
+                }
+            };
+            for item in page.items.unwrap_or_default() {
+                let sk = item.get(keys::SK).and_then(|sk| sk.as_s().ok());
+                let product =
+                    sk.and_then(|sk| sk.split_once('#')).map(|(product, _)| ProductId::parse(product));
+                match product {
+                    Some(Ok(product)) => products.insert(product),
+                    _ => return Err(StoreError::corrupt("an alert", format!("its key is {sk:?}"))),
+                };
+            }
+            start = page.last_evaluated_key;
+            if start.is_none() || products.len() > limit {
+                return Ok(products);
+            }
+        }
+    }
+}

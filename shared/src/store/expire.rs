@@ -1,0 +1,327 @@
+//! Ends due holds, many in one transaction: those that share stock units cost one update of each.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, KeysAndAttributes, TransactWriteItem};
+use futures::StreamExt as _;
+
+use super::commit::{cause, number};
+use super::error::{Reason, StoreError, Transient, classify, reason};
+use super::record::{Item, parse_reservation};
+use super::retry::Attempts;
+use super::{Invocation, MAX_CHECK, Store, keys};
+use crate::domain::decide::Action;
+use crate::domain::{
+    Command, Commit, Decision, Delta, Reservation, ReservationId, StockMove, Timestamp, UnitKey, decide,
+};
+
+/// Most actions in one transaction. Source: Amazon DynamoDB API Reference, TransactWriteItems.
+const MAX_ACTIONS: usize = 100;
+
+/// Entries of the index that are read at once from one shard.
+const PAGE: i32 = 100;
+
+/// How many groups of holds are ended at once. Groups share no first stock unit, so they seldom meet.
+const GROUPS_AT_ONCE: usize = 4;
+
+/// A page of due holds, oldest first. The index may be behind: they are looked at again before anything
+/// is written.
+#[derive(Debug, Default)]
+pub struct DuePage {
+    /// The holds.
+    pub ids: Vec<ReservationId>,
+    /// When the oldest of the page was due.
+    pub oldest: Option<Timestamp>,
+    /// Where the next page begins; none if this was the last.
+    pub next: Option<Cursor>,
+}
+
+/// Where a page of due holds begins.
+#[derive(Debug, Clone)]
+pub struct Cursor(Item);
+
+/// What came of ending due holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Ended now.
+    pub expired: u64,
+    /// No longer due when they were looked at: confirmed, extended, released, or ended by another sweep.
+    pub changed: u64,
+    /// Could not be ended: their stock unit holds less than they were promised.
+    pub failed: u64,
+    /// Transactions that were written.
+    pub transactions: u64,
+}
+
+impl Expired {
+    /// Adds up.
+    pub fn add(&mut self, other: Self) {
+        self.expired += other.expired;
+        self.changed += other.changed;
+        self.failed += other.failed;
+        self.transactions += other.transactions;
+    }
+}
+
+impl Store {
+    /// A page of the holds of a shard that are due.
+    ///
+    /// # Errors
+    /// As every [`StoreError`].
+    pub async fn due(
+        &self,
+        shard: u8,
+        start: Option<&Cursor>,
+        invocation: &Invocation,
+    ) -> Result<DuePage, StoreError> {
+        let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        let page = loop {
+            let query = self
+                .client
+                .query()
+                .table_name(&self.settings.inventory_table)
+                .index_name(keys::DUE_INDEX)
+                .key_condition_expression("expiryShard = :shard AND expiresAt <= :now")
+                .expression_attribute_values(":shard", number(shard))
+                .expression_attribute_values(":now", number(invocation.now.as_millisecond()))
+                .limit(PAGE)
+                .set_exclusive_start_key(start.map(|cursor| cursor.0.clone()));
+            match query.send().await {
+                Ok(page) => break page,
+                Err(error) => attempts.pause(&classify(&error)?).await?,
+            }
+        };
+        let items = page.items.unwrap_or_default();
+        let ids = items.iter().map(reservation_id).collect::<Result<_, _>>()?;
+        let oldest = items.first().and_then(|item| item.get("expiresAt")?.as_n().ok()?.parse().ok());
+        Ok(DuePage {
+            ids,
+            oldest: oldest.and_then(|ms| Timestamp::from_millisecond(ms).ok()),
+            next: page.last_evaluated_key.map(Cursor),
+        })
+    }
+
+    /// Ends those of these holds that are still due.
+    ///
+    /// # Errors
+    /// As every [`StoreError`]; some may be ended then.
+    pub async fn expire(
+        &self,
+        ids: &[ReservationId],
+        invocation: &Invocation,
+    ) -> Result<Expired, StoreError> {
+        let mut outcome = Expired::default();
+        let mut groups: BTreeMap<Option<UnitKey>, Vec<Commit>> = BTreeMap::new();
+        for some in ids.chunks(MAX_CHECK) {
+            let found = self.reservations(some, invocation).await?;
+            outcome.changed += u64::try_from(some.len() - found.len()).unwrap_or(0);
+            for reservation in found {
+                match decide(Some(&reservation), &expire_command(&reservation, invocation), invocation.now) {
+                    Decision::Commit(commit) => {
+                        let first = commit.moves.first().map(|m| m.unit.clone());
+                        groups.entry(first).or_default().push(*commit);
+                    }
+                    Decision::Unchanged | Decision::Refuse(_) => outcome.changed += 1,
+                }
+            }
+        }
+        let groups = groups.into_values().map(|group| self.expire_group(group, invocation));
+        let mut running = futures::stream::iter(groups).buffer_unordered(GROUPS_AT_ONCE);
+        while let Some(done) = running.next().await {
+            outcome.add(done?);
+        }
+        Ok(outcome)
+    }
+
+    async fn expire_group(&self, group: Vec<Commit>, invocation: &Invocation) -> Result<Expired, StoreError> {
+        let mut outcome = Expired::default();
+        for batch in pack(group) {
+            outcome.add(self.expire_batch(batch, invocation).await?);
+        }
+        Ok(outcome)
+    }
+
+    /// Writes one transaction; what fails its condition is left out and the rest tried again.
+    async fn expire_batch(
+        &self,
+        mut batch: Vec<Commit>,
+        invocation: &Invocation,
+    ) -> Result<Expired, StoreError> {
+        let mut outcome = Expired::default();
+        let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        while !batch.is_empty() {
+            let moves = summed(&batch);
+            let mut request = self.client.transact_write_items();
+            for commit in &batch {
+                let put = self.put_reservation(&commit.next, invocation)?;
+                request = request.transact_items(TransactWriteItem::builder().put(put).build());
+            }
+            for stock_move in &moves {
+                let update =
+                    self.stock_update(stock_move, sweep_cause(&batch, stock_move, invocation), invocation);
+                request = request.transact_items(TransactWriteItem::builder().update(update).build());
+            }
+            let error = match request.send().await {
+                Ok(_) => {
+                    outcome.transactions += 1;
+                    outcome.expired += u64::try_from(batch.len()).unwrap_or(u64::MAX);
+                    return Ok(outcome);
+                }
+                Err(error) => error,
+            };
+            let failure = match error.as_service_error() {
+                Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+                    match left_out(cancelled.cancellation_reasons(), &mut batch, &moves, &mut outcome)? {
+                        true => continue,
+                        false => Transient {
+                            maybe_applied: false,
+                            detail: "another write was under way".to_owned(),
+                        },
+                    }
+                }
+                _ => classify(&error)?,
+            };
+            attempts.pause(&failure).await?;
+        }
+        Ok(outcome)
+    }
+
+    /// Reads reservations, at most [`MAX_CHECK`].
+    async fn reservations(
+        &self,
+        ids: &[ReservationId],
+        invocation: &Invocation,
+    ) -> Result<Vec<Reservation>, StoreError> {
+        let table = &self.settings.inventory_table;
+        let mut found = Vec::with_capacity(ids.len());
+        let mut left: Vec<keys::Key> = ids.iter().map(|id| keys::reservation(*id)).collect();
+        let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        while !left.is_empty() {
+            let wanted = KeysAndAttributes::builder().set_keys(Some(left.clone())).consistent_read(true);
+            let wanted = wanted.build().map_err(|e| StoreError::corrupt("a batch of keys", e))?;
+            match self.client.batch_get_item().request_items(table, wanted).send().await {
+                Ok(output) => {
+                    let items =
+                        output.responses.and_then(|mut tables| tables.remove(table)).unwrap_or_default();
+                    for item in items {
+                        found.push(parse_reservation(item)?);
+                    }
+                    let unprocessed = output.unprocessed_keys.and_then(|mut tables| tables.remove(table));
+                    left = unprocessed.map(|unprocessed| unprocessed.keys).unwrap_or_default();
+                    if !left.is_empty() {
+                        let detail = format!("{} keys were left unprocessed", left.len());
+                        attempts.pause(&Transient { maybe_applied: false, detail }).await?;
+                    }
+                }
+                Err(error) => attempts.pause(&classify(&error)?).await?,
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn expire_command(reservation: &Reservation, invocation: &Invocation) -> Command {
+    Command {
+        id: reservation.id,
+        order_id: None,
+        correlation_id: invocation.correlation_id.clone(),
+        action: Action::Expire,
+    }
+}
+
+fn reservation_id(item: &Item) -> Result<ReservationId, StoreError> {
+    let pk = item.get(keys::PK).and_then(|pk| pk.as_s().ok()).map_or("", String::as_str);
+    let id = pk.strip_prefix(keys::RESERVATION).unwrap_or_default();
+    ReservationId::parse(id).map_err(|e| StoreError::corrupt("an entry of the due index", e))
+}
+
+/// Splits holds so that each part fits one transaction.
+fn pack(group: Vec<Commit>) -> Vec<Vec<Commit>> {
+    let mut parts: Vec<Vec<Commit>> = Vec::new();
+    let mut units = std::collections::BTreeSet::new();
+    for commit in group {
+        let new = commit.moves.iter().filter(|m| !units.contains(&m.unit)).count();
+        let fits = parts.last().is_some_and(|part| part.len() + 1 + units.len() + new <= MAX_ACTIONS);
+        if !fits {
+            parts.push(Vec::new());
+            units.clear();
+        }
+        units.extend(commit.moves.iter().map(|m| m.unit.clone()));
+        if let Some(part) = parts.last_mut() {
+            part.push(commit);
+        }
+    }
+    parts
+}
+
+/// One move for each stock unit: what all holds give back to it.
+fn summed(batch: &[Commit]) -> Vec<StockMove> {
+    let mut sums: BTreeMap<&UnitKey, Delta> = BTreeMap::new();
+    for StockMove { unit, delta, .. } in batch.iter().flat_map(|commit| &commit.moves) {
+        let sum = sums.entry(unit).or_default();
+        *sum = sum.and(*delta);
+    }
+    sums.into_iter().map(|(unit, delta)| StockMove { unit: unit.clone(), delta, ordered: None }).collect()
+}
+
+/// The reservation that a stock unit's write is for, or how many there are.
+fn sweep_cause(batch: &[Commit], stock_move: &StockMove, invocation: &Invocation) -> AttributeValue {
+    let of_unit: Vec<_> =
+        batch.iter().filter(|commit| commit.moves.iter().any(|m| m.unit == stock_move.unit)).collect();
+    let reference = match of_unit.as_slice() {
+        [one] => one.next.id.to_string(),
+        many => format!("{} reservations", many.len()),
+    };
+    cause(Action::Expire.name(), &reference, &invocation.correlation_id)
+}
+
+/// Takes out of a batch what keeps it from being written. Answers whether anything was taken out.
+fn left_out(
+    reasons: &[CancellationReason],
+    batch: &mut Vec<Commit>,
+    moves: &[StockMove],
+    outcome: &mut Expired,
+) -> Result<bool, StoreError> {
+    if reasons.len() != batch.len() + moves.len() {
+        return Err(StoreError::corrupt("a cancelled transaction", format!("{} reasons", reasons.len())));
+    }
+    let (records, stock) = reasons.split_at(batch.len());
+    let mut keep = Vec::with_capacity(batch.len());
+    for (cancelled, commit) in records.iter().zip(batch.iter()) {
+        let failed = reason(cancelled.code())? == Reason::ConditionFailed;
+        if failed {
+            // The answer to an earlier try may have been lost; then the record is as we wrote it.
+            let there = cancelled
+                .item()
+                .filter(|item| !item.is_empty())
+                .cloned()
+                .map(parse_reservation)
+                .transpose()?;
+            if there.as_ref() == Some(&commit.next) { outcome.expired += 1 } else { outcome.changed += 1 }
+        }
+        keep.push(!failed);
+    }
+    if keep.iter().all(|keep| *keep) {
+        let mut broken = Vec::new();
+        for (cancelled, stock_move) in stock.iter().zip(moves) {
+            if reason(cancelled.code())? == Reason::ConditionFailed {
+                tracing::error!(
+                    product = stock_move.unit.product.as_str(),
+                    "a stock unit holds less than is promised"
+                );
+                broken.push(&stock_move.unit);
+            }
+        }
+        for (keep, commit) in keep.iter_mut().zip(batch.iter()) {
+            if commit.moves.iter().any(|m| broken.contains(&&m.unit)) {
+                outcome.failed += 1;
+                *keep = false;
+            }
+        }
+    }
+    let before = batch.len();
+    let mut keep = keep.into_iter();
+    batch.retain(|_| keep.next().unwrap_or(true));
+    Ok(batch.len() < before)
+}

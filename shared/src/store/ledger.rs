@@ -1,0 +1,161 @@
+//! The ledger: one movement for each version of each stock unit. The key is the version, so writing one
+//! twice is harmless, and a gap is visible.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::types::{PutRequest, WriteRequest};
+use serde::{Deserialize, Serialize};
+
+use super::commit::text;
+use super::error::{StoreError, Transient, classify};
+use super::record::Item;
+use super::retry::Attempts;
+use super::{Invocation, Store, keys};
+use crate::domain::events::Movement;
+use crate::domain::{Cause, Delta, Timestamp, UnitKey};
+
+/// Most items in one `BatchWriteItem`. Source: Amazon DynamoDB API Reference, BatchWriteItem.
+const MAX_BATCH: usize = 25;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MovementRecord {
+    pk: String,
+    sk: u64,
+    operation: String,
+    reference: String,
+    correlation_id: String,
+    available_change: i64,
+    reserved_change: i64,
+    sold_change: i64,
+    available: u64,
+    reserved: u64,
+    sold: u64,
+    at: i64,
+}
+
+impl Store {
+    /// Writes movements. Those that are there already are written as they are.
+    ///
+    /// # Errors
+    /// As every [`StoreError`]; some may be written then.
+    pub async fn record_movements(
+        &self,
+        movements: &[Movement],
+        invocation: &Invocation,
+    ) -> Result<(), StoreError> {
+        // A batch takes no key twice.
+        let distinct: BTreeMap<(String, u64), &Movement> =
+            movements.iter().map(|m| ((keys::ledger_partition(&m.unit), m.version), m)).collect();
+        let items: Vec<Item> =
+            distinct.into_iter().map(|((pk, _), m)| movement_item(pk, m)).collect::<Result<_, _>>()?;
+        for batch in items.chunks(MAX_BATCH) {
+            self.put_batch(batch, invocation).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_batch(&self, items: &[Item], invocation: &Invocation) -> Result<(), StoreError> {
+        let table = &self.settings.ledger_table;
+        let put = |item: &Item| {
+            let put = PutRequest::builder().set_item(Some(item.clone())).build();
+            put.map(|put| WriteRequest::builder().put_request(put).build())
+                .map_err(|e| StoreError::corrupt("a movement", e))
+        };
+        let mut left: Vec<WriteRequest> = items.iter().map(put).collect::<Result<_, _>>()?;
+        let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        while !left.is_empty() {
+            let sent = self.client.batch_write_item().request_items(table, left.clone()).send().await;
+            match sent {
+                Ok(output) => {
+                    let mut unprocessed = output.unprocessed_items.unwrap_or_default();
+                    left = unprocessed.remove(table).unwrap_or_default();
+                    if !left.is_empty() {
+                        let detail = format!("{} movements were left unprocessed", left.len());
+                        attempts.pause(&Transient { maybe_applied: false, detail }).await?;
+                    }
+                }
+                Err(error) => attempts.pause(&classify(&error)?).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// All movements of a stock unit, by version.
+    ///
+    /// # Errors
+    /// As every [`StoreError`].
+    pub async fn movements(
+        &self,
+        unit: &UnitKey,
+        invocation: &Invocation,
+    ) -> Result<Vec<Movement>, StoreError> {
+        let mut movements = Vec::new();
+        let mut start = None;
+        loop {
+            let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+            let page = loop {
+                let query = self
+                    .client
+                    .query()
+                    .table_name(&self.settings.ledger_table)
+                    .key_condition_expression("pk = :unit")
+                    .expression_attribute_values(":unit", text(&keys::ledger_partition(unit)))
+                    .consistent_read(true)
+                    .set_exclusive_start_key(start.clone());
+                match query.send().await {
+                    Ok(page) => break page,
+                    Err(error) => attempts.pause(&classify(&error)?).await?,
+                }
+            };
+            for item in page.items.unwrap_or_default() {
+                movements.push(parse_movement(unit, item)?);
+            }
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                return Ok(movements);
+            }
+        }
+    }
+}
+
+fn movement_item(pk: String, movement: &Movement) -> Result<Item, StoreError> {
+    let [available, reserved, sold] = movement.after;
+    let Cause { operation, reference, correlation_id } = movement.cause.clone();
+    let record = MovementRecord {
+        pk,
+        sk: movement.version,
+        operation,
+        reference,
+        correlation_id,
+        available_change: movement.delta.available,
+        reserved_change: movement.delta.reserved,
+        sold_change: movement.delta.sold,
+        available,
+        reserved,
+        sold,
+        at: movement.at.as_millisecond(),
+    };
+    serde_dynamo::to_item(record).map_err(|e| StoreError::corrupt("a movement to be written", e))
+}
+
+fn parse_movement(unit: &UnitKey, item: Item) -> Result<Movement, StoreError> {
+    let record: MovementRecord =
+        serde_dynamo::from_item(item).map_err(|e| StoreError::corrupt("a movement", e))?;
+    Ok(Movement {
+        unit: unit.clone(),
+        version: record.sk,
+        cause: Cause {
+            operation: record.operation,
+            reference: record.reference,
+            correlation_id: record.correlation_id,
+        },
+        delta: Delta {
+            available: record.available_change,
+            reserved: record.reserved_change,
+            sold: record.sold_change,
+        },
+        after: [record.available, record.reserved, record.sold],
+        at: Timestamp::from_millisecond(record.at).map_err(|e| StoreError::corrupt("a movement", e))?,
+    })
+}

@@ -1,0 +1,50 @@
+//! What has changed, read from a record of the table's stream.
+
+use aws_lambda_events::event::dynamodb::EventRecord;
+
+use super::error::StoreError;
+use super::keys::{PK, RESERVATION, STOCK};
+use super::record::{parse_reservation, parse_stock_unit};
+use crate::domain::{Reservation, StockUnit};
+
+/// A change of one item.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a batch has a hundred of them at most")]
+pub enum Change {
+    /// Of a stock unit: before (none: it began to exist) and after.
+    Stock(Option<StockUnit>, StockUnit),
+    /// Of a reservation: before (none: it began to exist) and after.
+    Reservation(Option<Reservation>, Reservation),
+    /// Of anything else, or an item that is gone: nothing is published of it.
+    Other,
+}
+
+/// Reads a stream record.
+///
+/// # Errors
+/// If an image is none that this program writes.
+pub fn parse_change(record: EventRecord) -> Result<Change, StoreError> {
+    let change = record.change;
+    let pk = match change.keys.get(PK) {
+        Some(serde_dynamo::AttributeValue::S(pk)) => pk.clone(),
+        other => return Err(StoreError::corrupt("a stream record", format!("its key is {other:?}"))),
+    };
+    // A record that was removed (by TTL) has no image after.
+    if change.new_image.is_empty() {
+        return Ok(Change::Other);
+    }
+    let old = Some(change.old_image).filter(|image| !image.is_empty());
+    if pk.starts_with(STOCK) {
+        return Ok(Change::Stock(
+            old.map(parse_stock_unit).transpose()?,
+            parse_stock_unit(change.new_image)?,
+        ));
+    }
+    if pk.starts_with(RESERVATION) {
+        return Ok(Change::Reservation(
+            old.map(parse_reservation).transpose()?,
+            parse_reservation(change.new_image)?,
+        ));
+    }
+    Ok(Change::Other)
+}
