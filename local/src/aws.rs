@@ -4,7 +4,7 @@
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
@@ -86,7 +86,13 @@ async fn answer(State(endpoint): State<Endpoint>, headers: HeaderMap, body: Byte
     if let Some(operation) = target.strip_prefix(SQS) {
         return match endpoint.queues.answer(operation, &request, &endpoint.url).await {
             Ok(answer) => respond(200, answer.to_string()),
-            Err(e) => respond(400, e.to_json()),
+            Err(e) => {
+                let mut response = respond(400, e.to_json());
+                if let Ok(code) = HeaderValue::from_str(&e.query_code()) {
+                    response.headers_mut().insert("x-amzn-query-error", code);
+                }
+                response
+            }
         };
     }
     match target.strip_prefix(EVENTS) {

@@ -13,6 +13,9 @@ use crate::run::{self, Options};
 /// How long a token from `token` is valid, in hours, unless said otherwise.
 const TOKEN_HOURS: u16 = 8;
 
+/// Longest wait for what still runs when it ends.
+const SHUTDOWN: Duration = Duration::from_millis(500);
+
 /// All of Holdfast on this machine, as template.yaml declares it.
 #[derive(Debug, Parser)]
 #[command(name = "holdfast", version, args_conflicts_with_subcommands = true)]
@@ -154,8 +157,8 @@ fn everything(args: RunArgs) -> Result<(), String> {
     };
     let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;
     let outcome = runtime.block_on(run::run(&options));
-    // Ends every process that was started; a thread that still reads standard input is not waited for.
-    runtime.shutdown_background();
+    // Ends every process that was started; a thread that still reads standard input is not waited for long.
+    runtime.shutdown_timeout(SHUTDOWN);
     outcome
 }
 

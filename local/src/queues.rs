@@ -76,6 +76,18 @@ pub struct QueueError {
 }
 
 impl QueueError {
+    /// Its code in the older query protocol, which SDKs know errors by (header `x-amzn-query-error`).
+    #[must_use]
+    pub fn query_code(&self) -> String {
+        match self.kind {
+            "QueueDoesNotExist" => "AWS.SimpleQueueService.NonExistentQueue;Sender".to_owned(),
+            "TooManyEntriesInBatchRequest" => {
+                "AWS.SimpleQueueService.TooManyEntriesInBatchRequest;Sender".to_owned()
+            }
+            other => format!("{other};Sender"),
+        }
+    }
+
     /// The body of the answer.
     #[must_use]
     pub fn to_json(&self) -> String {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use local::template::{Route, Template};
 use serde_json::Value;
@@ -16,6 +17,35 @@ fn root() -> PathBuf {
 pub(crate) fn template() -> Template {
     let given = ["JwtIssuer", "JwtAudience"].map(|name| (name.to_owned(), "-".to_owned()));
     Template::read(&root().join("template.yaml"), &given.into(), "http://127.0.0.1").unwrap()
+}
+
+/// Holds a published event against the schema of its name.
+pub(crate) fn keeps_its_schema(detail: &Value) {
+    static SCHEMAS: LazyLock<BTreeMap<String, jsonschema::Validator>> = LazyLock::new(|| {
+        let schema = |name: &&str| {
+            let text = std::fs::read_to_string(root().join(format!("events/published/{name}.schema.json")));
+            let schema = serde_json::from_str(&text.unwrap()).unwrap();
+            ((*name).to_owned(), jsonschema::validator_for(&schema).unwrap())
+        };
+        shared::domain::events::name::ALL.iter().map(schema).collect()
+    });
+    let name = detail["eventType"].as_str().unwrap();
+    let errors: Vec<String> =
+        SCHEMAS[name].iter_errors(detail).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(errors.is_empty(), "{name}: {errors:?} in {detail}");
+}
+
+#[test]
+fn every_published_event_has_a_schema_and_a_sample_that_keeps_it() {
+    let names = shared::domain::events::name::ALL;
+    for name in names {
+        let text = std::fs::read_to_string(root().join(format!("events/published/{name}.json"))).unwrap();
+        let sample: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(sample["eventType"], name);
+        keeps_its_schema(&sample);
+    }
+    let files = std::fs::read_dir(root().join("events/published")).unwrap().count();
+    assert_eq!(files, 2 * names.len());
 }
 
 /// One sample for each route, in the order in which they tell a story: function, sample, status.

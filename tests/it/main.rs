@@ -3,16 +3,19 @@
 //! - [`support`]: a runner as a process and the domain's verbs over HTTP; tables without a runner
 //! - `readme`: the tour, command by command; `walks`: what the README promises beyond it
 //! - `orders`, `stock`: the scenarios of `docs/scenarios.md`, by number
+//! - `events`: orders as events, from the queue to what is published; `sweeps`: holds that end by themselves
 //! - `storage`: the store against the embedded DynamoDB, with calls and write units counted
 //! - `access`: tokens and roles; `contract`: template, samples and routes; `runner`: processes and options
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod access;
 mod contract;
+mod events;
 mod orders;
 mod readme;
 mod runner;
 mod stock;
 mod storage;
 mod support;
+mod sweeps;
 mod walks;

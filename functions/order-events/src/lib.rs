@@ -163,3 +163,15 @@ fn caught(parse: impl FnOnce() -> Result<OrderEvent, Invalid>) -> Result<OrderEv
     std::panic::catch_unwind(AssertUnwindSafe(parse))
         .unwrap_or_else(|_| Err(Invalid("reading it panicked".to_owned())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario 36.
+    #[test]
+    fn a_panic_is_an_error_of_one_message() {
+        let Invalid(error) = caught(|| panic!("on purpose")).unwrap_err();
+        assert!(error.contains("panicked"));
+    }
+}

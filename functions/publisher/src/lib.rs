@@ -11,11 +11,12 @@ use aws_lambda_events::event::dynamodb::EventRecord;
 use aws_sdk_sqs::error::DisplayErrorContext;
 use serde_json::{Value, json};
 use shared::Error;
+use shared::aws::ConfigLoader;
 use shared::domain::Timestamp;
 use shared::domain::events::{self, Event, Movement};
 use shared::function::{Deps, elapsed_ms, serve_events};
 use shared::publishing::{Bus, MAX_ENTRIES, NotTaken};
-use shared::settings::required;
+use shared::settings::{BadSetting, required};
 use shared::store::{Change, Invocation, parse_change};
 use tokio::time::Instant;
 
@@ -33,11 +34,7 @@ pub struct Outbox {
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), Error> {
     let deps = Deps::init().await?;
-    let bus = required("EVENT_BUS", deps.settings.event_bus.as_ref())?;
-    let bus = Bus::connect(shared::aws::config(), bus).await;
-    let queue = aws_sdk_sqs::Client::new(&shared::aws::config().load().await);
-    let url = required("DEAD_LETTER_QUEUE_URL", deps.settings.dead_letter_queue_url.as_ref())?.to_owned();
-    let outbox = Arc::new(Outbox { deps, bus, queue, dead_letter_queue_url: url });
+    let outbox = Arc::new(Outbox::connect(deps, shared::aws::config).await?);
     serve_events(move |event, invocation| {
         let outbox = Arc::clone(&outbox);
         async move { handle(&outbox, &event, &invocation).await }
@@ -149,7 +146,18 @@ async fn work(
 
 fn read(raw: &Value) -> Result<Change, String> {
     let record: EventRecord = serde_json::from_value(raw.clone()).map_err(|e| e.to_string())?;
-    parse_change(record).map_err(|e| e.to_string())
+    let change = parse_change(record).map_err(|e| e.to_string())?;
+    let versions = match &change {
+        Change::Stock(old, new) => (old.as_ref().map_or(0, |old| old.version), new.version),
+        Change::Reservation(old, new) => (old.as_ref().map_or(0, |old| old.version), new.version),
+        Change::Other => return Ok(change),
+    };
+    match versions {
+        (before, after) if after == before + 1 => Ok(change),
+        (before, after) => {
+            Err(format!("version {before} became {after}: it was changed by something else than Holdfast"))
+        }
+    }
 }
 
 /// What is said of a change, and when it happened.
@@ -163,6 +171,18 @@ fn told(i: usize, change: &Change, threshold: u64) -> Vec<(usize, Timestamp, Eve
 }
 
 impl Outbox {
+    /// Connects to the bus and the queue as `config` says.
+    ///
+    /// # Errors
+    /// If a setting is missing.
+    pub async fn connect(deps: Arc<Deps>, config: impl Fn() -> ConfigLoader) -> Result<Self, BadSetting> {
+        let bus = required("EVENT_BUS", deps.settings.event_bus.as_ref())?;
+        let bus = Bus::connect(config(), bus).await;
+        let queue = aws_sdk_sqs::Client::new(&config().load().await);
+        let url = required("DEAD_LETTER_QUEUE_URL", deps.settings.dead_letter_queue_url.as_ref())?.to_owned();
+        Ok(Self { deps, bus, queue, dead_letter_queue_url: url })
+    }
+
     /// Sends some events. The first that is not taken fails its record; one that never will be taken is set
     /// aside with its record, and the rest goes on.
     async fn publish(

@@ -150,6 +150,7 @@ impl Store {
     ) -> Result<Expired, StoreError> {
         let mut outcome = Expired::default();
         let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        let mut unanswered = false;
         while !batch.is_empty() {
             let moves = summed(&batch);
             let mut request = self.client.transact_write_items();
@@ -170,18 +171,24 @@ impl Store {
                 }
                 Err(error) => error,
             };
-            let failure = match error.as_service_error() {
-                Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-                    match left_out(cancelled.cancellation_reasons(), &mut batch, &moves, &mut outcome)? {
+            let failure =
+                match error.as_service_error() {
+                    Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => match left_out(
+                        cancelled.cancellation_reasons(),
+                        &mut batch,
+                        &moves,
+                        unanswered,
+                        &mut outcome,
+                    )? {
                         true => continue,
                         false => Transient {
                             maybe_applied: false,
                             detail: "another write was under way".to_owned(),
                         },
-                    }
-                }
-                _ => classify(&error)?,
-            };
+                    },
+                    _ => classify(&error)?,
+                };
+            unanswered |= failure.maybe_applied;
             attempts.pause(&failure).await?;
         }
         Ok(outcome)
@@ -281,6 +288,7 @@ fn left_out(
     reasons: &[CancellationReason],
     batch: &mut Vec<Commit>,
     moves: &[StockMove],
+    unanswered: bool,
     outcome: &mut Expired,
 ) -> Result<bool, StoreError> {
     if reasons.len() != batch.len() + moves.len() {
@@ -298,7 +306,11 @@ fn left_out(
                 .cloned()
                 .map(parse_reservation)
                 .transpose()?;
-            if there.as_ref() == Some(&commit.next) { outcome.expired += 1 } else { outcome.changed += 1 }
+            if unanswered && there.as_ref() == Some(&commit.next) {
+                outcome.expired += 1
+            } else {
+                outcome.changed += 1
+            }
         }
         keep.push(!failed);
     }

@@ -1,5 +1,7 @@
 //! The domain's verbs over HTTP.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use serde_json::{Value, json};
@@ -117,6 +119,95 @@ impl Api {
         let by_functions =
             calls.as_array().unwrap().iter().filter(|c| !background.contains(&c["caller"].as_str().unwrap()));
         by_functions.map(|call| call["calls"].as_u64().unwrap()).sum()
+    }
+
+    /// Puts an order event into the queue, over the SDK, as a shop would.
+    pub(crate) async fn tell(&self, event: &Value) {
+        let queue = format!("{}/000000000000/holdfast-orders", self.aws_url);
+        self.sqs().send_message().queue_url(queue).message_body(event.to_string()).send().await.unwrap();
+    }
+
+    /// The queues, over the SDK.
+    pub(crate) fn sqs(&self) -> aws_sdk_sqs::Client {
+        let config = aws_sdk_sqs::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .endpoint_url(&self.aws_url)
+            .credentials_provider(Credentials::new("test", "local", None, None, "test"))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build();
+        aws_sdk_sqs::Client::from_conf(config)
+    }
+
+    /// How many messages a queue holds, visible or not.
+    pub(crate) async fn queued(&self, queue: &str) -> u64 {
+        let url = format!("{}/000000000000/{queue}", self.aws_url);
+        let answer = self.sqs().get_queue_attributes().queue_url(url).send().await.unwrap();
+        let attributes = answer.attributes.unwrap();
+        let numbers = attributes.iter().filter(|(name, _)| name.as_str().starts_with("ApproximateNumberOf"));
+        numbers.map(|(_, number)| number.parse::<u64>().unwrap()).sum()
+    }
+
+    /// Everything that was published so far, each held against its schema.
+    pub(crate) async fn published(&self) -> Vec<Value> {
+        let (mut details, mut last) = (Vec::new(), 0);
+        loop {
+            let url = format!("{}/_local/events?after={last}", self.aws_url);
+            let page: Value = self.http.get(url).send().await.unwrap().json().await.unwrap();
+            let events = page["events"].as_array().unwrap();
+            if events.is_empty() {
+                return details;
+            }
+            for event in events.iter().filter(|event| event["event"]["source"] == "holdfast") {
+                let detail = event["event"]["detail"].clone();
+                assert_eq!(event["event"]["detail-type"], detail["eventType"]);
+                crate::contract::keeps_its_schema(&detail);
+                details.push(detail);
+            }
+            last = page["last"].as_u64().unwrap();
+        }
+    }
+
+    /// How often an event of this name was published for a reservation or product.
+    pub(crate) async fn said(&self, name: &str, of: &str) -> usize {
+        let all = self.published().await;
+        let about = |event: &&Value| event["orderId"] == of || event["productId"] == of;
+        all.iter().filter(|event| event["eventType"] == name).filter(about).count()
+    }
+
+    /// The state of an order; empty where nothing is known of it.
+    pub(crate) async fn state(&self, order: &str) -> String {
+        let found = self.get(&format!("/api/inventory/reservations/order/{order}")).await;
+        found.body["items"][0]["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until a condition holds.
+    pub(crate) async fn until(&self, what: &str, condition: impl AsyncFn(&Self) -> bool) {
+        let waiting = async {
+            while !condition(self).await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), waiting)
+            .await
+            .unwrap_or_else(|_| panic!("never: {what}"));
+    }
+
+    /// Waits until the publisher has caught up, and sees that everything adds up.
+    pub(crate) async fn adds_up(&self) {
+        let settled = async {
+            loop {
+                let report = self.invoke("reconcile", &Value::Null).await;
+                if report["holds"] == true && report["busy"] == json!([]) {
+                    return;
+                }
+                let behind = |d: &Value| d["what"].as_str().unwrap().contains("ends before the stock unit");
+                let differences = report["differences"].as_array().unwrap_or_else(|| panic!("{report}"));
+                assert!(differences.iter().all(behind), "{report}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), settled).await.expect("the publisher catches up");
     }
 
     /// Lambda's Invoke.

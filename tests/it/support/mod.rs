@@ -4,6 +4,6 @@ mod api;
 pub(crate) mod process;
 pub(crate) mod tables;
 
-pub(crate) use api::{Answer, Api};
+pub(crate) use api::{Answer, Api, lines};
 pub(crate) use process::Runner;
 pub(crate) use tables::{Tables, conserved};

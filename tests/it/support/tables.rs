@@ -20,6 +20,7 @@ pub(crate) const INVENTORY: &str = "holdfast-inventory";
 pub(crate) struct Tables {
     pub(crate) store: Store,
     pub(crate) dynamodb: Client,
+    pub(crate) url: String,
     database: DynamoDb,
 }
 
@@ -46,7 +47,7 @@ impl Tables {
             retry: RetryPolicy { max_attempts: 10, backoff: Duration::from_millis(5) },
         };
         let store = Store::connect(shared::aws::config_for(&url, "store"), settings).await;
-        Self { store, dynamodb: Api::new(String::new(), url).dynamodb, database }
+        Self { store, dynamodb: Api::new(String::new(), url.clone()).dynamodb, url, database }
     }
 
     /// New stock.
@@ -65,6 +66,11 @@ impl Tables {
     pub(crate) async fn stock(&self, name: &str) -> [u64; 3] {
         let units: Vec<StockUnit> = self.store.product(&product(name).product, &at(0)).await.unwrap();
         [units[0].available, units[0].reserved, units[0].sold]
+    }
+
+    /// What the table's stream holds.
+    pub(crate) async fn stream(&self) -> Vec<serde_json::Value> {
+        self.database.stream_after(INVENTORY, "", 1_000).await.unwrap()
     }
 
     /// What the store has called since the last time it was asked: calls, and the tables' write units.

@@ -1,0 +1,163 @@
+//! Holds that end by themselves.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use serde_json::json;
+use shared::domain::{
+    Action, Command, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, ReservationId, Timestamp,
+};
+use shared::function::Deps;
+use shared::settings::Settings;
+
+use crate::support::tables::at;
+use crate::support::{Api, Runner, Tables, conserved};
+
+const TTL: i64 = 60_000;
+
+async fn hold(tables: &Tables, order: &str, products: &[&str]) -> ReservationId {
+    let order_id = OrderId::parse(order).unwrap();
+    let id = ReservationId::of(&order_id);
+    let line = |product: &&str| {
+        let key = LineKey { product: ProductId::parse(*product).unwrap(), location: Location::default() };
+        (key, Quantity::ONE)
+    };
+    let lines = OrderLines::sum(products.iter().map(line)).unwrap();
+    let expires_at = Some(Timestamp::from_millisecond(TTL).unwrap());
+    let action = Action::Reserve { lines, expires_at };
+    let command = Command { id, order_id: Some(order_id), correlation_id: "c".into(), action };
+    tables.store.apply(command, &at(0)).await.unwrap();
+    id
+}
+
+async fn does(tables: &Tables, id: ReservationId, now: i64, action: Action) {
+    let command = Command { id, order_id: None, correlation_id: "c".into(), action };
+    tables.store.apply(command, &at(now)).await.unwrap();
+}
+
+fn deps(tables: &Tables, auto_release: &str) -> Arc<Deps> {
+    let settings = Settings::from_lookup(|name| match name {
+        "INVENTORY_TABLE" => Some("holdfast-inventory".to_owned()),
+        "LEDGER_TABLE" => Some("holdfast-ledger".to_owned()),
+        "AUTO_RELEASE_ENABLED" => Some(auto_release.to_owned()),
+        _ => None,
+    });
+    Arc::new(Deps { store: tables.store.clone(), settings: settings.unwrap() })
+}
+
+/// A thousand holds of one product end in few transactions; scenario 23: two sweeps at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_23_many_holds_end_in_few_transactions() {
+    const HOLDS: u64 = 1_000;
+    let tables = Tables::start().await;
+    tables.add("A", HOLDS).await;
+    for some in (0..HOLDS).collect::<Vec<_>>().chunks(100) {
+        let orders: Vec<String> = some.iter().map(|i| format!("o-{i}")).collect();
+        join_all(orders.iter().map(|order| hold(&tables, order, &["A"]))).await;
+    }
+    let deps = deps(&tables, "true");
+    let early = expiry_sweep::handle(&deps, &at(TTL - 1)).await.unwrap();
+    assert_eq!((&early["due"], &early["expired"]), (&json!(0), &json!(0)));
+    let (moment, same) = (at(TTL), at(TTL));
+    let (one, two) = tokio::join!(expiry_sweep::handle(&deps, &moment), expiry_sweep::handle(&deps, &same));
+    let (one, two) = (one.unwrap(), two.unwrap());
+    let sum = |name: &str| one[name].as_u64().unwrap() + two[name].as_u64().unwrap();
+    assert_eq!(sum("expired"), HOLDS, "{one} {two}");
+    assert!(sum("transactions") * 40 <= HOLDS, "{one} {two}");
+    assert_eq!(tables.stock("A").await, [HOLDS, 0, 0]);
+    conserved(&tables.dynamodb, &[("A", HOLDS)]).await;
+    let after = expiry_sweep::handle(&deps, &at(TTL)).await.unwrap();
+    assert_eq!((&after["due"], &after["complete"]), (&json!(0), &json!(true)));
+}
+
+/// Scenarios 24 and 25: what the index says is looked at again before anything is written.
+#[tokio::test]
+async fn scenario_24_holds_that_are_no_longer_due() {
+    let tables = Tables::start().await;
+    tables.add("A", 10).await;
+    tables.add("B", 10).await;
+    let due = hold(&tables, "due", &["A", "B"]).await;
+    let confirmed = hold(&tables, "confirmed", &["A"]).await;
+    let extended = hold(&tables, "extended", &["A"]).await;
+    let unknown = ReservationId::of(&OrderId::parse("unknown").unwrap());
+    does(&tables, confirmed, 0, Action::Confirm).await;
+    let later = Timestamp::from_millisecond(2 * TTL).unwrap();
+    does(&tables, extended, 0, Action::Extend { expires_at: later }).await;
+    let outcome = tables.store.expire(&[due, confirmed, extended, unknown], &at(TTL)).await.unwrap();
+    assert_eq!((outcome.expired, outcome.changed, outcome.failed), (1, 3, 0));
+    assert_eq!((tables.stock("A").await, tables.stock("B").await), ([8, 2, 0], [10, 0, 0]));
+    conserved(&tables.dynamodb, &[("A", 10), ("B", 10)]).await;
+}
+
+/// Scenario 26: a sweep that runs out of time is completed by the next.
+#[tokio::test]
+async fn scenario_26_a_sweep_that_is_cut_off() {
+    let tables = Tables::start().await;
+    tables.add("A", 300).await;
+    let orders: Vec<String> = (0..300).map(|i| format!("o-{i}")).collect();
+    for some in orders.chunks(100) {
+        join_all(some.iter().map(|order| hold(&tables, order, &["A"]))).await;
+    }
+    let deps = deps(&tables, "true");
+    let mut cut_off = at(TTL);
+    cut_off.deadline = tokio::time::Instant::now() + std::time::Duration::from_millis(60);
+    let first = expiry_sweep::handle(&deps, &cut_off).await;
+    let next = expiry_sweep::handle(&deps, &at(TTL)).await.unwrap();
+    assert_eq!(next["complete"], true, "{first:?} {next}");
+    assert_eq!(tables.stock("A").await, [300, 0, 0]);
+}
+
+#[tokio::test]
+async fn without_auto_release_it_only_counts() {
+    let tables = Tables::start().await;
+    tables.add("A", 10).await;
+    hold(&tables, "o", &["A"]).await;
+    let report = expiry_sweep::handle(&deps(&tables, "false"), &at(TTL + 5)).await.unwrap();
+    assert_eq!(
+        (&report["due"], &report["expired"], &report["oldestDueAgeMs"]),
+        (&json!(1), &json!(0), &json!(5))
+    );
+    assert_eq!(tables.stock("A").await, [9, 1, 0]);
+}
+
+/// A stock unit whose figure is wrong keeps its own holds, not those of others.
+#[tokio::test]
+async fn a_broken_stock_unit_does_not_hold_up_the_rest() {
+    use aws_sdk_dynamodb::types::AttributeValue;
+    let tables = Tables::start().await;
+    tables.add("A", 10).await;
+    tables.add("B", 10).await;
+    let both = hold(&tables, "both", &["A", "B"]).await;
+    let fine = hold(&tables, "fine", &["A"]).await;
+    let update = tables.dynamodb.update_item().table_name("holdfast-inventory");
+    update
+        .key("pk", AttributeValue::S("STOCK#B#0".to_owned()))
+        .key("sk", AttributeValue::S("main".to_owned()))
+        .update_expression("SET reserved = :n")
+        .expression_attribute_values(":n", AttributeValue::N("0".to_owned()))
+        .send()
+        .await
+        .unwrap();
+    let outcome = tables.store.expire(&[both, fine], &at(TTL)).await.unwrap();
+    assert_eq!((outcome.expired, outcome.failed), (1, 1));
+    assert_eq!(tables.stock("A").await, [9, 1, 0]);
+}
+
+/// The schedule of the template, sooner: what nobody pays for comes back by itself.
+#[tokio::test]
+async fn the_schedule_gives_back_what_nobody_pays_for() {
+    let shop = Runner::with(&["--sweep-every", "200ms"]).await;
+    shop.add("A", 10).await;
+    let body = json!({"orderId": "o", "productId": "A", "quantity": 4, "ttlSeconds": 1});
+    assert_eq!(shop.post("/api/inventory/reserve", &body).await.status, 201);
+    shop.until("it is given back", async |shop: &Api| shop.stock("A").await == [10, 0, 0]).await;
+    shop.until("it is published", async |shop: &Api| shop.said("ReservationExpired", "o").await == 1).await;
+    // A payment that comes too late takes the stock again; twice changes nothing.
+    for _ in 0..2 {
+        shop.tell(&json!({"eventType": "PaymentSucceeded", "orderId": "o"})).await;
+    }
+    shop.until("it is held again", async |shop: &Api| shop.state("o").await == "CONFIRMED").await;
+    assert_eq!(shop.stock("A").await, [6, 4, 0]);
+    shop.adds_up().await;
+    assert_eq!(shop.said("InventoryReserved", "o").await, 2);
+}
