@@ -16,12 +16,19 @@ use tokio::process::{Child, Command};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
+/// How often is looked whether something has come about.
+const LOOK: Duration = Duration::from_millis(10);
 /// Pairs of one raw transaction and one reserve.
 const PAIRS: usize = 1_000;
 /// Clients at once.
 const CLIENTS: usize = 32;
 /// How long these keep on.
 const LOAD: Duration = Duration::from_secs(10);
+/// Order events, and how many a second.
+const EVENTS: usize = 1_000;
+const EVENTS_A_SECOND: u32 = 50;
+/// Holds that a sweep finds due.
+const DUE: usize = 10_000;
 /// Starts of the runner that are timed.
 const STARTS: usize = 5;
 
@@ -72,7 +79,62 @@ async fn bench() -> Result<(), Error> {
     report("reserve by HTTP, 1 client", &mut reserve);
     println!("ratio        {:.2} (medians; to reach: at most 2)", ratio(&reserve, &raw));
     load(&runner).await?;
+    events(&runner).await?;
+    runner.stop().await?;
+    let runner = Runner::start().await?;
+    sweep(&runner).await?;
     runner.stop().await
+}
+
+/// Orders as events, from the queue to the hold to what is published.
+async fn events(runner: &Runner) -> Result<(), Error> {
+    runner.post("/api/inventory/add", &json!({"productId": "EVENTS", "quantity": 1_000_000})).await?;
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / EVENTS_A_SECOND);
+    let mut orders = Vec::new();
+    for i in 0..EVENTS {
+        ticks.tick().await;
+        let calls = runner.calls.clone();
+        orders.push(tokio::spawn(async move { calls.hear(&format!("event-{i}")).await }));
+    }
+    let (mut held, mut published) = (Vec::new(), Vec::new());
+    for order in orders {
+        let (to_hold, to_published) = order.await??;
+        held.push(to_hold);
+        published.push(to_published);
+    }
+    report(&format!("event to hold, {EVENTS_A_SECOND} a second"), &mut held);
+    report("hold to published event", &mut published);
+    println!("to reach     p95 below 300 ms and below 500 ms");
+    Ok(())
+}
+
+/// Many holds of one product that are due at once.
+async fn sweep(runner: &Runner) -> Result<(), Error> {
+    runner.post("/api/inventory/add", &json!({"productId": "SWEEP", "quantity": 1_000_000})).await?;
+    let hold = |client: usize| {
+        let calls = runner.client();
+        async move {
+            for i in (client..DUE).step_by(CLIENTS) {
+                let body = json!({"orderId": format!("due-{i}"), "productId": "SWEEP", "quantity": 1, "ttlSeconds": 1});
+                calls.post("/api/inventory/reserve", &body).await?;
+            }
+            Ok::<_, Error>(())
+        }
+    };
+    let clients: Vec<_> = (0..CLIENTS).map(|client| tokio::spawn(hold(client))).collect();
+    for client in clients {
+        client.await??;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let began = Instant::now();
+    let swept = runner.invoke("expiry-sweep").await?;
+    println!(
+        "sweep        {} holds in {} transactions in {:.1} s (to reach: 20 s, one transaction for 40)",
+        swept["expired"],
+        swept["transactions"],
+        began.elapsed().as_secs_f64()
+    );
+    Ok(())
 }
 
 async fn load(runner: &Runner) -> Result<(), Error> {
@@ -110,6 +172,7 @@ struct Runner {
 struct Calls {
     http: reqwest::Client,
     api: String,
+    aws: String,
     dynamodb: Client,
 }
 
@@ -141,8 +204,9 @@ impl Runner {
             }
         }
         let api = api.ok_or("the runner did not come up")?;
-        let dynamodb = dynamodb(&aws.ok_or("the runner did not come up")?);
-        Ok(Self { process, calls: Calls { http: reqwest::Client::new(), api, dynamodb } })
+        let aws = aws.ok_or("the runner did not come up")?;
+        let dynamodb = dynamodb(&aws);
+        Ok(Self { process, calls: Calls { http: reqwest::Client::new(), api, aws, dynamodb } })
     }
 
     async fn stop(mut self) -> Result<(), Error> {
@@ -173,6 +237,49 @@ impl Calls {
     async fn reserve(&self, order: &str) -> Result<(), Error> {
         let body = json!({"orderId": order, "productId": "BENCH", "quantity": 1});
         self.post("/api/inventory/reserve", &body).await
+    }
+
+    /// Sends an order event; answers how long it took until stock was held, and from then until that was
+    /// published.
+    async fn hear(&self, order: &str) -> Result<(Duration, Duration), Error> {
+        let item = json!({"sku": "EVENTS", "quantity": 1});
+        let event = json!({"eventType": "OrderCreated", "orderId": order, "items": [item]}).to_string();
+        let queue = format!("{}/000000000000/holdfast-orders", self.aws);
+        let request = json!({"QueueUrl": queue, "MessageBody": event});
+        let sent = Instant::now();
+        let target = "AmazonSQS.SendMessage";
+        self.http
+            .post(&self.aws)
+            .header("x-amz-target", target)
+            .json(&request)
+            .send()
+            .await?
+            .error_for_status()?;
+        let path = format!("{}/api/inventory/reservations/order/{order}", self.api);
+        loop {
+            let found: serde_json::Value = self.http.get(&path).send().await?.json().await?;
+            if found["items"].as_array().is_some_and(|items| !items.is_empty()) {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        let held = Instant::now();
+        while !self.published(order).await? {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok((held - sent, held.elapsed()))
+    }
+
+    /// Whether it was published that an order is held.
+    async fn published(&self, order: &str) -> Result<bool, Error> {
+        let url = format!("{}/_local/events?orderId={order}", self.aws);
+        let found: serde_json::Value = self.http.get(url).send().await?.json().await?;
+        Ok(found["events"].as_array().is_some_and(|events| !events.is_empty()))
+    }
+
+    async fn invoke(&self, function: &str) -> Result<serde_json::Value, Error> {
+        let url = format!("{}/2015-03-31/functions/{function}/invocations", self.aws);
+        Ok(self.http.post(url).body("{}").send().await?.json().await?)
     }
 
     /// The two writes of a reserve, without anything around them.

@@ -127,15 +127,17 @@ fn unknown(target: &str) -> Response {
     )
 }
 
-/// What was published after the event of a number.
-async fn events(State(endpoint): State<Endpoint>, Query(asked): Query<After>) -> Response {
-    axum::Json(endpoint.bus.published_after(asked.after)).into_response()
+/// What was published after the event of a number, of one order or of all.
+async fn events(State(endpoint): State<Endpoint>, Query(asked): Query<Events>) -> Response {
+    axum::Json(endpoint.bus.published_after(asked.after, asked.order_id.as_deref())).into_response()
 }
 
 #[derive(Deserialize)]
-struct After {
+#[serde(rename_all = "camelCase")]
+struct Events {
     #[serde(default)]
     after: u64,
+    order_id: Option<String>,
 }
 
 /// How often each caller has called each operation.

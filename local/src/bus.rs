@@ -40,11 +40,13 @@ impl Bus {
         Self { rules: Arc::new(rules), queues, published: Arc::default() }
     }
 
-    /// What was published after the event of a number, oldest first, at most a thousand.
+    /// What was published after the event of a number, of one order or of all, oldest first, at most a
+    /// thousand.
     #[must_use]
-    pub fn published_after(&self, number: u64) -> Value {
+    pub fn published_after(&self, number: u64, order_id: Option<&str>) -> Value {
         let published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        let after = published.events.iter().filter(|(n, _)| *n > number).take(1_000);
+        let wanted = |event: &Value| order_id.is_none_or(|order_id| event["detail"]["orderId"] == order_id);
+        let after = published.events.iter().filter(|(n, event)| *n > number && wanted(event)).take(1_000);
         let events: Vec<Value> = after.map(|(n, event)| json!({"number": n, "event": event})).collect();
         let last = events.last().map_or(number, |event| event["number"].as_u64().unwrap_or(number));
         json!({"events": events, "last": last})

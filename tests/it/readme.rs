@@ -11,6 +11,8 @@ use crate::support::Runner;
 
 /// Where the README says that the API is.
 const API: &str = "http://127.0.0.1:3000";
+/// Where the README says that the AWS endpoint is.
+const AWS: &str = "http://127.0.0.1:4566";
 
 #[tokio::test]
 async fn the_tour_prints_what_it_says() {
@@ -26,7 +28,7 @@ async fn the_tour_prints_what_it_says() {
         }
         match line.strip_prefix("$ ").filter(|_| in_tour) {
             Some(command) => {
-                let output = run(&command.replace(API, &shop.url)).await;
+                let output = run(&here(command, &shop)).await;
                 writeln!(written, "{line}").unwrap();
                 written.push_str(&output);
                 if !output.is_empty() && !output.ends_with('\n') {
@@ -47,6 +49,17 @@ async fn the_tour_prints_what_it_says() {
         assert_eq!(printed, stands);
     }
     assert_eq!(printed.len(), stands.len());
+}
+
+/// The command with the addresses and the program of this test.
+fn here(command: &str, shop: &Runner) -> String {
+    let port = shop.aws_url.rsplit(':').next().unwrap();
+    let mut command = command.replace(API, &shop.url).replace(AWS, &shop.aws_url);
+    for subcommand in ["send", "reconcile"] {
+        let ours = format!("{} {subcommand} --aws-port {port}", env!("CARGO_BIN_EXE_holdfast-under-test"));
+        command = command.replace(&format!("cargo run -q -- {subcommand}"), &ours);
+    }
+    command
 }
 
 async fn run(command: &str) -> String {

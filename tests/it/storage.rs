@@ -155,6 +155,55 @@ async fn scenario_18_paid_before_created_and_paid_too_late() {
     conserved(&tables.dynamodb, &[("A", 5)]).await;
 }
 
+/// Scenario 15: what comes again after days finds how it ended.
+#[tokio::test]
+async fn scenario_15_a_redrive_after_thirteen_days() {
+    const LATER: i64 = 13 * 86_400_000;
+    let tables = Tables::start().await;
+    tables.add("A", 10).await;
+    let of: &[(&str, u64)] = &[("A", 1)];
+    for (order, last, state) in [
+        ("cancelled", Fact::Cancelled, State::Released),
+        ("delivered", Fact::Delivered, State::Fulfilled),
+        ("failed", Fact::PaymentFailed, State::Released),
+    ] {
+        tables.hears(0, order, Fact::Created, of).await;
+        assert_eq!(tables.hears(0, order, last, &[]).await.state, state);
+        let stock = tables.stock("A").await;
+        assert_eq!(tables.hears(LATER, order, Fact::Created, of).await.state, state);
+        assert_eq!(tables.hears(LATER, order, last, &[]).await.state, state);
+        assert_eq!(tables.stock("A").await, stock);
+    }
+    conserved(&tables.dynamodb, &[("A", 10)]).await;
+}
+
+/// Scenario 27: only records in which nothing is held can be purged, and that moves nothing.
+#[tokio::test]
+async fn scenario_27_a_purge_moves_nothing() {
+    let tables = Tables::start().await;
+    tables.add("A", 10).await;
+    let of: &[(&str, u64)] = &[("A", 1)];
+    tables.hears(0, "held", Fact::Created, of).await;
+    tables.hears(0, "paid", Fact::Created, of).await;
+    tables.hears(0, "paid", Fact::Paid, &[]).await;
+    tables.hears(0, "gone", Fact::Created, of).await;
+    tables.hears(0, "gone", Fact::Cancelled, &[]).await;
+    tables.hears(0, "early", Fact::Paid, &[]).await;
+    for (name, may_be_purged) in [("held", false), ("paid", false), ("gone", true), ("early", true)] {
+        let key = AttributeValue::S(format!("RES#{}", ReservationId::of(&order(name))));
+        let get = tables.dynamodb.get_item().table_name(INVENTORY).key("pk", key.clone());
+        let item = get.key("sk", AttributeValue::S("RES".to_owned())).send().await.unwrap().item.unwrap();
+        let purge_at: Option<i64> = item.get("purgeAt").map(|at| at.as_n().unwrap().parse().unwrap());
+        assert_eq!(purge_at, may_be_purged.then_some(90 * 86_400), "{name}");
+        if may_be_purged {
+            let delete = tables.dynamodb.delete_item().table_name(INVENTORY).key("pk", key);
+            delete.key("sk", AttributeValue::S("RES".to_owned())).send().await.unwrap();
+        }
+    }
+    assert_eq!(tables.stock("A").await, [8, 2, 0]);
+    conserved(&tables.dynamodb, &[("A", 10)]).await;
+}
+
 #[tokio::test]
 async fn events_that_do_not_fit_are_recorded() {
     let tables = Tables::start().await;

@@ -171,23 +171,21 @@ impl Store {
                 }
                 Err(error) => error,
             };
-            let failure =
-                match error.as_service_error() {
-                    Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => match left_out(
-                        cancelled.cancellation_reasons(),
-                        &mut batch,
-                        &moves,
-                        unanswered,
-                        &mut outcome,
-                    )? {
-                        true => continue,
-                        false => Transient {
-                            maybe_applied: false,
-                            detail: "another write was under way".to_owned(),
-                        },
-                    },
-                    _ => classify(&error)?,
-                };
+            let failure = match error.as_service_error() {
+                Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => match left_out(
+                    cancelled.cancellation_reasons(),
+                    &mut batch,
+                    &moves,
+                    unanswered,
+                    &mut outcome,
+                )? {
+                    true => continue,
+                    false => {
+                        Transient { maybe_applied: false, detail: "another write was under way".to_owned() }
+                    }
+                },
+                _ => classify(&error)?,
+            };
             unanswered |= failure.maybe_applied;
             attempts.pause(&failure).await?;
         }
