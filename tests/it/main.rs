@@ -5,12 +5,14 @@
 //! - `orders`, `stock`: the scenarios of `docs/scenarios.md`, by number
 //! - `events`: orders as events, from the queue to what is published; `sweeps`: holds that end by themselves
 //! - `storage`: the store against the embedded DynamoDB, with calls and write units counted
+//! - `faults`: a wire to DynamoDB that misbehaves
 //! - `access`: tokens and roles; `contract`: template, samples and routes; `runner`: processes and options
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod access;
 mod contract;
 mod events;
+mod faults;
 mod orders;
 mod readme;
 mod runner;

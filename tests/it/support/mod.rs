@@ -1,9 +1,10 @@
 //! What the tests speak: a runner, its answers, and the state of its tables.
 
 mod api;
+pub(crate) mod faults;
 pub(crate) mod process;
 pub(crate) mod tables;
 
 pub(crate) use api::{Answer, Api, lines};
 pub(crate) use process::Runner;
-pub(crate) use tables::{Tables, conserved};
+pub(crate) use tables::{Tables, conserved, product};
