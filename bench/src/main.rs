@@ -79,6 +79,9 @@ async fn bench() -> Result<(), Error> {
     report("reserve by HTTP, 1 client", &mut reserve);
     println!("ratio        {:.2} (medians; to reach: at most 2)", ratio(&reserve, &raw));
     load(&runner).await?;
+    runner.stop().await?;
+    // A runner of its own: the publisher still works on what the load has left.
+    let runner = Runner::start().await?;
     events(&runner).await?;
     runner.stop().await?;
     let runner = Runner::start().await?;

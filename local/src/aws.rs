@@ -129,7 +129,10 @@ fn unknown(target: &str) -> Response {
 
 /// What was published after the event of a number, of one order or of all.
 async fn events(State(endpoint): State<Endpoint>, Query(asked): Query<Events>) -> Response {
-    axum::Json(endpoint.bus.published_after(asked.after, asked.order_id.as_deref())).into_response()
+    match endpoint.bus.published_after(asked.after, asked.order_id.as_deref()) {
+        Ok(page) => axum::Json(page).into_response(),
+        Err(e) => respond(500, e.to_json()),
+    }
 }
 
 #[derive(Deserialize)]

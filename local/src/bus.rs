@@ -1,13 +1,12 @@
 //! EventBridge: a bus with the template's rules, whose targets are queues. What was published is kept to
 //! be looked at.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::queues::Queues;
+use crate::queues::{QueueError, Queues};
 use crate::run::now_ms;
 use crate::template::{ACCOUNT_ID, REGION, Rule};
 
@@ -16,40 +15,33 @@ use crate::template::{ACCOUNT_ID, REGION, Rule};
 const MAX_ENTRIES: usize = 10;
 const MAX_BYTES: usize = 256 * 1024;
 
-/// Events that are kept to be looked at.
-const KEPT: usize = 100_000;
+/// Events in one page of what was published.
+const PAGE: u32 = 1_000;
 
 /// The bus.
 #[derive(Clone)]
 pub struct Bus {
     rules: Arc<Vec<Rule>>,
     queues: Queues,
-    published: Arc<Mutex<Published>>,
-}
-
-#[derive(Default)]
-struct Published {
-    last: u64,
-    events: VecDeque<(u64, Value)>,
 }
 
 impl Bus {
     /// A bus with these rules.
     #[must_use]
     pub fn new(rules: Vec<Rule>, queues: Queues) -> Self {
-        Self { rules: Arc::new(rules), queues, published: Arc::default() }
+        Self { rules: Arc::new(rules), queues }
     }
 
-    /// What was published after the event of a number, of one order or of all, oldest first, at most a
-    /// thousand.
-    #[must_use]
-    pub fn published_after(&self, number: u64, order_id: Option<&str>) -> Value {
-        let published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = |event: &Value| order_id.is_none_or(|order_id| event["detail"]["orderId"] == order_id);
-        let after = published.events.iter().filter(|(n, event)| *n > number && wanted(event)).take(1_000);
-        let events: Vec<Value> = after.map(|(n, event)| json!({"number": n, "event": event})).collect();
-        let last = events.last().map_or(number, |event| event["number"].as_u64().unwrap_or(number));
-        json!({"events": events, "last": last})
+    /// What was published after the event of a number, of one order or of all, oldest first, a page of it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn published_after(&self, number: u64, order_id: Option<&str>) -> Result<Value, QueueError> {
+        let events = self.queues.events_after(number, order_id, PAGE)?;
+        let last = events.last().map_or(number, |(last, _)| *last);
+        let events: Vec<Value> =
+            events.into_iter().map(|(number, event)| json!({"number": number, "event": event})).collect();
+        Ok(json!({"events": events, "last": last}))
     }
 
     /// Answers `PutEvents`.
@@ -105,13 +97,7 @@ impl Bus {
             }
         }
         eprintln!("event {detail_type} {}", detail["eventId"].as_str().unwrap_or(&id));
-        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        published.last += 1;
-        let number = published.last;
-        published.events.push_back((number, event));
-        if published.events.len() > KEPT {
-            published.events.pop_front();
-        }
+        self.queues.keep_event(&event).map_err(|e| ("InternalFailure", e.to_json()))?;
         Ok(id)
     }
 }

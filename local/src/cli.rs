@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use serde_json::json;
 
 use crate::client;
 use crate::run::{self, Options};
@@ -87,9 +88,12 @@ enum Command {
         /// One product [default: all]
         #[arg(long)]
         product: Option<String>,
-        /// Fill gaps of the ledger, and publish again what may have been missed
+        /// Fill gaps of the ledger, and publish the state of what may have been missed
         #[arg(long)]
         republish: bool,
+        /// With --republish: of all reservations that were written in so many hours
+        #[arg(long, value_name = "HOURS", requires = "republish")]
+        since_hours: Option<u32>,
         /// Port of its AWS endpoint
         #[arg(long, default_value_t = 4566)]
         aws_port: u16,
@@ -128,8 +132,9 @@ pub fn main() -> ExitCode {
         Cli { command: Some(Command::Function { name }), .. } => function(&name),
         Cli { command: Some(Command::Token { role, hours, data }), .. } => token(&role, hours, data),
         Cli { command: Some(Command::Send { event, aws_port }), .. } => client::send(&event, aws_port),
-        Cli { command: Some(Command::Reconcile { product, republish, aws_port }), .. } => {
-            client::reconcile(product.as_deref(), republish, aws_port)
+        Cli { command: Some(Command::Reconcile { product, republish, since_hours, aws_port }), .. } => {
+            let asked = json!({"productId": product, "republish": republish, "sinceHours": since_hours});
+            client::reconcile(&asked, aws_port)
         }
         Cli { command: None, run } => everything(run),
     };

@@ -27,9 +27,9 @@ pub fn send(event: &str, aws_port: u16) -> Result<(), String> {
 ///
 /// # Errors
 /// If something does not add up, or nobody is there.
-pub fn reconcile(product: Option<&str>, republish: bool, aws_port: u16) -> Result<(), String> {
+pub fn reconcile(asked: &Value, aws_port: u16) -> Result<(), String> {
     let url = format!("http://127.0.0.1:{aws_port}/2015-03-31/functions/reconcile/invocations");
-    let report = post(&url, None, &json!({"productId": product, "republish": republish}))?;
+    let report = post(&url, None, asked)?;
     println!("{report:#}");
     match report["holds"].as_bool() {
         Some(true) => Ok(()),

@@ -37,6 +37,8 @@ pub struct DynamoDb {
     tokens: Arc<Mutex<Tokens>>,
     calls: Arc<Mutex<Calls>>,
     written: Arc<Notify>,
+    /// ARN and shard of each table's stream. Asking for them reads all records, so it is done once.
+    streams: Arc<Mutex<HashMap<String, (String, String)>>>,
 }
 
 /// How often each operation was called, and the write units it took, by who called it.
@@ -85,7 +87,13 @@ impl DynamoDb {
                 database
             }
         };
-        Ok(Self { database, tokens: Arc::default(), calls: Arc::default(), written: Arc::default() })
+        Ok(Self {
+            database,
+            tokens: Arc::default(),
+            calls: Arc::default(),
+            written: Arc::default(),
+            streams: Arc::default(),
+        })
     }
 
     /// Creates the tables that are not there yet.
@@ -138,10 +146,20 @@ impl DynamoDb {
             let answer = self.execute(operation, &request.to_string()).map_err(|e| e.to_string())?;
             serde_json::from_str(&answer).map_err(|e| e.to_string())
         };
-        let streams = call("ListStreams", json!({"TableName": table}))?;
-        let arn = streams["Streams"][0]["StreamArn"].as_str().ok_or("it has no stream")?;
-        let described = call("DescribeStream", json!({"StreamArn": arn}))?;
-        let shard = &described["StreamDescription"]["Shards"][0]["ShardId"];
+        let known = self.streams.lock().unwrap_or_else(PoisonError::into_inner).get(table).cloned();
+        let (arn, shard) = match known {
+            Some(known) => known,
+            None => {
+                let streams = call("ListStreams", json!({"TableName": table}))?;
+                let arn = streams["Streams"][0]["StreamArn"].as_str().ok_or("it has no stream")?.to_owned();
+                let described = call("DescribeStream", json!({"StreamArn": arn}))?;
+                let shard = described["StreamDescription"]["Shards"][0]["ShardId"].as_str();
+                let known = (arn, shard.ok_or("its stream has no shard")?.to_owned());
+                let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+                streams.insert(table.to_owned(), known.clone());
+                known
+            }
+        };
         let mut start = json!({"StreamArn": arn, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"});
         if !position.is_empty() {
             start["ShardIteratorType"] = "AFTER_SEQUENCE_NUMBER".into();
@@ -151,7 +169,7 @@ impl DynamoDb {
         let records =
             call("GetRecords", json!({"ShardIterator": iterator["ShardIterator"], "Limit": limit}))?;
         let source = |mut record: Value| {
-            record["eventSourceARN"] = arn.into();
+            record["eventSourceARN"] = arn.as_str().into();
             record
         };
         Ok(records["Records"].as_array().cloned().unwrap_or_default().into_iter().map(source).collect())

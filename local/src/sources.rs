@@ -212,7 +212,7 @@ fn failed_items(answer: &[u8], partial: bool, items: &[&str]) -> Option<Vec<Stri
     if !partial {
         return Some(Vec::new());
     }
-    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let answer: Value = if answer.is_empty() { Value::Null } else { serde_json::from_slice(answer).ok()? };
     let failures = match &answer["batchItemFailures"] {
         Value::Array(failures) => failures.as_slice(),
         _ => return Some(Vec::new()),
@@ -230,6 +230,8 @@ mod tests {
     #[test]
     fn partial_answers_are_read_as_lambda_reads_them() {
         let failed = |answer: &str| failed_items(answer.as_bytes(), true, &["a", "b"]);
+        assert_eq!(failed("no JSON"), None);
+        assert_eq!(failed(""), Some(vec![]));
         assert_eq!(failed("null"), Some(vec![]));
         assert_eq!(failed("{}"), Some(vec![]));
         assert_eq!(failed(r#"{"batchItemFailures":[]}"#), Some(vec![]));

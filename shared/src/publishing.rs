@@ -13,6 +13,10 @@ use crate::domain::events::{Event, SOURCE};
 /// Most entries in one `PutEvents`. Source: Amazon EventBridge API Reference, PutEvents.
 pub const MAX_ENTRIES: usize = 10;
 
+/// How much is put into one request, in bytes of detail. EventBridge takes 256 KB; half of it leaves room
+/// for what is around the details.
+pub const MAX_REQUEST_BYTES: usize = 128 * 1024;
+
 /// The bus.
 #[derive(Debug, Clone)]
 pub struct Bus {

@@ -184,8 +184,9 @@ async fn the_rule_brings_order_events_from_the_bus() {
     assert_eq!(sent.failed_entry_count(), 1);
     assert_eq!(sent.entries()[1].error_code(), Some("MalformedDetail"));
     shop.until("it is held", async |shop: &Api| shop.state("o").await == "RESERVED").await;
-    shop.until("all is done", async |shop: &Api| shop.queued("holdfast-orders").await == 0).await;
-    assert_eq!((shop.stock("A").await, shop.queued("holdfast-orders-dead").await), ([8, 2, 0], 0));
+    // What nobody understands is not dropped by the rule: it is on its way to the dead-letter queue.
+    shop.until("the rest waits", async |shop: &Api| shop.queued("holdfast-orders").await == 1).await;
+    assert_eq!(shop.stock("A").await, [8, 2, 0]);
 }
 
 /// Scenario 35: a poison message among ten ends in the dead-letter queue, the other nine are done.
@@ -375,7 +376,6 @@ async fn a_thousand_orders_survive_kills() {
     }
     telling.await.unwrap();
     assert!(killed > 3, "{killed} processes were killed");
-    let before = shop.published().await;
     shop.kill().await;
 
     let shop = Runner::with(&options).await;
@@ -385,16 +385,18 @@ async fn a_thousand_orders_survive_kills() {
     assert_eq!(shop.stock("A").await, [5_000 - 3 * quarter, 2 * quarter, quarter]);
     assert_eq!(shop.stock("B").await, [5_000 - 6 * quarter, 4 * quarter, 2 * quarter]);
     shop.adds_up().await;
-    let all = [before, shop.published().await].concat();
+    let all = shop.published().await;
     one_content_for_each_id(&all);
-    let reserved: BTreeSet<&str> = all
+    let said: BTreeSet<&str> = all
         .iter()
         .filter(|event| {
             event["eventType"] == "InventoryReserved" || event["eventType"] == "InventoryDeducted"
         })
         .map(|event| event["orderId"].as_str().unwrap())
         .collect();
-    assert!(reserved.len() >= ORDERS / 2, "{} orders were spoken of", reserved.len());
+    // An order whose cancellation came first was never held, so there is nothing to say of it.
+    let mut silent = (0..ORDERS).filter(|i| !said.contains(format!("order-{i}").as_str()));
+    assert!(silent.all(|i| i % 4 == 1), "an order that was held was not spoken of");
 }
 
 /// A bus in front of the real one that does not take the third entry of the first request.
@@ -511,6 +513,10 @@ async fn scenario_43_what_was_missed_is_published_again() {
     let again = &after[before.len()..];
     let names: BTreeSet<&str> = again.iter().map(|event| event["eventType"].as_str().unwrap()).collect();
     assert!(names.contains("InventoryUpdated") && names.contains("InventoryDeducted"), "{names:?}");
+    assert!(again.iter().all(|event| event["eventId"].as_str().unwrap().ends_with(":republished")));
+    one_content_for_each_id(&after);
+    let unknown = shop.invoke("reconcile", &json!({"productId": "TYPO"})).await;
+    assert!(unknown["errorMessage"].as_str().unwrap().contains("no product TYPO"), "{unknown}");
     let told = holdfast(&["reconcile", "--aws-port", &port]).output().await.unwrap();
     assert!(told.status.success(), "{told:?}");
 }

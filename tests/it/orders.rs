@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use serde_json::json;
 
-use crate::support::{Runner, conserved};
+use crate::support::Runner;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_11_the_same_order_fifty_times_at_once() {
@@ -14,7 +14,7 @@ async fn scenario_11_the_same_order_fifty_times_at_once() {
     assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 49);
     assert!(answers.iter().all(|answer| answer.body == answers[0].body));
     assert_eq!(shop.stock("A").await, [97, 3, 0]);
-    conserved(&shop.dynamodb, &[("A", 100)]).await;
+    shop.conserves(&[("A", 100)]).await;
 }
 
 #[tokio::test]
@@ -30,6 +30,7 @@ async fn scenarios_12_13_32_other_lines_and_the_same_lines_split() {
     let other = shop.reserve("order-1", &[("A", 3)]).await;
     assert_eq!(other.says(), (422, "order_lines_differ"));
     assert_eq!((shop.stock("A").await, shop.stock("B").await), ([7, 3, 0], [9, 1, 0]));
+    shop.adds_up().await;
 }
 
 /// Also scenario 4: the reserve that comes late meets the tombstone.
@@ -44,6 +45,7 @@ async fn scenario_16_released_before_reserved() {
     let unknown = json!({"reservationId": "00000000-0000-4000-8000-000000000000"});
     let by_id = shop.post("/api/inventory/release", &unknown).await;
     assert_eq!(by_id.says(), (404, "reservation_not_found"));
+    shop.adds_up().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,7 +62,7 @@ async fn scenario_17_released_by_many_is_given_back_once() {
     let answers = join_all((0..20).map(release)).await;
     assert!(answers.iter().all(|answer| answer.says() == (200, "RELEASED")), "{answers:?}");
     assert_eq!(shop.stock("A").await, [10, 0, 0]);
-    conserved(&shop.dynamodb, &[("A", 10)]).await;
+    shop.conserves(&[("A", 10)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,7 +78,7 @@ async fn scenario_22_confirm_and_deduct_twice() {
         );
     }
     assert_eq!(shop.stock("A").await, [6, 0, 4]);
-    conserved(&shop.dynamodb, &[("A", 10)]).await;
+    shop.conserves(&[("A", 10)]).await;
 }
 
 #[tokio::test]
@@ -98,6 +100,7 @@ async fn a_part_shipment_leaves_once() {
     assert_eq!(shop.stock("A").await, [6, 3, 1]);
     assert_eq!(part("second", 3).await.says(), (200, "FULFILLED"));
     assert_eq!(shop.stock("A").await, [6, 0, 4]);
+    shop.adds_up().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,6 +113,7 @@ async fn scenario_30_the_last_unit_and_two_hundred_buyers() {
     let told = answers.iter().filter(|answer| answer.says() == (409, "insufficient_stock")).count();
     assert_eq!(told, 199);
     assert_eq!(shop.stock("LAST").await, [0, 1, 0]);
+    shop.adds_up().await;
 }
 
 #[tokio::test]
@@ -128,6 +132,7 @@ async fn scenario_33_ninety_nine_products_fit_one_more_does_not() {
     assert_eq!(shop.reserve("order-1", &items[..99]).await.says(), (201, "RESERVED"));
     assert_eq!(shop.order("release", "order-1").await.says(), (200, "RELEASED"));
     assert_eq!(shop.stock("P098").await, [1, 0, 0]);
+    shop.adds_up().await;
 }
 
 #[tokio::test]
@@ -147,6 +152,7 @@ async fn both_ids_name_one_order() {
     let none = shop.get("/api/inventory/reservations/order/other").await;
     assert_eq!((none.status, none.body), (200, json!({"items": []})));
     assert_eq!(shop.get("/api/inventory/reservations/x").await.says(), (400, "invalid_request"));
+    shop.adds_up().await;
 }
 
 #[tokio::test]
@@ -169,6 +175,7 @@ async fn a_hold_is_extended_but_not_beyond_what_may_be() {
     }
     shop.order("confirm", "order-1").await;
     assert_eq!(extend(json!(60)).await.says(), (409, "reservation_confirmed"));
+    shop.adds_up().await;
 }
 
 #[tokio::test]
@@ -203,4 +210,5 @@ async fn what_cannot_be_read_is_refused_with_a_sentence() {
     }
     let ours = shop.post_text("/api/inventory/reserve", "{}", &[("x-correlation-id", "a b")]).await;
     assert_eq!(ours.correlation_id.unwrap().len(), 36, "an unusable id is not taken over");
+    shop.adds_up().await;
 }

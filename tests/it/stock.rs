@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Api, Runner, conserved};
+use crate::support::{Answer, Api, Runner};
 
 async fn with_key(shop: &Api, path: &str, key: &str, body: &Value) -> Answer {
     shop.post_text(&format!("/api/inventory/{path}"), &body.to_string(), &[("idempotency-key", key)]).await
@@ -24,7 +24,7 @@ async fn scenario_45_added_once_for_each_key() {
     for bad in ["no spaces", "größer"] {
         assert_eq!(with_key(&shop, "add", bad, &body).await.says(), (400, "invalid_request"));
     }
-    conserved(&shop.dynamodb, &[("A", 20)]).await;
+    shop.conserves(&[("A", 20)]).await;
 }
 
 #[tokio::test]
@@ -46,6 +46,7 @@ async fn created_once_and_again_with_the_same_key() {
     );
     assert_eq!(shop.reserve("order-1", &[("A", 2), ("A", 1)]).await.says(), (422, "purchase_limit_exceeded"));
     assert_eq!(shop.reserve("order-1", &[("A", 2)]).await.status, 201);
+    shop.adds_up().await;
 }
 
 impl Api {
@@ -81,6 +82,7 @@ async fn scenario_46_two_audits_at_once() {
             told += 1;
         }
     }
+    shop.adds_up().await;
 }
 
 /// Sales in between do not disturb an audit: they change what is available, not what is on hand.
@@ -95,7 +97,7 @@ async fn an_audit_among_sales() {
     assert!(sales.iter().all(|answer| answer.status == 201));
     assert!(audits.iter().all(|answer| answer.status == 200), "{audits:?}");
     assert_eq!(shop.stock("A").await, [60, 40, 0]);
-    conserved(&shop.dynamodb, &[("A", 100)]).await;
+    shop.conserves(&[("A", 100)]).await;
 }
 
 impl Api {
@@ -116,6 +118,7 @@ async fn scenario_47_an_audit_below_what_is_reserved() {
     assert_eq!(shop.post_audit("A", 6).await.status, 200);
     assert_eq!(shop.stock("A").await, [0, 6, 0]);
     assert_eq!(shop.post_audit("NOPE", 6).await.says(), (404, "unknown_product"));
+    shop.adds_up().await;
 }
 
 #[tokio::test]
@@ -140,6 +143,7 @@ async fn corrections_stay_within_bounds() {
     assert_eq!(shop.post("/api/inventory", &most).await.status, 201);
     let more = shop.post("/api/inventory/add", &json!({"productId": "B", "quantity": 1})).await;
     assert_eq!(more.says(), (409, "stock_limit_exceeded"));
+    shop.adds_up().await;
 }
 
 #[tokio::test]
@@ -161,6 +165,7 @@ async fn stock_lies_at_locations() {
     assert_eq!(shop.post("/api/inventory/reserve", &west).await.says(), (404, "unknown_product"));
     let can = json!({"productId": "A", "quantity": 3, "location": "east"});
     assert_eq!(shop.post("/api/inventory/check-availability", &can).await.body["available"], false);
+    shop.adds_up().await;
 }
 
 #[tokio::test]
@@ -202,4 +207,5 @@ async fn products_are_listed_in_pages() {
             "{bad}"
         );
     }
+    shop.adds_up().await;
 }

@@ -9,6 +9,7 @@ use shared::domain::{
 };
 use shared::function::Deps;
 use shared::settings::Settings;
+use shared::store::Expired;
 
 use crate::support::tables::at;
 use crate::support::{Api, Runner, Tables, conserved};
@@ -83,7 +84,9 @@ async fn scenario_24_holds_that_are_no_longer_due() {
     does(&tables, confirmed, 0, Action::Confirm).await;
     let later = Timestamp::from_millisecond(2 * TTL).unwrap();
     does(&tables, extended, 0, Action::Extend { expires_at: later }).await;
-    let outcome = tables.store.expire(&[due, confirmed, extended, unknown], &at(TTL)).await.unwrap();
+    let mut outcome = Expired::default();
+    let ids = [due, confirmed, extended, unknown];
+    tables.store.expire(&ids, &at(TTL), &mut outcome).await.unwrap();
     assert_eq!((outcome.expired, outcome.changed, outcome.failed), (1, 3, 0));
     assert_eq!((tables.stock("A").await, tables.stock("B").await), ([8, 2, 0], [10, 0, 0]));
     conserved(&tables.dynamodb, &[("A", 10), ("B", 10)]).await;
@@ -138,7 +141,8 @@ async fn a_broken_stock_unit_does_not_hold_up_the_rest() {
         .send()
         .await
         .unwrap();
-    let outcome = tables.store.expire(&[both, fine], &at(TTL)).await.unwrap();
+    let mut outcome = Expired::default();
+    tables.store.expire(&[both, fine], &at(TTL), &mut outcome).await.unwrap();
     assert_eq!((outcome.expired, outcome.failed), (1, 1));
     assert_eq!(tables.stock("A").await, [9, 1, 0]);
 }

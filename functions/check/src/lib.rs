@@ -82,8 +82,12 @@ async fn low_products(
     let (products, more) = deps.store.low_products(after, limit, &request.invocation).await?;
     let reads = products.iter().map(|product| deps.store.product(product, &request.invocation));
     let found = futures::future::try_join_all(reads).await?;
-    let items =
-        found.iter().filter_map(|units| ProductView::of(units, deps.settings.low_stock_threshold)).collect();
+    // An alert may be older than a threshold that was changed since.
+    let items = found
+        .iter()
+        .filter_map(|units| ProductView::of(units, deps.settings.low_stock_threshold))
+        .filter(|view| view.low_stock_alert)
+        .collect();
     let next_cursor = products.last().filter(|_| more).map(ToString::to_string);
     Answer::ok(&ProductPage { items, next_cursor })
 }

@@ -80,6 +80,7 @@ pub async fn handle(deps: &Deps, invocation: &Invocation) -> Result<Value, Error
 /// Goes through all shards page by page, so that none starves. A cursor moves on over entries that were
 /// no longer due: an index that is behind cannot hold the sweep up.
 async fn run_through(deps: &Deps, invocation: &Invocation, sweep: &mut Sweep) -> Result<(), StoreError> {
+    let mut first_error = None;
     let mut cursors: Vec<_> = (0..EXPIRY_SHARDS).map(|shard| (shard, None)).collect();
     while !cursors.is_empty() {
         let pages = cursors.iter().map(|(shard, cursor)| deps.store.due(*shard, cursor.as_ref(), invocation));
@@ -91,7 +92,9 @@ async fn run_through(deps: &Deps, invocation: &Invocation, sweep: &mut Sweep) ->
             sweep.oldest_due_age_ms = sweep.oldest_due_age_ms.max(age);
         }
         if deps.settings.auto_release {
-            sweep.outcome.add(deps.store.expire(&ids, invocation).await?);
+            // What cannot be ended now must not keep later pages from being looked at.
+            let ended = deps.store.expire(&ids, invocation, &mut sweep.outcome).await;
+            first_error = first_error.or(ended.err());
         }
         cursors = cursors
             .into_iter()
@@ -100,5 +103,5 @@ async fn run_through(deps: &Deps, invocation: &Invocation, sweep: &mut Sweep) ->
             .collect();
     }
     sweep.complete = true;
-    Ok(())
+    first_error.map_or(Ok(()), Err)
 }

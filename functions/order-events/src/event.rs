@@ -7,6 +7,9 @@ use shared::domain::{Fact, Invalid, LineKey, Location, OrderId, OrderLines, Prod
 /// Most envelopes around an event: SNS around EventBridge, and one to spare.
 const MAX_ENVELOPES: usize = 3;
 
+/// Longest correlation id that is taken over, in bytes, as over HTTP.
+const MAX_CORRELATION_ID: usize = 128;
+
 /// What an event says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderEvent {
@@ -14,8 +17,10 @@ pub struct OrderEvent {
     pub order_id: OrderId,
     /// The fact. None: an event that changes nothing, such as an order that was shipped.
     pub fact: Option<Fact>,
-    /// The order's lines, where the event has them.
+    /// The order's lines, where the fact may need them and the event has them.
     pub lines: Option<OrderLines>,
+    /// Why the lines of a delivery cannot be read. Only where nothing was reserved they are needed.
+    pub bad_lines: Option<Invalid>,
     /// Of the event, or the id of its envelope.
     pub correlation_id: Option<String>,
 }
@@ -33,6 +38,7 @@ pub fn parse(body: &str) -> Result<OrderEvent, Invalid> {
         let inner = if let (Some(Value::String(text)), Some(_)) =
             (find(fields, "message"), find(fields, "topicarn"))
         {
+            envelope_id = self::text(find(fields, "messageid"));
             serde_json::from_str(text)
                 .map_err(|e| Invalid(format!("the message inside the SNS one is not JSON: {e}")))?
         } else if let (Some(Value::String(of)), Some(detail)) =
@@ -57,12 +63,22 @@ pub fn parse(body: &str) -> Result<OrderEvent, Invalid> {
     let fact = fact(&name, status.as_deref())?;
     let order_id = text(member(&["orderid", "bookingid"]))
         .ok_or_else(|| Invalid(format!("{name} names no order: orderId or bookingId is missing")))?;
-    let lines = lines(member(&["items"]), [Some(fields), data])?;
-    if fact == Some(Fact::Created) && lines.is_none() {
-        return Err(Invalid(format!("{name} has no lines: items[], or productId and quantity, are missing")));
-    }
-    let correlation_id = text(member(&["correlationid"])).or(envelope_id);
-    Ok(OrderEvent { order_id: OrderId::parse(order_id)?, fact, lines, correlation_id })
+    let read_lines = || lines(member(&["items"]), [Some(fields), data]);
+    let (lines, bad_lines) = match fact {
+        Some(Fact::Created) => {
+            let missing =
+                || Invalid(format!("{name} has no lines: items[], or productId and quantity, are missing"));
+            (Some(read_lines()?.ok_or_else(missing)?), None)
+        }
+        Some(Fact::Delivered) => read_lines().map_or_else(|bad| (None, Some(bad)), |lines| (lines, None)),
+        // Whatever else is in the event must not keep the fact from being heard.
+        _ => (None, None),
+    };
+    let usable = |id: &String| {
+        (1..=MAX_CORRELATION_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
+    };
+    let correlation_id = text(member(&["correlationid"])).filter(usable).or(envelope_id.filter(usable));
+    Ok(OrderEvent { order_id: OrderId::parse(order_id)?, fact, lines, bad_lines, correlation_id })
 }
 
 /// What a name stands for.
@@ -192,7 +208,9 @@ mod tests {
                 for member in ["eventType", "event", "type", "EVENT_TYPE"] {
                     let event =
                         read(&json!({member: name, "orderId": "o", "items": [{"sku": "A", "quantity": 2}]}));
-                    assert_eq!((event.fact, event.lines), (Some(want), lines_of(&[("A", 2)])), "{name}");
+                    let needs = matches!(want, Fact::Created | Fact::Delivered);
+                    let lines = if needs { lines_of(&[("A", 2)]) } else { None };
+                    assert_eq!((event.fact, event.lines), (Some(want), lines), "{name}");
                 }
             }
         }
@@ -241,6 +259,21 @@ mod tests {
         assert_eq!(read(&rooms).lines, lines_of(&[("R-1", 1), ("R-2", 2)]));
         let flat = json!({"type": "BookingCreated", "data": {"bookingId": "b", "roomId": "R-1"}});
         assert_eq!(read(&flat).lines, lines_of(&[("R-1", 1)]));
+    }
+
+    /// What a fact does not need cannot keep it from being heard.
+    #[test]
+    fn bad_lines_do_not_matter_where_none_are_needed() {
+        for name in ["BookingCancelled", "PaymentSucceeded", "PaymentFailed"] {
+            for items in [json!([{"itemId": "A"}]), json!(3), json!([{"sku": "A", "quantity": -1}])] {
+                let event = read(&json!({"type": name, "bookingId": "b", "itemId": "A", "items": items}));
+                assert_eq!((event.lines, event.bad_lines), (None, None));
+            }
+        }
+        let delivered = read(&json!({"type": "OrderDelivered", "orderId": "o", "items": 3}));
+        assert!(delivered.lines.is_none() && delivered.bad_lines.is_some());
+        let long = read(&json!({"type": "OrderPaid", "orderId": "o", "correlationId": "x".repeat(200)}));
+        assert_eq!(long.correlation_id, None);
     }
 
     #[test]

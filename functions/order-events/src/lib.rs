@@ -15,7 +15,7 @@ use futures::FutureExt as _;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use shared::Error;
-use shared::domain::{Action, Command, Fact, Invalid, Refusal, ReservationId};
+use shared::domain::{Action, Command, Fact, Invalid, Refusal, ReservationId, State};
 use shared::function::{Deps, elapsed_ms, serve_events};
 use shared::store::{Invocation, Outcome};
 use tokio::time::Instant;
@@ -140,7 +140,7 @@ struct Heard {
 async fn hear(deps: &Deps, event: OrderEvent, invocation: &Invocation) -> Result<Heard, String> {
     let Some(fact) = event.fact else { return Ok(Heard { route: "updated", outcome: "changes_nothing" }) };
     let route = fact.name();
-    let ttl = deps.settings.reservation_ttl;
+    let (ttl, bad_lines) = (deps.settings.reservation_ttl, event.bad_lines);
     let expires_at = ttl.map(|ttl| invocation.now.checked_add(ttl)).transpose().map_err(|e| e.to_string())?;
     let command = Command {
         id: ReservationId::of(&event.order_id),
@@ -149,6 +149,10 @@ async fn hear(deps: &Deps, event: OrderEvent, invocation: &Invocation) -> Result
         action: Action::Hear { fact, lines: event.lines, expires_at, short: Vec::new() },
     };
     let outcome = match deps.store.apply(command, invocation).await.map_err(|e| e.to_string())? {
+        // The goods have left, of an order that nothing is known of, and it cannot be read what they were.
+        Outcome::Done { reservation, .. } if bad_lines.is_some() && reservation.state == State::Pending => {
+            return Err(bad_lines.map_or_else(String::new, |bad| bad.to_string()));
+        }
         Outcome::Done { first: false, .. } => "repeated",
         Outcome::Done { reservation, .. } => reservation.state.name(),
         // The order is there with other lines; the first ones stand.

@@ -15,9 +15,9 @@ use shared::aws::ConfigLoader;
 use shared::domain::Timestamp;
 use shared::domain::events::{self, Event, Movement};
 use shared::function::{Deps, elapsed_ms, serve_events};
-use shared::publishing::{Bus, MAX_ENTRIES, NotTaken};
+use shared::publishing::{Bus, MAX_ENTRIES, MAX_REQUEST_BYTES, NotTaken};
 use shared::settings::{BadSetting, required};
-use shared::store::{Change, Invocation, parse_change};
+use shared::store::{Change, Invocation, StoreError, parse_change};
 use tokio::time::Instant;
 
 /// What the function works with.
@@ -100,6 +100,8 @@ struct Failed {
     error: String,
 }
 
+/// Events first: a movement in the ledger is then a proof that its events were sent. Whatever fails at a
+/// record, everything of the records before it is done, because they do not come again.
 async fn work(
     outbox: &Outbox,
     raw: &[Value],
@@ -107,41 +109,80 @@ async fn work(
     invocation: &Invocation,
 ) -> Result<usize, Failed> {
     let mut records = Vec::with_capacity(raw.len());
+    let mut unreadable = Vec::new();
     for (i, (raw, sequence_number)) in raw.iter().zip(numbers).enumerate() {
         match read(raw) {
             Ok(change) => records.push((i, Record { raw, sequence_number, change })),
-            Err(error) => outbox
-                .set_aside(raw, sequence_number, &error)
-                .await
-                .map_err(|e| Failed { from: i, error: e })?,
+            Err(error) => unreadable.push((i, raw, *sequence_number, error)),
         }
     }
     let threshold = outbox.deps.settings.low_stock_threshold;
-    let movements: Vec<Movement> = records
-        .iter()
-        .filter_map(|(_, record)| match &record.change {
-            Change::Stock(old, new) => Some(events::movement(old.as_ref(), new)),
-            _ => None,
-        })
-        .collect();
-    let store = &outbox.deps.store;
-    store
-        .record_movements(&movements, invocation)
-        .await
-        .map_err(|e| Failed { from: 0, error: e.to_string() })?;
-    for (i, record) in &records {
-        let Change::Stock(old, new) = &record.change else { continue };
-        if old.as_ref().map(|old| old.level(threshold)) != Some(new.level(threshold)) {
-            let set = store.set_alert(new, threshold, invocation).await;
-            set.map_err(|e| Failed { from: *i, error: e.to_string() })?;
-        }
-    }
     let events: Vec<(usize, Timestamp, Event)> =
         records.iter().flat_map(|(i, record)| told(*i, &record.change, threshold)).collect();
-    for some in events.chunks(MAX_ENTRIES) {
-        outbox.publish(some, &records).await?;
+    let mut failed: Option<Failed> = None;
+    for some in batches(&events) {
+        if let Err(failure) = outbox.publish(some, &records).await {
+            failed = Some(failure);
+            break;
+        }
     }
-    Ok(events.len())
+    for (i, raw, sequence_number, error) in unreadable {
+        if failed.as_ref().is_some_and(|failed| failed.from <= i) {
+            break;
+        }
+        if let Err(error) = outbox.set_aside(raw, sequence_number, &error).await {
+            failed = Some(Failed { from: i, error });
+            break;
+        }
+    }
+    let done = failed.as_ref().map_or(raw.len(), |failed| failed.from);
+    let done: Vec<&Change> =
+        records.iter().filter(|(i, _)| *i < done).map(|(_, record)| &record.change).collect();
+    // Not even the first record is done if its movement or alert is not.
+    let kept = keep(outbox, &done, threshold, invocation).await;
+    kept.map_err(|e| Failed { from: 0, error: e.to_string() })?;
+    failed.map_or(Ok(events.len()), Err)
+}
+
+/// Movements and alerts of what was published.
+async fn keep(
+    outbox: &Outbox,
+    changes: &[&Change],
+    threshold: u64,
+    invocation: &Invocation,
+) -> Result<(), StoreError> {
+    let store = &outbox.deps.store;
+    let stock = || {
+        changes
+            .iter()
+            .filter_map(|change| if let Change::Stock(old, new) = change { Some((old, new)) } else { None })
+    };
+    let movements: Vec<Movement> = stock().map(|(old, new)| events::movement(old.as_ref(), new)).collect();
+    store.record_movements(&movements, invocation).await?;
+    for (old, new) in stock() {
+        if old.as_ref().map(|old| old.level(threshold)) != Some(new.level(threshold)) {
+            store.set_alert(new, threshold, invocation).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Splits events into parts that one request takes.
+fn batches(events: &[(usize, Timestamp, Event)]) -> Vec<&[(usize, Timestamp, Event)]> {
+    let mut parts = Vec::new();
+    let (mut begin, mut bytes) = (0, 0);
+    for (i, (_, _, event)) in events.iter().enumerate() {
+        let size = event.detail.to_string().len();
+        if i > begin && (i - begin == MAX_ENTRIES || bytes + size > MAX_REQUEST_BYTES) {
+            parts.push(&events[begin..i]);
+            (begin, bytes) = (i, 0);
+        }
+        bytes += size;
+    }
+    if begin < events.len() {
+        parts.push(&events[begin..]);
+    }
+    parts
 }
 
 fn read(raw: &Value) -> Result<Change, String> {

@@ -1,15 +1,16 @@
 //! `reconcile`: looks whether everything adds up. Invoked by hand. It never repairs in silence: a
-//! difference is shown with the figures that differ; with `republish`, gaps of the ledger are filled from
-//! the records, and the events of what was missed are sent again under their ids.
+//! difference is shown with the figures that differ; with `republish`, what was missed is said again as it is
+//! now, and gaps of the ledger are filled from the records.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::Error;
 use shared::domain::events::{self, Event, Movement};
-use shared::domain::{Cause, Delta, Fact, ProductId, Reservation, State, StockUnit, Timestamp, UnitKey};
+use shared::domain::{Cause, Delta, ProductId, Reservation, StockUnit, Timestamp, UnitKey};
 use shared::function::{Deps, elapsed_ms, serve_events};
 use shared::publishing::{Bus, MAX_ENTRIES};
 use shared::settings::required;
@@ -18,6 +19,10 @@ use tokio::time::Instant;
 
 /// How often stock that moves while it is looked at is looked at again.
 const LOOKS: usize = 5;
+
+/// How long the publisher is given to write what has just happened, and how often is looked.
+const CATCHES_UP: Duration = Duration::from_secs(5);
+const LOOKS_AGAIN: Duration = Duration::from_millis(250);
 
 /// The operation of a movement that is filled in where the ledger had a gap.
 const RECONSTRUCTED: &str = "reconstructed";
@@ -31,6 +36,8 @@ struct Asked {
     /// Whether gaps are filled and missed events sent again.
     #[serde(default)]
     republish: bool,
+    /// How far back what may have been missed is sent again, in hours. None: as far as the ledger has gaps.
+    since_hours: Option<u32>,
 }
 
 /// Runs the function.
@@ -58,7 +65,13 @@ pub async fn handle(deps: &Deps, bus: &Bus, event: Value, invocation: &Invocatio
     let asked: Asked = if event.is_null() { Asked::default() } else { serde_json::from_value(event)? };
     let looking = look(deps, asked.product_id.as_ref(), invocation);
     let (findings, all) = tokio::time::timeout_at(invocation.deadline, looking).await??;
-    let differences: Vec<&Value> = findings.iter().flat_map(|f| &f.differences).collect();
+    if let (Some(product), []) = (&asked.product_id, findings.as_slice()) {
+        return Err(format!("there is no product {product}").into());
+    }
+    let mut differences: Vec<Value> = findings.iter().flat_map(|f| f.differences.clone()).collect();
+    if asked.product_id.is_none() {
+        differences.extend(held_nowhere(&findings, &all));
+    }
     let mut report = json!({
         "holds": differences.is_empty(),
         "stockUnits": findings.len(),
@@ -67,15 +80,11 @@ pub async fn handle(deps: &Deps, bus: &Bus, event: Value, invocation: &Invocatio
         "busy": findings.iter().filter(|f| f.busy).map(|f| name(&f.unit.key)).collect::<Vec<_>>(),
     });
     if asked.republish {
-        let filled = fill(deps, &findings, invocation).await?;
-        let events = missed(&findings, &all, deps.settings.low_stock_threshold);
-        for some in events.chunks(MAX_ENTRIES) {
-            let entries: Vec<_> = some.iter().map(|(at, event)| (*at, event)).collect();
-            if let Some(Err(error)) = bus.put(&entries).await.into_iter().find(Result::is_err) {
-                return Err(format!("events could not be sent: {error:?}").into());
-            }
-        }
-        report["filled"] = filled.into();
+        let events =
+            missed(&findings, &all, asked.since_hours, deps.settings.low_stock_threshold, invocation);
+        send(bus, &events).await?;
+        // Only now: a gap that is filled tells nobody any more that something was missed.
+        report["filled"] = fill(deps, &findings, invocation).await?.into();
         report["published"] = events.len().into();
     }
     tracing::info!(
@@ -96,6 +105,26 @@ struct Finding {
     differences: Vec<Value>,
     /// It moved all the while it was looked at, so its allocations were not compared.
     busy: bool,
+}
+
+/// Sends events, all of them or says so.
+async fn send(bus: &Bus, events: &[(Timestamp, Event)]) -> Result<(), Error> {
+    for some in events.chunks(MAX_ENTRIES) {
+        let entries: Vec<_> = some.iter().map(|(at, event)| (*at, event)).collect();
+        if let Some(Err(error)) = bus.put(&entries).await.into_iter().find(Result::is_err) {
+            return Err(format!("events could not be sent: {error:?}").into());
+        }
+    }
+    Ok(())
+}
+
+/// Stock that reservations hold where there is none.
+fn held_nowhere(findings: &[Finding], all: &Allocated) -> Vec<Value> {
+    let known = |key: &UnitKey| findings.iter().any(|f| f.unit.key == *key);
+    let unknown = all.held.iter().filter(|(key, _)| !known(key));
+    unknown
+        .map(|(key, held)| json!({"stockUnit": name(key), "what": "held, but there is no such stock unit", "held": held}))
+        .collect()
 }
 
 /// A stock unit whose version is the same before and after the reservations were read has not moved in
@@ -121,8 +150,7 @@ async fn look(
     }
     let mut findings = Vec::new();
     for (unit, unmoved) in before.into_iter().zip(still) {
-        let ledger = deps.store.movements(&unit.key, invocation).await?;
-        let mut differences = compare_ledger(&unit, &ledger);
+        let (ledger, mut differences) = ledger_of(deps, &unit, invocation).await?;
         let held = all.held.get(&unit.key).copied().unwrap_or(0);
         if unmoved && held != unit.reserved {
             differences.push(json!({
@@ -132,18 +160,25 @@ async fn look(
         }
         findings.push(Finding { unit, ledger, differences, busy: !unmoved });
     }
-    if product.is_none() {
-        let known = |key: &UnitKey| findings.iter().any(|f| f.unit.key == *key);
-        for (key, held) in all.held.iter().filter(|(key, _)| !known(key)) {
-            tracing::error!(
-                operation = "reconcile",
-                unit = name(key),
-                held,
-                "held on a stock unit that is not there"
-            );
-        }
-    }
     Ok((findings, all))
+}
+
+/// A stock unit's ledger, and how it differs. It is a moment behind the table, so it is read again until
+/// nothing is missing up to the version that was seen, or the publisher should have caught up.
+async fn ledger_of(
+    deps: &Deps,
+    unit: &StockUnit,
+    invocation: &Invocation,
+) -> Result<(Vec<Movement>, Vec<Value>), StoreError> {
+    let until = (Instant::now() + CATCHES_UP).min(invocation.deadline);
+    loop {
+        let ledger = deps.store.movements(&unit.key, invocation).await?;
+        let differences = compare_ledger(unit, &ledger);
+        if missing(unit, &ledger).is_empty() || Instant::now() + LOOKS_AGAIN >= until {
+            return Ok((ledger, differences));
+        }
+        tokio::time::sleep(LOOKS_AGAIN).await;
+    }
 }
 
 async fn stock_units(
@@ -200,9 +235,11 @@ fn compare_ledger(unit: &StockUnit, ledger: &[Movement]) -> Vec<Value> {
 /// Fills the gaps of the ledgers. What lies on both sides of a gap is known, what happened in it only as a
 /// whole: the last missing version takes all of it, those before it nothing.
 async fn fill(deps: &Deps, findings: &[Finding], invocation: &Invocation) -> Result<usize, StoreError> {
-    let missing: Vec<Movement> = findings.iter().flat_map(|f| missing(&f.unit, &f.ledger)).collect();
-    deps.store.record_movements(&missing, invocation).await?;
-    Ok(missing.len())
+    let mut filled = 0;
+    for movement in findings.iter().flat_map(|f| missing(&f.unit, &f.ledger)) {
+        filled += usize::from(deps.store.fill_movement(&movement, invocation).await?);
+    }
+    Ok(filled)
 }
 
 fn missing(unit: &StockUnit, ledger: &[Movement]) -> Vec<Movement> {
@@ -244,68 +281,38 @@ fn reconstructed() -> Cause {
     }
 }
 
-/// What is said again: each movement that the ledger lacked, and of each reservation that was written since
-/// the first gap its last state. Who has heard it before knows the id.
-fn missed(findings: &[Finding], all: &Allocated, threshold: u64) -> Vec<(Timestamp, Event)> {
+/// What is said again, as it is now: stock units whose ledger lacks movements, and reservations that were
+/// written since the first gap of a product of theirs, or since a given time.
+fn missed(
+    findings: &[Finding],
+    all: &Allocated,
+    since_hours: Option<u32>,
+    threshold: u64,
+    invocation: &Invocation,
+) -> Vec<(Timestamp, Event)> {
     let mut events = Vec::new();
-    let mut since: BTreeMap<&ProductId, Timestamp> = BTreeMap::new();
-    for finding in findings {
-        let missing = missing(&finding.unit, &finding.ledger);
+    let mut gaps: BTreeMap<&ProductId, Timestamp> = BTreeMap::new();
+    for Finding { unit, ledger, .. } in findings {
+        let missing = missing(unit, ledger);
         let Some(first) = missing.first() else { continue };
-        let last_known = finding.ledger.iter().rfind(|m| m.version < first.version).map(|m| m.at);
+        let last_known = ledger.iter().rfind(|m| m.version < first.version).map(|m| m.at);
         let from = last_known.unwrap_or(Timestamp::MIN);
-        let earliest = since.entry(&finding.unit.key.product).or_insert(from);
-        *earliest = from.min(*earliest);
-        for movement in &missing {
-            let (old, new) = around(&finding.unit, movement);
-            let said = events::of_stock(old.as_ref(), &new, threshold);
-            events.extend(said.into_iter().map(|event| (movement.at, event)));
-        }
+        gaps.entry(&unit.key.product).and_modify(|earliest| *earliest = from.min(*earliest)).or_insert(from);
+        let said = events::state_of_stock(unit, threshold);
+        events.extend(said.into_iter().map(|event| (unit.updated_at, event)));
     }
+    let hours = |hours: u32| invocation.now.checked_sub(Duration::from_secs(u64::from(hours) * 3_600)).ok();
+    let since = since_hours.map(|h| hours(h).unwrap_or(Timestamp::MIN));
     let was_missed = |reservation: &&Reservation| {
-        let lines = reservation.lines.iter();
-        lines.filter_map(|line| since.get(&line.key.product)).any(|from| reservation.updated_at >= *from)
+        let mut from =
+            reservation.lines.iter().filter_map(|line| gaps.get(&line.key.product)).chain(since.as_ref());
+        from.any(|from| reservation.updated_at >= *from)
     };
     for reservation in all.reservations.iter().filter(was_missed) {
-        let said = events::of_reservation(Some(&supposed_before(reservation)), reservation);
+        let said = events::state_of_reservation(reservation);
         events.extend(said.into_iter().map(|event| (reservation.updated_at, event)));
     }
     events
-}
-
-/// The stock unit before and after a movement.
-fn around(unit: &StockUnit, movement: &Movement) -> (Option<StockUnit>, StockUnit) {
-    let with = |[available, reserved, sold]: [u64; 3], version| StockUnit {
-        available,
-        reserved,
-        sold,
-        version,
-        updated_at: movement.at,
-        cause: movement.cause.clone(),
-        ..unit.clone()
-    };
-    let old = (movement.version > 1).then(|| with(before(movement), movement.version - 1));
-    (old, with(movement.after, movement.version))
-}
-
-/// The reservation as it must have been before its last change, as far as its events tell.
-fn supposed_before(new: &Reservation) -> Reservation {
-    let mut old = new.clone();
-    // What gave nothing back was never held: it became known and was released at once.
-    let never_held = new.released_at.is_none() || new.facts.get(&Fact::Created) == new.released_at.as_ref();
-    old.state = match new.state {
-        State::Released | State::Expired if never_held => State::Pending,
-        State::Released | State::Expired | State::Confirmed => State::Reserved,
-        State::Fulfilled => State::Confirmed,
-        State::Pending | State::Reserved | State::Rejected => State::Pending,
-    };
-    if new.state == State::Fulfilled {
-        for line in &mut old.lines {
-            line.fulfilled = 0;
-            line.missing = 0;
-        }
-    }
-    old
 }
 
 fn name(key: &UnitKey) -> String {

@@ -204,6 +204,56 @@ pub fn of_reservation(old: Option<&Reservation>, new: &Reservation) -> Vec<Event
     said.into_iter().map(|(name, about)| event_of(new, name, &about)).collect()
 }
 
+/// What is said again of a reservation whose events may have been missed: its state as it is. These events
+/// have ids of their own (`…:republished`), because how the state came about is no longer known.
+#[must_use]
+pub fn state_of_reservation(now: &Reservation) -> Vec<Event> {
+    let (open, left) =
+        (items(now.lines.iter().map(|l| (l, l.open()))), items(now.lines.iter().map(|l| (l, l.fulfilled))));
+    // What was known and released at once was never held.
+    let was_held = now.released_at.is_some() && now.facts.get(&Fact::Created) != now.released_at.as_ref();
+    let reason = now.reason.as_ref().map(Reason::as_str);
+    let mut said = match now.state {
+        State::Reserved => {
+            vec![(name::INVENTORY_RESERVED, json!({"items": open, "expiresAt": now.expires_at.map(text)}))]
+        }
+        State::Confirmed => vec![(name::INVENTORY_CONFIRMED, json!({"items": open}))],
+        State::Fulfilled => vec![(name::INVENTORY_DEDUCTED, json!({"items": left, "complete": true}))],
+        State::Released if was_held => {
+            vec![(name::INVENTORY_RELEASED, json!({"items": open, "reason": reason}))]
+        }
+        State::Expired => vec![(name::RESERVATION_EXPIRED, json!({"items": open}))],
+        State::Rejected => {
+            vec![(
+                name::STOCK_RESERVATION_FAILED,
+                failed(now, open.clone(), rejected_because(&now.shortages)),
+            )]
+        }
+        State::Released | State::Pending => Vec::new(),
+    };
+    if now.heard(Fact::Paid) && now.heard(Fact::Cancelled) && now.state != State::Fulfilled {
+        let about = json!({"items": open, "reason": "cancelled"});
+        said.push((name::INVENTORY_CONFIRMATION_REFUSED, about));
+    } else if now.heard(Fact::Paid) && matches!(now.state, State::Released | State::Expired) {
+        said.push((name::STOCK_RESERVATION_FAILED, failed(now, open, "expired")));
+    }
+    said.retain(|(_, about)| about["items"].as_array().is_some_and(|items| !items.is_empty()));
+    said.into_iter().map(|(name, about)| republished(event_of(now, name, &about))).collect()
+}
+
+/// What is said again of a stock unit: its figures as they are.
+#[must_use]
+pub fn state_of_stock(now: &StockUnit, default_threshold: u64) -> Vec<Event> {
+    let events = of_stock(Some(now), now, default_threshold);
+    events.into_iter().map(republished).collect()
+}
+
+fn republished(mut event: Event) -> Event {
+    event.id.push_str(":republished");
+    event.detail["eventId"] = event.id.as_str().into();
+    event
+}
+
 fn event_of(new: &Reservation, name: &'static str, about: &Value) -> Event {
     let key = format!("RES#{}", new.id);
     let mut detail = head(&key, new.version, name, new.updated_at, &new.correlation_id);

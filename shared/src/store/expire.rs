@@ -102,21 +102,30 @@ impl Store {
         })
     }
 
-    /// Ends those of these holds that are still due.
+    /// Ends those of these holds that are still due, and adds to `outcome` what came of it. What cannot be
+    /// ended does not keep the others from it.
     ///
     /// # Errors
-    /// As every [`StoreError`]; some may be ended then.
+    /// The first [`StoreError`] there was; the others are ended then.
     pub async fn expire(
         &self,
         ids: &[ReservationId],
         invocation: &Invocation,
-    ) -> Result<Expired, StoreError> {
-        let mut outcome = Expired::default();
+        outcome: &mut Expired,
+    ) -> Result<(), StoreError> {
         let mut groups: BTreeMap<Option<UnitKey>, Vec<Commit>> = BTreeMap::new();
         for some in ids.chunks(MAX_CHECK) {
             let found = self.reservations(some, invocation).await?;
             outcome.changed += u64::try_from(some.len() - found.len()).unwrap_or(0);
-            for reservation in found {
+            for item in found {
+                let reservation = match parse_reservation(item) {
+                    Ok(reservation) => reservation,
+                    Err(error) => {
+                        tracing::error!(error = error.to_string(), "a due hold cannot be read");
+                        outcome.failed += 1;
+                        continue;
+                    }
+                };
                 match decide(Some(&reservation), &expire_command(&reservation, invocation), invocation.now) {
                     Decision::Commit(commit) => {
                         let first = commit.moves.first().map(|m| m.unit.clone());
@@ -126,20 +135,28 @@ impl Store {
                 }
             }
         }
-        let groups = groups.into_values().map(|group| self.expire_group(group, invocation));
-        let mut running = futures::stream::iter(groups).buffer_unordered(GROUPS_AT_ONCE);
-        while let Some(done) = running.next().await {
-            outcome.add(done?);
+        let batches = groups.into_values().map(|group| self.expire_group(group, invocation));
+        let mut running = futures::stream::iter(batches).buffer_unordered(GROUPS_AT_ONCE);
+        let mut first_error = None;
+        while let Some((done, error)) = running.next().await {
+            outcome.add(done);
+            first_error = first_error.or(error);
         }
-        Ok(outcome)
+        first_error.map_or(Ok(()), Err)
     }
 
-    async fn expire_group(&self, group: Vec<Commit>, invocation: &Invocation) -> Result<Expired, StoreError> {
+    async fn expire_group(
+        &self,
+        group: Vec<Commit>,
+        invocation: &Invocation,
+    ) -> (Expired, Option<StoreError>) {
         let mut outcome = Expired::default();
         for batch in pack(group) {
-            outcome.add(self.expire_batch(batch, invocation).await?);
+            if let Err(error) = self.expire_batch(batch, invocation, &mut outcome).await {
+                return (outcome, Some(error));
+            }
         }
-        Ok(outcome)
+        (outcome, None)
     }
 
     /// Writes one transaction; what fails its condition is left out and the rest tried again.
@@ -147,8 +164,8 @@ impl Store {
         &self,
         mut batch: Vec<Commit>,
         invocation: &Invocation,
-    ) -> Result<Expired, StoreError> {
-        let mut outcome = Expired::default();
+        outcome: &mut Expired,
+    ) -> Result<(), StoreError> {
         let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
         let mut unanswered = false;
         while !batch.is_empty() {
@@ -167,37 +184,35 @@ impl Store {
                 Ok(_) => {
                     outcome.transactions += 1;
                     outcome.expired += u64::try_from(batch.len()).unwrap_or(u64::MAX);
-                    return Ok(outcome);
+                    return Ok(());
                 }
                 Err(error) => error,
             };
             let failure = match error.as_service_error() {
-                Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => match left_out(
-                    cancelled.cancellation_reasons(),
-                    &mut batch,
-                    &moves,
-                    unanswered,
-                    &mut outcome,
-                )? {
-                    true => continue,
-                    false => {
-                        Transient { maybe_applied: false, detail: "another write was under way".to_owned() }
+                Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+                    match left_out(cancelled.cancellation_reasons(), &mut batch, &moves, unanswered, outcome)?
+                    {
+                        true => continue,
+                        false => Transient {
+                            maybe_applied: false,
+                            detail: "another write was under way".to_owned(),
+                        },
                     }
-                },
+                }
                 _ => classify(&error)?,
             };
             unanswered |= failure.maybe_applied;
             attempts.pause(&failure).await?;
         }
-        Ok(outcome)
+        Ok(())
     }
 
-    /// Reads reservations, at most [`MAX_CHECK`].
+    /// Reads reservations as they lie in the table, at most [`MAX_CHECK`].
     async fn reservations(
         &self,
         ids: &[ReservationId],
         invocation: &Invocation,
-    ) -> Result<Vec<Reservation>, StoreError> {
+    ) -> Result<Vec<Item>, StoreError> {
         let table = &self.settings.inventory_table;
         let mut found = Vec::with_capacity(ids.len());
         let mut left: Vec<keys::Key> = ids.iter().map(|id| keys::reservation(*id)).collect();
@@ -209,9 +224,7 @@ impl Store {
                 Ok(output) => {
                     let items =
                         output.responses.and_then(|mut tables| tables.remove(table)).unwrap_or_default();
-                    for item in items {
-                        found.push(parse_reservation(item)?);
-                    }
+                    found.extend(items);
                     let unprocessed = output.unprocessed_keys.and_then(|mut tables| tables.remove(table));
                     left = unprocessed.map(|unprocessed| unprocessed.keys).unwrap_or_default();
                     if !left.is_empty() {

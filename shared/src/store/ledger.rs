@@ -55,6 +55,35 @@ impl Store {
         Ok(())
     }
 
+    /// Writes a movement where there is none; one that is there is true and stays. Answers whether it was
+    /// written.
+    ///
+    /// # Errors
+    /// As every [`StoreError`].
+    pub async fn fill_movement(
+        &self,
+        movement: &Movement,
+        invocation: &Invocation,
+    ) -> Result<bool, StoreError> {
+        let item = movement_item(keys::ledger_partition(&movement.unit), movement)?;
+        let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        loop {
+            let put = self
+                .client
+                .put_item()
+                .table_name(&self.settings.ledger_table)
+                .set_item(Some(item.clone()))
+                .condition_expression("attribute_not_exists(pk)");
+            match put.send().await {
+                Ok(_) => return Ok(true),
+                Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+                    return Ok(false);
+                }
+                Err(e) => attempts.pause(&classify(&e)?).await?,
+            }
+        }
+    }
+
     async fn put_batch(&self, items: &[Item], invocation: &Invocation) -> Result<(), StoreError> {
         let table = &self.settings.ledger_table;
         let put = |item: &Item| {

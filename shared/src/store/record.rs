@@ -279,8 +279,9 @@ struct CauseRecord {
 /// # Errors
 /// If it is none; then somebody else has written into the table.
 pub(super) fn parse_stock_unit(item: impl Into<serde_dynamo::Item>) -> Result<StockUnit, StoreError> {
-    let record: StockUnitRecord =
-        serde_dynamo::from_item(item.into()).map_err(|e| StoreError::corrupt("a stock unit", e))?;
+    let item = item.into();
+    let name = format!("the stock unit {:?}", item.get(keys::PK));
+    let record: StockUnitRecord = serde_dynamo::from_item(item).map_err(|e| StoreError::corrupt(&name, e))?;
     let key = keys::parse_stock_unit(&record.pk, &record.sk)
         .ok_or_else(|| StoreError::corrupt("a stock unit", format!("its key is {}", record.pk)))?;
     let CauseRecord { operation, reference, correlation_id } = record.cause;

@@ -193,6 +193,12 @@ impl Api {
             .unwrap_or_else(|_| panic!("never: {what}"));
     }
 
+    /// Nothing was made or lost: by the tables as the test reads them, and by the reconciliation.
+    pub(crate) async fn conserves(&self, added: &[(&str, u64)]) {
+        super::conserved(&self.dynamodb, added).await;
+        self.adds_up().await;
+    }
+
     /// Waits until the publisher has caught up, and sees that everything adds up.
     pub(crate) async fn adds_up(&self) {
         let settled = async {
