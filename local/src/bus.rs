@@ -1,11 +1,12 @@
-//! EventBridge: a bus with the template's rules, whose targets are queues. What was published is kept to
-//! be looked at.
+//! EventBridge: a bus with the template's rules, whose targets are queues and functions. What was published
+//! is kept to be looked at.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::lambda::Lambda;
 use crate::queues::{QueueError, Queues};
 use crate::run::now_ms;
 use crate::template::{ACCOUNT_ID, REGION, Rule};
@@ -23,13 +24,14 @@ const PAGE: u32 = 1_000;
 pub struct Bus {
     rules: Arc<Vec<Rule>>,
     queues: Queues,
+    lambda: Lambda,
 }
 
 impl Bus {
     /// A bus with these rules.
     #[must_use]
-    pub fn new(rules: Vec<Rule>, queues: Queues) -> Self {
-        Self { rules: Arc::new(rules), queues }
+    pub fn new(rules: Vec<Rule>, queues: Queues, lambda: Lambda) -> Self {
+        Self { rules: Arc::new(rules), queues, lambda }
     }
 
     /// What was published after the event of a number, of one order or of all, oldest first, a page of it.
@@ -90,15 +92,30 @@ impl Bus {
         let bus = bus.rsplit('/').next().unwrap_or(bus);
         for rule in self.rules.iter().filter(|rule| rule.bus == bus && matches(&rule.pattern, &event)) {
             for target in &rule.targets {
-                let sent = self.queues.find(target).and_then(|queue| {
-                    self.queues.send(queue, &event.to_string(), &Value::Null, Duration::ZERO)
-                });
-                sent.map_err(|e| ("InternalFailure", e.to_json()))?;
+                self.deliver(target, &event)?;
             }
         }
         eprintln!("event {detail_type} {}", detail["eventId"].as_str().unwrap_or(&id));
         self.queues.keep_event(&event).map_err(|e| ("InternalFailure", e.to_json()))?;
         Ok(id)
+    }
+
+    fn deliver(&self, target: &str, event: &Value) -> Result<(), (&'static str, String)> {
+        if let Some((_, function)) = target.split_once(":function:") {
+            // Called without waiting for its answer, as on AWS.
+            let (lambda, function, event) = (self.lambda.clone(), function.to_owned(), event.to_string());
+            tokio::spawn(async move {
+                if let Err(e) = lambda.invoke(&function, event.into()).await {
+                    eprintln!("event: {e}");
+                }
+            });
+            return Ok(());
+        }
+        let sent = self
+            .queues
+            .find(target)
+            .and_then(|queue| self.queues.send(queue, &event.to_string(), &Value::Null, Duration::ZERO));
+        sent.map(drop).map_err(|e| ("InternalFailure", e.to_json()))
     }
 }
 

@@ -86,10 +86,10 @@ pub async fn start(options: &Options) -> Result<Running, String> {
     let dynamodb = DynamoDb::open(options.data.as_deref())?;
     dynamodb.create_tables(&template.tables)?;
     let queues = Queues::open(options.data.as_deref(), template.queues, options.unruly)?;
-    let bus = Bus::new(template.rules, queues.clone());
     let lambda = Lambda::start(&template.functions, &url, options.concurrency)
         .await
         .map_err(|e| format!("no port for the Lambda Runtime API: {e}"))?;
+    let bus = Bus::new(template.rules, queues.clone(), lambda.clone());
     let sources = Sources {
         lambda: lambda.clone(),
         queues: queues.clone(),

@@ -73,7 +73,7 @@ pub struct Rule {
     pub bus: String,
     /// The pattern.
     pub pattern: Value,
-    /// The ARNs of queues.
+    /// The ARNs of queues and functions.
     pub targets: Vec<String>,
 }
 
@@ -366,8 +366,8 @@ fn rule(resource: &Value, scope: &Scope) -> Result<Rule, BadTemplate> {
     let properties = scope.resolve(&resource["Properties"])?;
     let targets = properties["Targets"].as_array().ok_or_else(|| bad("Targets is missing"))?;
     let target = |target: &Value| {
-        let arn = target["Arn"].as_str().filter(|arn| arn.contains(":sqs:"));
-        arn.map(str::to_owned).ok_or_else(|| bad("a target is no queue; here only queues are understood"))
+        let arn = target["Arn"].as_str().filter(|arn| arn.contains(":sqs:") || arn.contains(":lambda:"));
+        arn.map(str::to_owned).ok_or_else(|| bad("a target is neither a queue nor a function"))
     };
     Ok(Rule {
         bus: properties["EventBusName"].as_str().unwrap_or("default").to_owned(),
@@ -437,9 +437,12 @@ impl Scope {
         for (id, resource) in template["Resources"].as_object().into_iter().flatten() {
             // `Ref` of a resource is its name, here as for the resources that the template uses.
             let named = ["TableName", "QueueName", "Name"].iter().find_map(|n| resource["Properties"].get(n));
-            let name = match named {
-                Some(name) => plain(&scope.resolve(name)?),
-                None => id.clone(),
+            // A function goes by the name of its binary here.
+            let binary = resource["Metadata"]["BuildProperties"]["Binary"].as_str();
+            let name = match (binary, named) {
+                (Some(binary), _) => binary.to_owned(),
+                (None, Some(name)) => plain(&scope.resolve(name)?),
+                (None, None) => id.clone(),
             };
             let (service, kind) = match resource["Type"].as_str().unwrap_or_default() {
                 "AWS::DynamoDB::Table" => ("dynamodb", "table/"),

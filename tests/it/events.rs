@@ -189,6 +189,27 @@ async fn the_rule_brings_order_events_from_the_bus() {
     assert_eq!(shop.stock("A").await, [8, 2, 0]);
 }
 
+/// A rule may call a function, too.
+#[tokio::test]
+async fn a_rule_may_call_a_function() {
+    let template = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../template.yaml")).unwrap();
+    let target = "Arn: !GetAtt OrderQueue.Arn\n          DeadLetterConfig";
+    assert!(template.contains(target));
+    let template = template.replace(target, "Arn: !GetAtt ExpirySweep.Arn\n          DeadLetterConfig");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("template.yaml");
+    std::fs::write(&file, template).unwrap();
+    let shop = Runner::with(&["--template", file.to_str().unwrap()]).await;
+    shop.add("A", 10).await;
+    let body = json!({"orderId": "o", "productId": "A", "quantity": 4, "ttlSeconds": 1});
+    assert_eq!(shop.post("/api/inventory/reserve", &body).await.status, 201);
+    shop.until("it is due", async |shop: &Api| shop.state("o").await == "EXPIRED").await;
+    let event = json!({"Source": "shop", "DetailType": "SweepNow", "Detail": "{}", "EventBusName": "holdfast-events"});
+    shop.put_event(&event).await;
+    shop.until("it is given back", async |shop: &Api| shop.stock("A").await == [10, 0, 0]).await;
+    shop.adds_up().await;
+}
+
 /// Scenario 35: a poison message among ten ends in the dead-letter queue, the other nine are done.
 #[tokio::test]
 async fn scenario_35_a_poison_message_among_ten() {

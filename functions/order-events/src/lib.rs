@@ -72,7 +72,8 @@ pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Resu
             }
         }
     }
-    let work = orders.into_values().map(|messages| work_on_order(deps, messages, invocation));
+    let work =
+        orders.into_values().map(|messages| work_on_order(messages, invocation, |e, i| hear(deps, e, i)));
     let mut running = futures::stream::iter(work).buffer_unordered(ORDERS_AT_ONCE);
     while let Some(of_order) = running.next().await {
         failed.extend(of_order);
@@ -90,13 +91,17 @@ pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Resu
 }
 
 /// The ids of the messages that must come again. A panic fails one message, not the batch.
-async fn work_on_order<'a>(deps: &Deps, messages: Vec<Message<'a>>, invocation: &Invocation) -> Vec<&'a str> {
+async fn work_on_order<'a, H, F>(messages: Vec<Message<'a>>, invocation: &Invocation, hear: H) -> Vec<&'a str>
+where
+    H: Fn(OrderEvent, Invocation) -> F,
+    F: Future<Output = Result<Heard, String>>,
+{
     let mut failed = Vec::new();
     for Message { id, event } in messages {
         let began = Instant::now();
         let correlation_id = event.correlation_id.clone().unwrap_or_else(|| id.to_owned());
         let of_message = Invocation { correlation_id, ..invocation.clone() };
-        let hearing = AssertUnwindSafe(hear(deps, event, &of_message)).catch_unwind();
+        let hearing = AssertUnwindSafe(hear(event, of_message.clone())).catch_unwind();
         let outcome = match tokio::time::timeout_at(invocation.deadline, hearing).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_panic)) => Err("it panicked".to_owned()),
@@ -137,7 +142,7 @@ struct Heard {
     outcome: &'static str,
 }
 
-async fn hear(deps: &Deps, event: OrderEvent, invocation: &Invocation) -> Result<Heard, String> {
+async fn hear(deps: &Deps, event: OrderEvent, invocation: Invocation) -> Result<Heard, String> {
     let Some(fact) = event.fact else { return Ok(Heard { route: "updated", outcome: "changes_nothing" }) };
     let route = fact.name();
     let (ttl, bad_lines) = (deps.settings.reservation_ttl, event.bad_lines);
@@ -148,7 +153,7 @@ async fn hear(deps: &Deps, event: OrderEvent, invocation: &Invocation) -> Result
         correlation_id: invocation.correlation_id.clone(),
         action: Action::Hear { fact, lines: event.lines, expires_at, short: Vec::new() },
     };
-    let outcome = match deps.store.apply(command, invocation).await.map_err(|e| e.to_string())? {
+    let outcome = match deps.store.apply(command, &invocation).await.map_err(|e| e.to_string())? {
         // The goods have left, of an order that nothing is known of, and it cannot be read what they were.
         Outcome::Done { reservation, .. } if bad_lines.is_some() && reservation.state == State::Pending => {
             return Err(bad_lines.map_or_else(String::new, |bad| bad.to_string()));
@@ -170,12 +175,30 @@ fn caught(parse: impl FnOnce() -> Result<OrderEvent, Invalid>) -> Result<OrderEv
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
+    fn invocation() -> Invocation {
+        let deadline = Instant::now() + std::time::Duration::from_secs(5);
+        Invocation { now: shared::domain::Timestamp::UNIX_EPOCH, deadline, correlation_id: "c".to_owned() }
+    }
+
     /// Scenario 36.
-    #[test]
-    fn a_panic_is_an_error_of_one_message() {
-        let Invalid(error) = caught(|| panic!("on purpose")).unwrap_err();
+    #[tokio::test]
+    async fn a_panic_fails_one_message() {
+        let ids = ["m-1", "m-2", "m-3", "m-4", "m-5"];
+        let event = || parse(r#"{"type":"OrderPaid","orderId":"o"}"#).expect("an event");
+        let messages = ids.map(|id| Message { id, event: event() }).into();
+        let calls = Cell::new(0);
+        let hear = async |_: OrderEvent, _: Invocation| {
+            calls.set(calls.get() + 1);
+            assert!(calls.get() != 4, "on purpose");
+            Ok(Heard { route: "paid", outcome: "ok" })
+        };
+        assert_eq!(work_on_order(messages, &invocation(), hear).await, ["m-4"]);
+        assert_eq!(calls.get(), 5);
+        let Invalid(error) = caught(|| panic!("on purpose")).expect_err("a panic");
         assert!(error.contains("panicked"));
     }
 }

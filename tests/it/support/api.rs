@@ -127,6 +127,14 @@ impl Api {
         self.sqs().send_message().queue_url(queue).message_body(event.to_string()).send().await.unwrap();
     }
 
+    /// Puts an event on the bus.
+    pub(crate) async fn put_event(&self, entry: &Value) {
+        let put = self.http.post(&self.aws_url).header("x-amz-target", "AWSEvents.PutEvents");
+        let answer: Value =
+            put.body(json!({"Entries": [entry]}).to_string()).send().await.unwrap().json().await.unwrap();
+        assert_eq!(answer["FailedEntryCount"], 0, "{answer}");
+    }
+
     /// The queues, over the SDK.
     pub(crate) fn sqs(&self) -> aws_sdk_sqs::Client {
         let config = aws_sdk_sqs::Config::builder()

@@ -35,7 +35,7 @@ impl Tables {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let lambda = local::lambda::Lambda::start(&[], &url, 1).await.unwrap();
         let queues = local::queues::Queues::open(None, template.queues, false).unwrap();
-        let bus = local::bus::Bus::new(template.rules, queues.clone());
+        let bus = local::bus::Bus::new(template.rules, queues.clone(), lambda.clone());
         let endpoint =
             local::aws::Endpoint { dynamodb: database.clone(), queues, bus, lambda, url: url.clone() };
         let router = local::aws::router(endpoint);
