@@ -180,9 +180,11 @@ fn announce(options: &Options, running: &Running) -> std::io::Result<()> {
     };
     let (access, header) = if options.auth {
         let header = " -H \"authorization: Bearer $TOKEN\"";
-        ("by token: TOKEN=$(cargo run -q -- token --role ADMIN --role SYSTEM)", header)
+        let data = options.data.as_ref().map(|folder| format!(" --data {}", folder.display()));
+        let data = data.unwrap_or_default();
+        (format!("by token: TOKEN=$(cargo run -q -- token --role ADMIN --role SYSTEM{data})"), header)
     } else {
-        ("OPEN: every caller has every role (--auth asks for tokens)", "")
+        ("OPEN: every caller has every role (--auth asks for tokens)".to_owned(), "")
     };
     let mut out = std::io::stdout().lock();
     writeln!(

@@ -426,7 +426,14 @@ impl Scope {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
-        for (name, parameter) in template["Parameters"].as_object().into_iter().flatten() {
+        let declared = template["Parameters"].as_object();
+        if let Some(unknown) =
+            given.keys().find(|name| declared.is_none_or(|declared| !declared.contains_key(*name)))
+        {
+            let names: Vec<&str> = declared.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+            return Err(bad(format!("there is no parameter {unknown}; there are {}", names.join(", "))));
+        }
+        for (name, parameter) in declared.into_iter().flatten() {
             let value = given.get(name).cloned().or_else(|| parameter.get("Default").map(plain));
             values.insert(
                 name.clone(),
@@ -601,7 +608,9 @@ Resources:
         assert!(wrong(&ONE.replace("!Ref Ttl", "!Ref Nope"), &given()).contains("Nope"));
         assert!(wrong(&ONE.replace("Path: /b", "Path: b"), &given()).contains("must begin with a slash"));
         assert!(wrong(&ONE.replace("DefaultAuthorizer: Jwt, ", ""), &given()).contains("public"));
+        let unknown = [("Who".to_owned(), "x".to_owned()), ("Foo".to_owned(), "1".to_owned())].into();
+        assert!(wrong(ONE, &unknown).contains("there is no parameter Foo; there are Ttl, Who"));
         assert!(wrong("Resources: {", &given()).contains("not YAML"));
-        assert!(wrong("Resources: {}", &given()).contains("no AWS::Serverless::Function"));
+        assert!(wrong("Resources: {}", &BTreeMap::new()).contains("no AWS::Serverless::Function"));
     }
 }

@@ -270,7 +270,7 @@ async fn an_unreadable_record_is_an_error() {
     assert!(matches!(confirmed, Err(StoreError::Corrupt(_))), "{confirmed:?}");
 }
 
-/// A sweep, as the next issue will run it, against confirms and releases of the same holds.
+/// Scenarios 20 and 21: as a sweep does, against confirms and releases of the same holds.
 #[tokio::test(flavor = "multi_thread")]
 async fn exactly_one_of_expire_confirm_and_release() {
     let tables = Tables::start().await;
@@ -287,7 +287,11 @@ async fn exactly_one_of_expire_confirm_and_release() {
         let (expired, confirmed, released) = tokio::join!(expire, confirm, release);
         (expired.unwrap(), confirmed.unwrap(), released.unwrap())
     });
-    join_all(races).await;
+    for (expired, confirmed, released) in join_all(races).await {
+        let made_so = |outcome: &Outcome| matches!(outcome, Outcome::Done { first: true, .. });
+        assert!(!(made_so(&expired) && made_so(&confirmed)), "{expired:?} {confirmed:?}");
+        assert!(matches!(released, Outcome::Done { .. }), "{released:?}");
+    }
     assert_eq!(tables.stock("A").await, [40, 0, 0], "a release ends each of them");
     conserved(&tables.dynamodb, &[("A", 40)]).await;
 }

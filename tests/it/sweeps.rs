@@ -71,7 +71,7 @@ async fn scenario_23_many_holds_end_in_few_transactions() {
     assert_eq!((&after["due"], &after["complete"]), (&json!(0), &json!(true)));
 }
 
-/// Scenarios 24 and 25: what the index says is looked at again before anything is written.
+/// Scenario 24: what the index says is looked at again before anything is written.
 #[tokio::test]
 async fn scenario_24_holds_that_are_no_longer_due() {
     let tables = Tables::start().await;

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::commit::{number, text};
 use super::error::{StoreError, classify};
-use super::retry::Attempts;
+use super::retry::{Attempts, until_answered};
 use super::{Invocation, Store, keys};
 use crate::domain::events::Level;
 use crate::domain::{ProductId, StockUnit};
@@ -117,10 +117,10 @@ impl Store {
         // `$` is the character after `#`: beyond every location of the product.
         let after = AttributeValue::S(after.map_or(" ".to_owned(), |after| format!("{after}$")));
         loop {
-            let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
-            let page = loop {
-                let query = self
-                    .client
+            let page = until_answered!(
+                self,
+                invocation,
+                self.client
                     .query()
                     .table_name(&self.settings.inventory_table)
                     .key_condition_expression("pk = :shard AND sk > :after")
@@ -128,12 +128,8 @@ impl Store {
                     .expression_attribute_values(":after", after.clone())
                     .limit(i32::try_from(limit + 1).unwrap_or(i32::MAX))
                     .consistent_read(true)
-                    .set_exclusive_start_key(start.clone());
-                match query.send().await {
-                    Ok(page) => break page,
-                    Err(error) => attempts.pause(&classify(&error)?).await?,
-                }
-            };
+                    .set_exclusive_start_key(start.clone())
+            );
             for item in page.items.unwrap_or_default() {
                 let sk = item.get(keys::SK).and_then(|sk| sk.as_s().ok());
                 let product =

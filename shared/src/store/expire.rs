@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use super::commit::{cause, number};
 use super::error::{Reason, StoreError, Transient, classify, reason};
 use super::record::{Item, parse_reservation};
-use super::retry::Attempts;
+use super::retry::{Attempts, until_answered};
 use super::{Invocation, MAX_CHECK, Store, keys};
 use crate::domain::decide::Action;
 use crate::domain::{
@@ -75,10 +75,10 @@ impl Store {
         start: Option<&Cursor>,
         invocation: &Invocation,
     ) -> Result<DuePage, StoreError> {
-        let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
-        let page = loop {
-            let query = self
-                .client
+        let page = until_answered!(
+            self,
+            invocation,
+            self.client
                 .query()
                 .table_name(&self.settings.inventory_table)
                 .index_name(keys::DUE_INDEX)
@@ -86,12 +86,8 @@ impl Store {
                 .expression_attribute_values(":shard", number(shard))
                 .expression_attribute_values(":now", number(invocation.now.as_millisecond()))
                 .limit(PAGE)
-                .set_exclusive_start_key(start.map(|cursor| cursor.0.clone()));
-            match query.send().await {
-                Ok(page) => break page,
-                Err(error) => attempts.pause(&classify(&error)?).await?,
-            }
-        };
+                .set_exclusive_start_key(start.map(|cursor| cursor.0.clone()))
+        );
         let items = page.items.unwrap_or_default();
         let ids = items.iter().map(reservation_id).collect::<Result<_, _>>()?;
         let oldest = items.first().and_then(|item| item.get("expiresAt")?.as_n().ok()?.parse().ok());

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::commit::text;
 use super::error::{StoreError, Transient, classify};
 use super::record::Item;
-use super::retry::Attempts;
+use super::retry::{Attempts, until_answered};
 use super::{Invocation, Store, keys};
 use crate::domain::events::Movement;
 use crate::domain::{Cause, Delta, Timestamp, UnitKey};
@@ -122,21 +122,17 @@ impl Store {
         let mut movements = Vec::new();
         let mut start = None;
         loop {
-            let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
-            let page = loop {
-                let query = self
-                    .client
+            let page = until_answered!(
+                self,
+                invocation,
+                self.client
                     .query()
                     .table_name(&self.settings.ledger_table)
                     .key_condition_expression("pk = :unit")
                     .expression_attribute_values(":unit", text(&keys::ledger_partition(unit)))
                     .consistent_read(true)
-                    .set_exclusive_start_key(start.clone());
-                match query.send().await {
-                    Ok(page) => break page,
-                    Err(error) => attempts.pause(&classify(&error)?).await?,
-                }
-            };
+                    .set_exclusive_start_key(start.clone())
+            );
             for item in page.items.unwrap_or_default() {
                 movements.push(parse_movement(unit, item)?);
             }

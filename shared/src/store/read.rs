@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 
 use super::commit::text;
-use super::error::{StoreError, classify};
+use super::error::StoreError;
 use super::record::{Item, parse_reservation, parse_stock_unit};
-use super::retry::Attempts;
+use super::retry::{Attempts, until_answered};
 use super::{Invocation, Store, keys};
 use crate::domain::{Location, ProductId, Reservation, ReservationId, StockUnit, UnitKey};
 
@@ -28,19 +28,6 @@ pub struct Page {
     pub next: Option<ProductId>,
 }
 
-/// Sends a read until it is answered: `retry!(self, invocation, request)`.
-macro_rules! retry {
-    ($store:expr, $invocation:expr, $request:expr) => {{
-        let mut attempts = Attempts::new($store.settings.retry, $invocation.deadline);
-        loop {
-            match $request.send().await {
-                Ok(output) => break output,
-                Err(error) => attempts.pause(&classify(&error)?).await?,
-            }
-        }
-    }};
-}
-
 impl Store {
     /// The reservation with this id.
     ///
@@ -51,7 +38,7 @@ impl Store {
         id: ReservationId,
         invocation: &Invocation,
     ) -> Result<Option<Reservation>, StoreError> {
-        let output = retry!(
+        let output = until_answered!(
             self,
             invocation,
             self.client
@@ -69,7 +56,7 @@ impl Store {
         unit: &UnitKey,
         invocation: &Invocation,
     ) -> Result<Option<StockUnit>, StoreError> {
-        let output = retry!(
+        let output = until_answered!(
             self,
             invocation,
             self.client
@@ -90,7 +77,7 @@ impl Store {
         product: &ProductId,
         invocation: &Invocation,
     ) -> Result<Vec<StockUnit>, StoreError> {
-        let output = retry!(
+        let output = until_answered!(
             self,
             invocation,
             self.client
@@ -145,8 +132,11 @@ impl Store {
                 .consistent_read(true)
                 .build()
                 .map_err(|e| StoreError::corrupt("a batch of keys", e))?;
-            let mut output =
-                retry!(self, invocation, self.client.batch_get_item().request_items(table, wanted.clone()));
+            let mut output = until_answered!(
+                self,
+                invocation,
+                self.client.batch_get_item().request_items(table, wanted.clone())
+            );
             let items = output.responses.as_mut().and_then(|tables| tables.remove(table)).unwrap_or_default();
             for item in items {
                 found.push(parse_stock_unit(item)?);
@@ -181,7 +171,7 @@ impl Store {
         let mut start: Option<Item> = None;
         // One more than asked for tells whether more follow, and that the last one is whole.
         while keys.len() <= limit {
-            let output = retry!(self, invocation, self.catalog_query(after, start.clone(), limit));
+            let output = until_answered!(self, invocation, self.catalog_query(after, start.clone(), limit));
             for item in output.items.unwrap_or_default() {
                 let unit = stock_unit_key(&item)?;
                 keys.entry(unit.product.clone()).or_default().push(keys::stock_unit(&unit));
@@ -239,7 +229,7 @@ impl Store {
     /// # Errors
     /// As every [`StoreError`].
     pub async fn ping(&self, invocation: &Invocation) -> Result<(), StoreError> {
-        retry!(
+        until_answered!(
             self,
             invocation,
             self.client.get_item().table_name(&self.settings.inventory_table).set_key(Some(keys::nothing()))

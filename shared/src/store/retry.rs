@@ -53,3 +53,18 @@ impl Attempts {
         Ok(())
     }
 }
+
+/// Sends a request until it is answered: `until_answered!(store, invocation, request)`, where the request is
+/// built anew for each try. Only for what may be sent twice without harm.
+macro_rules! until_answered {
+    ($store:expr, $invocation:expr, $request:expr) => {{
+        let mut attempts = $crate::store::retry::Attempts::new($store.settings.retry, $invocation.deadline);
+        loop {
+            match $request.send().await {
+                Ok(output) => break output,
+                Err(error) => attempts.pause(&$crate::store::error::classify(&error)?).await?,
+            }
+        }
+    }};
+}
+pub(super) use until_answered;

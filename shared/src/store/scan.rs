@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::error::{StoreError, classify};
+use super::error::StoreError;
 use super::keys::RESERVATION;
 use super::record::parse_reservation;
-use super::retry::Attempts;
+use super::retry::until_answered;
 use super::{Invocation, Store};
 use crate::domain::{Reservation, UnitKey};
 
@@ -27,21 +27,17 @@ impl Store {
         let mut all = Allocated::default();
         let mut start = None;
         loop {
-            let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
-            let page = loop {
-                let scan = self
-                    .client
+            let page = until_answered!(
+                self,
+                invocation,
+                self.client
                     .scan()
                     .table_name(&self.settings.inventory_table)
                     .filter_expression("begins_with(pk, :reservation)")
                     .expression_attribute_values(":reservation", super::commit::text(RESERVATION))
                     .consistent_read(true)
-                    .set_exclusive_start_key(start.clone());
-                match scan.send().await {
-                    Ok(page) => break page,
-                    Err(error) => attempts.pause(&classify(&error)?).await?,
-                }
-            };
+                    .set_exclusive_start_key(start.clone())
+            );
             for item in page.items.unwrap_or_default() {
                 let reservation = parse_reservation(item)?;
                 for line in &reservation.lines {

@@ -24,8 +24,8 @@ pub(crate) enum Fault {
     Conflict,
     /// It is refused: its first item's partition is busy.
     Throttle,
-    /// It is refused: a transaction with the same token is under way.
-    InProgress,
+    /// It is refused until then: a transaction with the same token is under way.
+    InProgress(tokio::time::Instant),
 }
 
 /// The wire.
@@ -91,10 +91,14 @@ async fn pass(State(wire): State<Wire>, headers: HeaderMap, body: String) -> Res
         }
         Some(Fault::Conflict) => cancelled(&body, "TransactionConflict"),
         Some(Fault::Throttle) => cancelled(&body, "ThrottlingError"),
-        Some(Fault::InProgress) => error(
-            StatusCode::BAD_REQUEST,
-            &json!({"__type": "TransactionInProgressException", "Message": "on purpose"}),
-        ),
+        Some(Fault::InProgress(until)) if tokio::time::Instant::now() >= until => {
+            wire.real(headers, body).await
+        }
+        Some(Fault::InProgress(until)) => {
+            wire.faults.lock().unwrap().push_front(Fault::InProgress(until));
+            let refused = json!({"__type": "TransactionInProgressException", "Message": "on purpose"});
+            error(StatusCode::BAD_REQUEST, &refused)
+        }
     }
 }
 
