@@ -473,6 +473,11 @@ async fn scenario_41_one_entry_of_ten_is_not_taken() {
     // Each record says two things, so the third entry is of the second record.
     let failed = answer["batchItemFailures"][0]["itemIdentifier"].as_str().unwrap();
     assert_eq!(failed, stock[1]["dynamodb"]["SequenceNumber"].as_str().unwrap());
+    // A movement in the ledger proves that its events were sent: there is one of the first record alone.
+    for (name, movements) in [("P1", 1), ("P2", 0), ("P5", 0)] {
+        let unit = crate::support::product(name);
+        assert_eq!(tables.store.movements(&unit, &at(0)).await.unwrap().len(), movements, "{name}");
+    }
     let again = publisher::handle(&outbox, &json!({"Records": &stock[1..]}), &at(0)).await.unwrap();
     assert_eq!(again, json!({"batchItemFailures": []}));
     let published = Api::new(String::new(), tables.url.clone()).published().await;

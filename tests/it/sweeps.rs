@@ -147,6 +147,33 @@ async fn a_broken_stock_unit_does_not_hold_up_the_rest() {
     assert_eq!(tables.stock("A").await, [9, 1, 0]);
 }
 
+/// An entry that nobody can read keeps neither its page nor its shard from being swept.
+#[tokio::test]
+async fn an_unreadable_hold_does_not_hold_up_the_rest() {
+    use aws_sdk_dynamodb::types::AttributeValue;
+    let tables = Tables::start().await;
+    tables.add("A", 10).await;
+    let orders: Vec<String> = (0..8).map(|i| format!("o-{i}")).collect();
+    join_all(orders.iter().map(|order| hold(&tables, order, &["A"]))).await;
+    for shard in 0..16 {
+        let id = ReservationId::of(&OrderId::parse(format!("broken-{shard}")).unwrap());
+        let put = tables.dynamodb.put_item().table_name("holdfast-inventory");
+        put.item("pk", AttributeValue::S(format!("RES#{id}")))
+            .item("sk", AttributeValue::S("RES".to_owned()))
+            .item("expiryShard", AttributeValue::N(shard.to_string()))
+            .item("expiresAt", AttributeValue::N("1".to_owned()))
+            .send()
+            .await
+            .unwrap();
+    }
+    let report = expiry_sweep::handle(&deps(&tables, "true"), &at(TTL)).await.unwrap();
+    assert_eq!(
+        (&report["expired"], &report["failed"], &report["complete"]),
+        (&json!(8), &json!(16), &json!(true))
+    );
+    assert_eq!(tables.stock("A").await, [10, 0, 0]);
+}
+
 /// The schedule of the template, sooner: what nobody pays for comes back by itself.
 #[tokio::test]
 async fn the_schedule_gives_back_what_nobody_pays_for() {

@@ -311,3 +311,21 @@ impl From<&StockRefusal> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who sent no key must send ours, or the next try would be another request.
+    #[test]
+    fn an_unknown_outcome_names_the_key_to_send() {
+        let told = |problem: Problem, key| serde_json::from_str(&problem.with_key_to_send(key).to_json("c"));
+        let body: Value = told(Problem::try_again("x"), Some("request-1")).unwrap();
+        assert_eq!((&body["status"], &body["idempotencyKey"]), (&json!(503), &json!("request-1")));
+        assert!(body["detail"].as_str().unwrap().contains("Idempotency-Key: request-1"));
+        let body: Value = told(Problem::try_again("x"), None).unwrap();
+        assert!(body["idempotencyKey"].is_null() && !body.to_string().contains("\"x\""));
+        let body: Value = told(Problem::invalid("y"), Some("request-1")).unwrap();
+        assert!(body["idempotencyKey"].is_null());
+    }
+}
