@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::commit::{number, text};
-use super::error::{StoreError, classify};
+use super::error::{StoreError, Transient, classify};
+use super::record::Item;
 use super::retry::{Attempts, until_answered};
 use super::{Invocation, Store, keys};
 use crate::domain::events::Level;
@@ -23,7 +25,6 @@ impl Store {
         default_threshold: u64,
         invocation: &Invocation,
     ) -> Result<(), StoreError> {
-        let key = keys::alert(&unit.key);
         let newer = "attribute_not_exists(pk) OR version <= :version";
         let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
         loop {
@@ -33,55 +34,27 @@ impl Store {
                         .client
                         .delete_item()
                         .table_name(&self.settings.inventory_table)
-                        .set_key(Some(key.clone()))
+                        .set_key(Some(keys::alert(&unit.key)))
                         .condition_expression(newer)
                         .expression_attribute_values(":version", number(unit.version));
-                    match delete.send().await {
-                        Ok(_) => return Ok(()),
-                        Err(e)
-                            if e.as_service_error()
-                                .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-                        {
-                            return Ok(());
-                        }
-                        Err(e) => classify(&e)?,
-                    }
+                    delete.send().await.err().map(|error| unless_newer(&error))
                 }
                 level => {
-                    let item = self.alert_item(unit, level, default_threshold);
                     let put = self
                         .client
                         .put_item()
                         .table_name(&self.settings.inventory_table)
-                        .set_item(Some(item))
+                        .set_item(Some(alert_item(unit, level, default_threshold)))
                         .condition_expression(newer)
                         .expression_attribute_values(":version", number(unit.version));
-                    match put.send().await {
-                        Ok(_) => return Ok(()),
-                        Err(e)
-                            if e.as_service_error()
-                                .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-                        {
-                            return Ok(());
-                        }
-                        Err(e) => classify(&e)?,
-                    }
+                    put.send().await.err().map(|error| unless_newer(&error))
                 }
             };
-            attempts.pause(&failed).await?;
+            match failed.transpose()?.flatten() {
+                None => return Ok(()),
+                Some(failure) => attempts.pause(&failure).await?,
+            }
         }
-    }
-
-    #[expect(clippy::unused_self, reason = "beside the request that it is a part of")]
-    fn alert_item(&self, unit: &StockUnit, level: Level, default_threshold: u64) -> super::record::Item {
-        let mut item = keys::alert(&unit.key);
-        let level = if level == Level::Out { "out" } else { "low" };
-        item.insert("level".to_owned(), text(level));
-        item.insert("since".to_owned(), number(unit.updated_at.as_millisecond()));
-        item.insert("available".to_owned(), number(unit.available));
-        item.insert("threshold".to_owned(), number(unit.low_stock_threshold.unwrap_or(default_threshold)));
-        item.insert("version".to_owned(), number(unit.version));
-        item
     }
 
     /// The products after `after` that are low or out somewhere, by id, at most `limit`; and whether more
@@ -145,4 +118,25 @@ impl Store {
             }
         }
     }
+}
+
+/// A newer note that is there already is as good as ours; whatever else failed is sorted.
+fn unless_newer<E>(error: &SdkError<E>) -> Result<Option<Transient>, StoreError>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match error.code() {
+        Some("ConditionalCheckFailedException") => Ok(None),
+        _ => classify(error).map(Some),
+    }
+}
+
+fn alert_item(unit: &StockUnit, level: Level, default_threshold: u64) -> Item {
+    let mut item = keys::alert(&unit.key);
+    item.insert("level".to_owned(), text(if level == Level::Out { "out" } else { "low" }));
+    item.insert("since".to_owned(), number(unit.updated_at.as_millisecond()));
+    item.insert("available".to_owned(), number(unit.available));
+    item.insert("threshold".to_owned(), number(unit.low_stock_threshold.unwrap_or(default_threshold)));
+    item.insert("version".to_owned(), number(unit.version));
+    item
 }
