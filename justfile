@@ -29,5 +29,23 @@ readme:
 advisories:
     cargo deny check advisories
 
+# The end-to-end suite on this machine's runner
+e2e:
+    cargo test -p tests e2e::
+
+# The same suite on a second environment: built and deployed by sam to ministack, with IAM enforced
+e2e-stack:
+    tests/stack/run -- cargo test -p tests e2e::
+
+# Whether the API keeps to openapi.yaml
+openapi:
+    cargo build
+    tests/openapi/run
+
+# The functions as they are deployed: size and glibc
+binaries:
+    .ci/binaries
+
 validate:
     sam validate --lint --region us-east-1
+    checkov -f template.yaml --config-file .checkov.yaml

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::bus::Bus;
 use crate::dynamodb::DynamoDb;
+use crate::iam::Iam;
 use crate::lambda::{InvokeError, Lambda};
 use crate::queues::Queues;
 
@@ -32,6 +33,8 @@ pub struct Endpoint {
     pub queues: Queues,
     /// EventBridge.
     pub bus: Bus,
+    /// The functions' roles.
+    pub iam: Iam,
     /// Lambda.
     pub lambda: Lambda,
     /// Where it is reached.
@@ -45,6 +48,7 @@ pub fn router(endpoint: Endpoint) -> Router {
         // Where the address of a queue points.
         .route("/{account}/{queue}", post(answer))
         .route("/_local/calls", get(calls))
+        .route("/_local/rights", get(rights))
         .route("/_local/events", get(events))
         .route("/2015-03-31/functions/{name}/invocations", post(invoke))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
@@ -70,6 +74,17 @@ async fn invoke(State(endpoint): State<Endpoint>, Path(name): Path<String>, even
 async fn answer(State(endpoint): State<Endpoint>, headers: HeaderMap, body: Bytes) -> Response {
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let Ok(body) = String::from_utf8(body.into()) else { return unknown(target) };
+    let service = match target.split_once('.') {
+        Some(("DynamoDB_20120810" | "DynamoDBStreams_20120810", operation)) => Some(("dynamodb", operation)),
+        Some(("AmazonSQS", operation)) => Some(("sqs", operation)),
+        Some(("AWSEvents", operation)) => Some(("events", operation)),
+        _ => None,
+    };
+    if let Some((service, operation)) = service
+        && let Err(message) = endpoint.iam.check(caller(&headers), service, operation, &body)
+    {
+        return respond(400, json!({"__type": "AccessDeniedException", "message": message}).to_string());
+    }
     if let Some(operation) = target.strip_prefix(DYNAMODB).or_else(|| target.strip_prefix(DYNAMODB_STREAMS)) {
         return ask_dynamodb(endpoint.dynamodb, operation, body, &headers).await;
     }
@@ -154,6 +169,13 @@ async fn calls(State(endpoint): State<Endpoint>) -> Response {
         })
         .collect();
     axum::Json(calls).into_response()
+}
+
+/// What each function has asked for so far, as IAM sees it.
+async fn rights(State(endpoint): State<Endpoint>) -> Response {
+    let asked: Vec<_> =
+        endpoint.iam.asked().into_iter().map(|(caller, ask)| json!({"caller": caller, "ask": ask})).collect();
+    axum::Json(asked).into_response()
 }
 
 /// The access key that signed the request; on this machine it is the name of the function.

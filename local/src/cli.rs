@@ -185,6 +185,7 @@ fn function(name: &str) -> Result<(), String> {
                 "release" => release::run().await,
                 "settle" => settle::run().await,
                 "check" => check::run().await,
+                "docs" => docs::run().await,
                 "stock-admin" => stock_admin::run().await,
                 "order-events" => order_events::run().await,
                 "expiry-sweep" => expiry_sweep::run().await,

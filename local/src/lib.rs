@@ -7,7 +7,8 @@
 //! - [`gateway`]: API Gateway; [`auth`] issues and checks its tokens
 //! - [`lambda`]: functions as processes, and the Runtime API that they poll
 //! - [`sources`]: queues, streams and schedules that call functions
-//! - [`aws`]: the endpoint that speaks the AWS protocols; behind it [`dynamodb`], the embedded database,
+//! - [`aws`]: the endpoint that speaks the AWS protocols; behind it [`iam`], the functions' roles,
+//!   [`dynamodb`], the embedded database,
 //!   [`queues`] and the event [`bus`]
 
 pub mod auth;
@@ -17,6 +18,7 @@ pub mod cli;
 pub mod client;
 pub mod dynamodb;
 pub mod gateway;
+pub mod iam;
 pub mod lambda;
 pub mod queues;
 pub mod run;

@@ -15,6 +15,7 @@ use crate::aws::{self, Endpoint};
 use crate::bus::Bus;
 use crate::dynamodb::DynamoDb;
 use crate::gateway::Gateway;
+use crate::iam::Iam;
 use crate::lambda::Lambda;
 use crate::queues::Queues;
 use crate::sources::Sources;
@@ -89,6 +90,7 @@ pub async fn start(options: &Options) -> Result<Running, String> {
     let lambda = Lambda::start(&template.functions, &url, options.concurrency)
         .await
         .map_err(|e| format!("no port for the Lambda Runtime API: {e}"))?;
+    let iam = Iam::new(&template.functions);
     let bus = Bus::new(template.rules, queues.clone(), lambda.clone());
     let sources = Sources {
         lambda: lambda.clone(),
@@ -96,7 +98,7 @@ pub async fn start(options: &Options) -> Result<Running, String> {
         dynamodb: dynamodb.clone(),
         every: options.sweep_every,
     };
-    let router = aws::router(Endpoint { dynamodb, queues, bus, lambda: lambda.clone(), url });
+    let router = aws::router(Endpoint { dynamodb, queues, bus, iam, lambda: lambda.clone(), url });
     tokio::spawn(async move { axum::serve(aws_listener, router).await });
     let router = Gateway::router(&template.functions, lambda.clone(), authorizer)?;
     let router = router.into_make_service_with_connect_info::<SocketAddr>();
@@ -201,6 +203,7 @@ Try:
   curl{header} -d '{{\"productId\":\"LAPTOP-001\",\"quantity\":100}}' http://{api}/api/inventory/add
   curl{header} -d '{{\"orderId\":\"order-123\",\"productId\":\"LAPTOP-001\",\"quantity\":5}}' http://{api}/api/inventory/reserve
   curl http://{api}/api/inventory/LAPTOP-001
+A page to read and try it: http://{api}/docs
 
 Ctrl-C ends it."
     )?;

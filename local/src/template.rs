@@ -133,6 +133,8 @@ pub struct Function {
     pub streams: Vec<StreamSource>,
     /// How often schedules call it.
     pub schedules: Vec<Duration>,
+    /// What its role allows, apart from what Lambda itself does with it.
+    pub statements: Vec<Value>,
 }
 
 /// A route of the HTTP API.
@@ -183,9 +185,7 @@ impl Template {
         parameters: &BTreeMap<String, String>,
         endpoint: &str,
     ) -> Result<Self, BadTemplate> {
-        let documents = Yaml::load_from_str(text).map_err(|e| bad(format!("not YAML: {e}")))?;
-        let document = documents.first().ok_or_else(|| bad("it is empty"))?;
-        let template = to_json(document)?;
+        let template = yaml_as_json(text)?;
         let scope = Scope::of(&template, parameters, endpoint)?;
         let resources = object(&template["Resources"], "Resources")?;
         let globals = scope.resolve(&template["Globals"]["Function"])?;
@@ -197,7 +197,7 @@ impl Template {
             let inside = |BadTemplate(e)| bad(format!("resource {id}: {e}"));
             match resource["Type"].as_str() {
                 Some("AWS::Serverless::Function") => {
-                    functions.push(function(resource, &globals, &scope).map_err(inside)?);
+                    functions.push(function(resource, resources, &globals, &scope).map_err(inside)?);
                 }
                 Some("AWS::DynamoDB::Table") => tables.push(table(resource, &scope).map_err(inside)?),
                 Some("AWS::SQS::Queue") => queues.push(queue(resource, &scope).map_err(inside)?),
@@ -237,7 +237,12 @@ struct Event {
     properties: Value,
 }
 
-fn function(resource: &Value, globals: &Value, scope: &Scope) -> Result<Function, BadTemplate> {
+fn function(
+    resource: &Value,
+    resources: &Map<String, Value>,
+    globals: &Value,
+    scope: &Scope,
+) -> Result<Function, BadTemplate> {
     let name = resource["Metadata"]["BuildProperties"]["Binary"]
         .as_str()
         .ok_or_else(|| bad("Metadata.BuildProperties.Binary names no binary"))?;
@@ -266,6 +271,7 @@ fn function(resource: &Value, globals: &Value, scope: &Scope) -> Result<Function
         schedules: of_type("ScheduleV2")
             .map(|(id, event)| rate(&event.properties).map_err(|e| inside(id, e)))
             .collect::<Result<_, _>>()?,
+        statements: statements(&resource["Properties"]["Role"], resources, scope)?,
         name: name.to_owned(),
         timeout: Duration::from_secs(setting(|p| p.timeout).unwrap_or(DEFAULT_TIMEOUT_SECONDS)),
         memory_mb: setting(|p| p.memory_size).unwrap_or(128),
@@ -279,6 +285,24 @@ fn function(resource: &Value, globals: &Value, scope: &Scope) -> Result<Function
             })
             .collect::<Result<_, _>>()?,
     })
+}
+
+/// The statements of the policies that stand in a role.
+fn statements(
+    role: &Value,
+    resources: &Map<String, Value>,
+    scope: &Scope,
+) -> Result<Vec<Value>, BadTemplate> {
+    let Some(role) = role["Fn::GetAtt"].as_str().and_then(|name| name.strip_suffix(".Arn")) else {
+        return Err(bad("Role is no !GetAtt of a role's Arn"));
+    };
+    let role = resources.get(role).ok_or_else(|| bad(format!("there is no role {role}")))?;
+    let policies = scope.resolve(&role["Properties"]["Policies"])?;
+    let policies = policies.as_array().into_iter().flatten();
+    Ok(policies
+        .flat_map(|policy| policy["PolicyDocument"]["Statement"].as_array().into_iter().flatten())
+        .cloned()
+        .collect())
 }
 
 fn route(properties: &Value) -> Result<Route, BadTemplate> {
@@ -397,6 +421,7 @@ fn table(resource: &Value, scope: &Scope) -> Result<Table, BadTemplate> {
         .ok_or_else(|| bad("TableName is missing"))?
         .to_owned();
     create.remove("PointInTimeRecoverySpecification");
+    create.remove("ContributorInsightsSpecification");
     // On this machine a table goes with the folder that it lies in.
     create.remove("DeletionProtectionEnabled");
     let ttl = create.remove("TimeToLiveSpecification").unwrap_or_default();
@@ -413,6 +438,7 @@ fn table(resource: &Value, scope: &Scope) -> Result<Table, BadTemplate> {
 /// What references are resolved against.
 struct Scope {
     values: BTreeMap<String, String>,
+    conditions: Map<String, Value>,
 }
 
 impl Scope {
@@ -423,6 +449,8 @@ impl Scope {
             ("AWS::AccountId", ACCOUNT_ID),
             ("AWS::Partition", "aws"),
             ("AWS::URLSuffix", "amazonaws.com"),
+            // What is set to it counts as not set; nothing here asks for the difference.
+            ("AWS::NoValue", ""),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
@@ -440,7 +468,8 @@ impl Scope {
                 value.ok_or_else(|| bad(format!("parameter {name} has no default and is not given")))?,
             );
         }
-        let mut scope = Self { values };
+        let conditions = template["Conditions"].as_object().cloned().unwrap_or_default();
+        let mut scope = Self { values, conditions };
         for (id, resource) in template["Resources"].as_object().into_iter().flatten() {
             // `Ref` of a resource is its name, here as for the resources that the template uses.
             let named = ["TableName", "QueueName", "Name"].iter().find_map(|n| resource["Properties"].get(n));
@@ -476,7 +505,26 @@ impl Scope {
             .ok_or_else(|| bad(format!("a reference to {name}, which is not declared")))
     }
 
-    /// Resolves `Ref`, `Fn::GetAtt` and `Fn::Sub`, wherever they stand.
+    /// Whether a condition holds, named or written out.
+    fn holds(&self, condition: &Value) -> Result<bool, BadTemplate> {
+        let unknown = || bad(format!("the condition {condition} is not understood here"));
+        let (function, inner) = match condition {
+            Value::String(name) => {
+                let named = self.conditions.get(name);
+                return self.holds(named.ok_or_else(|| bad(format!("there is no condition {name}")))?);
+            }
+            Value::Object(map) if map.len() == 1 => map.iter().next().ok_or_else(unknown)?,
+            _ => return Err(unknown()),
+        };
+        match (function.as_str(), inner.as_array().map(Vec::as_slice)) {
+            ("Condition", _) => self.holds(inner),
+            ("Fn::Equals", Some([a, b])) => Ok(plain(&self.resolve(a)?) == plain(&self.resolve(b)?)),
+            ("Fn::Not", Some([a])) => Ok(!self.holds(a)?),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// Resolves `Ref`, `Fn::GetAtt`, `Fn::Sub` and `Fn::If`, wherever they stand.
     fn resolve(&self, value: &Value) -> Result<Value, BadTemplate> {
         match value {
             Value::Array(items) => items.iter().map(|item| self.resolve(item)).collect(),
@@ -485,6 +533,11 @@ impl Scope {
                 match only.map(|(key, inner)| (key.as_str(), inner)) {
                     Some(("Ref" | "Fn::GetAtt", Value::String(name))) => Ok(json!(self.value(name)?)),
                     Some(("Fn::Sub", Value::String(text))) => Ok(json!(self.substitute(text)?)),
+                    Some(("Fn::If", Value::Array(parts))) => match parts.as_slice() {
+                        [condition, then, _] if self.holds(condition)? => self.resolve(then),
+                        [_, _, otherwise] => self.resolve(otherwise),
+                        _ => Err(bad("Fn::If takes a condition and two values")),
+                    },
                     Some((function, _)) if function.starts_with("Fn::") => {
                         Err(bad(format!("{function} in a form that is not understood here")))
                     }
@@ -521,6 +574,15 @@ fn object<'a>(value: &'a Value, what: &str) -> Result<&'a Map<String, Value>, Ba
 /// A value as the environment takes it.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A YAML document as JSON; CloudFormation's short tags become their long forms.
+///
+/// # Errors
+/// If it is no YAML, or has what JSON cannot say.
+pub fn yaml_as_json(text: &str) -> Result<Value, BadTemplate> {
+    let documents = Yaml::load_from_str(text).map_err(|e| bad(format!("not YAML: {e}")))?;
+    to_json(documents.first().ok_or_else(|| bad("it is empty"))?)
 }
 
 /// YAML as JSON; CloudFormation's short tags become their long forms (`!Ref X` becomes `{"Ref": "X"}`).
@@ -565,11 +627,13 @@ Parameters: {Ttl: {Type: Number, Default: 15}, Who: {Type: String}}
 Globals: {Function: {Timeout: 10, Environment: {Variables: {TTL: !Ref Ttl, A: 1}}}}
 Resources:
   Api: {Type: AWS::Serverless::HttpApi, Properties: {Auth: {DefaultAuthorizer: Jwt, Authorizers: {Jwt: {JwtConfiguration: {issuer: !Ref Who, audience: [x]}}}}}}
+  DoRole: {Type: AWS::IAM::Role, Properties: {Policies: [{PolicyDocument: {Statement: [{Effect: Allow, Action: dynamodb:GetItem, Resource: !GetAtt Things.Arn}]}}]}}
   Things: {Type: AWS::DynamoDB::Table, Properties: {TableName: !Sub "${AWS::StackName}-things", BillingMode: PAY_PER_REQUEST}}
   Do:
     Type: AWS::Serverless::Function
     Metadata: {BuildProperties: {Binary: do-it}}
     Properties:
+      Role: !GetAtt DoRole.Arn
       Timeout: 5
       Environment: {Variables: {A: !GetAtt Things.Arn, T: !Ref Things}}
       Events: {One: {Type: HttpApi, Properties: {Method: post, Path: "/a/{id}"}}, Two: {Type: HttpApi, Properties: {Method: GET, Path: /b, Auth: {Authorizer: NONE}}}}
@@ -590,6 +654,7 @@ Resources:
             function.environment["A"],
             "arn:aws:dynamodb:us-east-1:000000000000:table/holdfast-things"
         );
+        assert_eq!(function.statements[0]["Resource"], function.environment["A"]);
         let route = |method: &str, path: &str, protected| Route {
             method: method.into(),
             path: path.into(),
@@ -597,6 +662,22 @@ Resources:
         };
         assert_eq!(function.routes, [route("POST", "/a/{id}", true), route("GET", "/b", false)]);
         assert_eq!((template.issuer.as_str(), template.audience.as_str()), ("issuer", "x"));
+    }
+
+    #[test]
+    fn conditions_choose() {
+        let text = ONE.replace("TTL: !Ref Ttl", "TTL: !If [Long, a, !If [Short, !Ref Ttl, c]]")
+            + "Conditions: {Short: !Not [{Condition: Long}], Long: !Equals [!Ref Ttl, 60]}\n";
+        let ttl = |given: &BTreeMap<String, String>| {
+            Template::parse(&text, given, "http://x").unwrap().functions[0].environment["TTL"].clone()
+        };
+        let mut given = given();
+        assert_eq!(ttl(&given), "15");
+        given.insert("Ttl".to_owned(), "60".to_owned());
+        assert_eq!(ttl(&given), "a");
+        let wrong = text.replace("[Long, a", "[Nope, a");
+        let wrong = Template::parse(&wrong, &given, "http://x").unwrap_err().to_string();
+        assert!(wrong.contains("no condition Nope"), "{wrong}");
     }
 
     #[test]

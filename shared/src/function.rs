@@ -1,5 +1,6 @@
 //! What every function has in common, whatever calls it.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::domain::Timestamp;
+use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::store::{Invocation, Store};
 use crate::{aws, telemetry};
@@ -23,6 +25,37 @@ pub struct Deps {
     pub store: Store,
     /// The settings.
     pub settings: Settings,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// Where the time of an invocation comes from.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl Clock {
+    /// The machine's own clock.
+    #[must_use]
+    pub fn of_the_machine() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+        Self(Arc::new(Timestamp::now))
+    }
+
+    /// Another clock: for a simulation.
+    #[must_use]
+    pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Clock({})", self.now())
+    }
 }
 
 impl Deps {
@@ -34,15 +67,14 @@ impl Deps {
         let settings = Settings::from_env()?;
         telemetry::init(settings.log_level);
         let store = Store::connect(aws::config(), settings.store.clone()).await;
-        Ok(Arc::new(Self { store, settings }))
+        Ok(Arc::new(Self { store, settings, clock: Clock::of_the_machine() }))
     }
 }
 
 /// What an invocation that begins now is allowed: its time, less a margin in which to answer.
 #[must_use]
-pub fn invocation(context: Option<&Context>, correlation_id: String) -> Invocation {
-    #[expect(clippy::disallowed_methods, reason = "an invocation begins here")]
-    let now = Timestamp::now();
+pub fn invocation(clock: &Clock, context: Option<&Context>, correlation_id: String) -> Invocation {
+    let now = clock.now();
     let left = context.map_or(Duration::ZERO, |context| {
         let until = i64::try_from(context.deadline).unwrap_or(i64::MAX) - now.as_millisecond();
         Duration::from_millis(u64::try_from(until).unwrap_or(0))
@@ -52,26 +84,42 @@ pub fn invocation(context: Option<&Context>, correlation_id: String) -> Invocati
         now: Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now),
         deadline: Instant::now() + left.saturating_sub(ANSWER_MARGIN),
         correlation_id,
+        metrics: Metrics::default(),
     }
 }
 
-/// Runs a function that is called with events, until its process ends. The event is taken as it is: a
-/// typed one would be parsed as a whole, and one bad record would fail its batch.
+/// Runs a function that is called with events, until its process ends. `operation` is its name. The event is
+/// taken as it is: a typed one would be parsed as a whole, and one bad record would fail its batch.
 ///
 /// # Errors
 /// If the Runtime API is gone.
-pub async fn serve_events<H, F>(handle: H) -> Result<(), Error>
+pub async fn serve_events<H, F>(operation: &'static str, deps: &Deps, handle: H) -> Result<(), Error>
 where
     H: Fn(Value, Invocation) -> F,
     F: Future<Output = Result<Value, Error>>,
 {
     let handle = &handle;
     lambda_runtime::run(service_fn(move |LambdaEvent { payload, context }: LambdaEvent<Value>| {
-        let invocation = invocation(Some(&context), context.request_id.clone());
+        let invocation = invocation(&deps.clock, Some(&context), context.request_id.clone());
         // Boxed, because the compiler follows the type of a future only so deep.
-        Box::pin(handle(payload, invocation))
+        Box::pin(async move {
+            let outcome = handle(payload, invocation.clone()).await;
+            report(operation, &deps.settings, &invocation);
+            outcome
+        })
     }))
     .await
+}
+
+/// Writes the metrics of an invocation that ends. That they cannot be written does not undo what it did.
+pub(crate) fn report(operation: &'static str, settings: &Settings, invocation: &Invocation) {
+    let stack = settings.stack.as_deref();
+    let line = stack.and_then(|stack| invocation.metrics.line(stack, operation, invocation.now));
+    if let Some(line) = line
+        && let Err(error) = writeln!(std::io::stdout(), "{line}")
+    {
+        tracing::error!(operation, error = error.to_string(), "metrics were not written");
+    }
 }
 
 /// Milliseconds since `began`, for a log line.

@@ -4,12 +4,14 @@
 //! - [`store`]: the tables, and the loop that commits a decision
 //! - [`http`]: requests, answers and problems, as every HTTP function speaks them
 //! - [`function`]: what every function has in common; [`publishing`]: the way to the event bus
-//! - [`aws`]: how AWS is called; [`settings`] and [`telemetry`]: what a function is set to, and what it logs
+//! - [`aws`]: how AWS is called; [`settings`]: what a function is set to
+//! - [`telemetry`] and [`metrics`]: what it logs, and what it counts
 
 pub mod aws;
 pub mod domain;
 pub mod function;
 pub mod http;
+pub mod metrics;
 pub mod publishing;
 pub mod settings;
 pub mod store;

@@ -31,6 +31,8 @@ pub struct Settings {
     pub event_bus: Option<String>,
     /// The queue for stream records that cannot be published; set where they are.
     pub dead_letter_queue_url: Option<String>,
+    /// The stack that metrics are counted for; none where none are.
+    pub stack: Option<String>,
     /// What is logged.
     pub log_level: LevelFilter,
 }
@@ -80,6 +82,7 @@ impl Settings {
             auto_release: yes_or_no("AUTO_RELEASE_ENABLED", lookup("AUTO_RELEASE_ENABLED"), true)?,
             event_bus: lookup("EVENT_BUS"),
             dead_letter_queue_url: lookup("DEAD_LETTER_QUEUE_URL"),
+            stack: lookup("STACK_NAME"),
             log_level: log_level("LOG_LEVEL", lookup("LOG_LEVEL"))?,
         })
     }

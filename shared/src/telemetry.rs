@@ -16,6 +16,7 @@ pub fn init(level: LevelFilter) {
         "release",
         "settle",
         "check",
+        "docs",
         "stock_admin",
         "order_events",
         "expiry_sweep",

@@ -165,6 +165,11 @@ async fn functions_check_again() {
         (Some(json!({"cognito:groups": "[SYSTEM]"})), 403),
         (Some(json!({"cognito:groups": "[SYSTEM ADMIN]"})), 200),
         (Some(json!({"roles": "ADMIN"})), 200),
+        (Some(json!({"scope": "holdfast/ADMIN"})), 200),
+        (Some(json!({"scope": "holdfast/SYSTEM ADMIN"})), 403),
+        (Some(json!({"cognito:groups": "[ADMIN]", "token_use": "access"})), 200),
+        // It says who somebody is; it opens nothing.
+        (Some(json!({"cognito:groups": "[ADMIN]", "token_use": "id"})), 401),
     ] {
         let calls = shop.calls().await;
         let answer = shop.invoke("stock-admin", &event(claims.clone())).await;

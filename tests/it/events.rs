@@ -12,12 +12,10 @@ use axum::http::HeaderMap;
 use axum::response::IntoResponse as _;
 use futures::future::join_all;
 use serde_json::{Value, json};
-use shared::function::Deps;
-use shared::settings::Settings;
 
 use crate::support::process::{holdfast, signal};
 use crate::support::tables::at;
-use crate::support::{Api, Runner, Tables};
+use crate::support::{Api, Runner, Tables, deps};
 
 fn created(order: &str, items: &[(&str, u64)]) -> Value {
     json!({"eventType": "OrderCreated", "orderId": order, "items": crate::support::lines(items)})
@@ -27,12 +25,14 @@ fn fact(name: &str, order: &str) -> Value {
     json!({"eventType": name, "orderId": order})
 }
 
-/// Each event id has one content, however often it was published.
+/// Each event id has one content, however often it was published, and says the version that consumers sort by.
 fn one_content_for_each_id(events: &[Value]) {
     let mut contents: BTreeMap<&str, &Value> = BTreeMap::new();
     for event in events {
-        let before = contents.entry(event["eventId"].as_str().unwrap()).or_insert(event);
-        assert_eq!(*before, event);
+        let id = event["eventId"].as_str().unwrap();
+        assert_eq!(*contents.entry(id).or_insert(event), event);
+        let version = id.trim_end_matches(":republished").rsplit(':').nth(1);
+        assert_eq!(version, Some(event["version"].to_string().as_str()), "{event}");
     }
 }
 
@@ -255,21 +255,12 @@ async fn scenarios_37_38_batches_that_are_not_as_they_should_be() {
     assert!(answer["errorMessage"].as_str().unwrap().contains("no Records"), "{answer}");
 }
 
-async fn deps(tables: &Tables, more: &[(&str, &str)]) -> Arc<Deps> {
-    let settings = Settings::from_lookup(|name| match name {
-        "INVENTORY_TABLE" => Some("holdfast-inventory".to_owned()),
-        "LEDGER_TABLE" => Some("holdfast-ledger".to_owned()),
-        _ => more.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()),
-    });
-    Arc::new(Deps { store: tables.store.clone(), settings: settings.unwrap() })
-}
-
 /// Scenario 39: what there was no time for comes again.
 #[tokio::test]
 async fn scenario_39_time_runs_out_in_a_batch() {
     let tables = Tables::start().await;
     tables.add("A", 10).await;
-    let deps = deps(&tables, &[]).await;
+    let deps = deps(tables.store.clone(), &[]);
     let records: Vec<Value> = (0..10)
         .map(|i| json!({"messageId": format!("m-{i}"), "body": created(&format!("o-{i}"), &[("A", 1)]).to_string()}))
         .collect();
@@ -461,7 +452,8 @@ async fn scenario_41_one_entry_of_ten_is_not_taken() {
     let records = tables.stream().await;
     let bus = reluctant_bus(tables.url.clone()).await;
     let dead = format!("{}/000000000000/holdfast-publisher-dead", tables.url);
-    let deps = deps(&tables, &[("EVENT_BUS", "holdfast-events"), ("DEAD_LETTER_QUEUE_URL", &dead)]).await;
+    let deps =
+        deps(tables.store.clone(), &[("EVENT_BUS", "holdfast-events"), ("DEAD_LETTER_QUEUE_URL", &dead)]);
     let config = || shared::aws::config_for(&bus, "publisher");
     let outbox = publisher::Outbox::connect(deps, config).await.unwrap();
     let stock: Vec<&Value> = records

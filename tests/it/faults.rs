@@ -1,19 +1,39 @@
-//! Faults between a function and DynamoDB, for the writes of the core: scenarios 1 to 4, 6, 7, 9, 10 and 45.
+//! Faults between a function and DynamoDB: scenarios 1 to 10, 25 and 45.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use lambda_http::RequestExt as _;
+use serde_json::{Value, json};
+use shared::function::Deps;
 
 use shared::domain::{
     Action, Command, IdempotencyKey, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Reason,
     ReservationId, State, Timestamp,
 };
+use shared::metrics::Metric;
 use shared::store::{
     Invocation, Outcome, RetryPolicy, StockChange, StockOutcome, StockWrite, Store, StoreError, StoreSettings,
 };
 
 use crate::support::faults::{Fault, Wire};
 use crate::support::tables::at;
-use crate::support::{Tables, conserved, product};
+use crate::support::{Tables, conserved, deps, product};
 
+/// One invocation of a function's handler.
+macro_rules! serve {
+    ($function:ident, $event:expr, $deps:expr) => {
+        shared::http::answer(
+            "test",
+            $event,
+            $deps,
+            |deps: Arc<Deps>, request: Arc<shared::http::Request>| async move {
+                $function::handle(&deps, &request).await
+            },
+        )
+        .await
+    };
+}
 struct Faulty {
     tables: Tables,
     wire: Wire,
@@ -80,18 +100,26 @@ async fn scenarios_1_2_7_9_10_a_reserve_that_is_disturbed() {
         vec![Fault::Conflict; 5],
         vec![Fault::Throttle; 5],
         vec![Fault::Conflict, Fault::Lose, Fault::Throttle],
+        vec![Fault::Twice],
     ] {
         let faulty = faulty().await;
         faulty.wire.put_in(faults.clone());
-        assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved, "{faults:?}");
+        let invocation = at(0);
+        let outcome = faulty.store.apply(reserve("o", 4), &invocation).await;
+        assert_eq!(first(outcome), State::Reserved, "{faults:?}");
         faulty.holds([6, 4, 0]).await;
+        let counted = invocation.metrics.line("s", "o", invocation.now).unwrap();
+        let counted: serde_json::Value = serde_json::from_str(&counted).unwrap();
+        let tries = [Metric::Conflicts, Metric::Throttles, Metric::Unanswered].map(|m| &counted[m.name()]);
+        let tries: u64 = tries.into_iter().filter_map(serde_json::Value::as_u64).sum();
+        assert_eq!(tries, faults.len() as u64, "{faults:?}: {counted}");
     }
 }
 
 /// The same for what comes after the hold.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_other_operation_is_applied_once() {
-    for fault in [Fault::Drop, Fault::Lose, Fault::Error500, Fault::Conflict] {
+    for fault in [Fault::Drop, Fault::Lose, Fault::Error500, Fault::Conflict, Fault::Twice] {
         let faulty = faulty().await;
         let order = OrderId::parse("o").unwrap();
         let part = OrderLines::sum([(
@@ -147,6 +175,22 @@ async fn short_after_a_try_without_answer_is_not_known() {
     faulty.holds([6, 4, 0]).await;
 }
 
+/// The same of a correction: it may still be made by the try that was not answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_correction_after_a_try_without_answer_is_not_called_refused() {
+    let faulty = faulty().await;
+    faulty.wire.put_in([Fault::Late(Duration::from_millis(1_500))]);
+    first(faulty.tables.store.apply(reserve("other", 8), &at(0)).await.map_err(|e| panic!("{e}")));
+    let write = StockWrite {
+        unit: product("A"),
+        change: StockChange::Adjust { by: -4, reason: Reason::requested() },
+        idempotency_key: IdempotencyKey::parse("count-1").unwrap(),
+        answer: "done".to_owned(),
+    };
+    let outcome = faulty.store.change_stock(&write, &at(0)).await;
+    assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
+}
+
 /// Scenario 4: a reserve that is late meets the tombstone of the release.
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_4_a_late_reserve_of_an_order_that_was_given_up() {
@@ -181,6 +225,172 @@ async fn scenario_6_transaction_in_progress_for_long() {
     assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved);
     assert!(tokio::time::Instant::now() > until);
     faulty.holds([6, 4, 0]).await;
+}
+
+/// Scenario 5: DynamoDB answers nothing at all. Every function answers at least a second before its time-out, and
+/// says that the outcome is not known.
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_5_every_operation_hangs() {
+    let faulty = faulty().await;
+    let deps =
+        deps(faulty.store.clone(), &[("EVENT_BUS", "holdfast-events"), ("DEAD_LETTER_QUEUE_URL", "-")]);
+    let samples = samples();
+    assert_eq!(samples.len(), 17);
+    faulty.wire.fall_silent();
+    let timeout = Duration::from_millis(2_500);
+    let began = tokio::time::Instant::now();
+    let (deps, tables) = (&deps, &faulty.tables);
+    let http = async {
+        let answers =
+            samples.iter().map(async |(function, sample)| answer(deps, function, sample, timeout).await);
+        for ((_, sample), answer) in samples.iter().zip(futures::future::join_all(answers).await) {
+            assert_eq!(answer, (503, true), "{sample}");
+        }
+    };
+    let within = || within(timeout - Duration::from_secs(1));
+    let (message, invocation) = (json!({"type": "OrderCancelled", "orderId": "o"}).to_string(), within());
+    let batch = json!({"Records": [{"messageId": "m-1", "body": message}]});
+    let events = async {
+        let answer = order_events::handle(deps, &batch, &invocation).await.unwrap();
+        assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "m-1"}]}));
+    };
+    let invocation = within();
+    let sweep = async {
+        assert!(expiry_sweep::handle(deps, &invocation).await.is_ok_and(|r| r["complete"] == false))
+    };
+    let invocation = within();
+    let publish = async {
+        let mut records = tables.database.stream_after("holdfast-inventory", "", 10).await.unwrap();
+        records.retain(|record| record["dynamodb"]["Keys"]["pk"]["S"] == "STOCK#A#0");
+        let number = records[0]["dynamodb"]["SequenceNumber"].clone();
+        let outbox =
+            publisher::Outbox::connect(deps.clone(), || shared::aws::config_for(&faulty.wire.url, "p"));
+        let batch = json!({"Records": records});
+        let answer = publisher::handle(&outbox.await.unwrap(), &batch, &invocation).await.unwrap();
+        assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": number}]}));
+    };
+    tokio::join!(http, events, sweep, publish);
+    assert!(began.elapsed() < timeout - Duration::from_millis(500), "{:?}", began.elapsed());
+    faulty.holds([10, 0, 0]).await;
+}
+
+/// A request for each route, with the function that it is for.
+fn samples() -> Vec<(String, String)> {
+    let functions = crate::contract::template().functions;
+    let files = std::fs::read_dir(crate::contract::root().join("events")).unwrap().flatten();
+    let files = files.filter(|file| file.file_name().to_string_lossy().starts_with("http-"));
+    let sample = |file: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let key = serde_json::from_str::<Value>(&text).unwrap()["routeKey"].as_str().unwrap().to_owned();
+        let of_route = |f: &&local::template::Function| {
+            f.routes.iter().any(|route| format!("{} {}", route.method, route.path) == key)
+        };
+        (functions.iter().find(of_route).unwrap().name.clone(), text)
+    };
+    files.map(sample).collect()
+}
+
+/// Status, and whether it says when to come again.
+async fn answer(deps: &Arc<Deps>, function: &str, sample: &str, timeout: Duration) -> (u16, bool) {
+    let mut context = lambda_http::Context::default();
+    context.deadline =
+        u64::try_from(local::run::now_ms()).unwrap() + u64::try_from(timeout.as_millis()).unwrap();
+    let event = lambda_http::request::from_str(sample).unwrap().with_lambda_context(context);
+    let response = match function {
+        "reserve" => serve!(reserve, event, deps),
+        "release" => serve!(release, event, deps),
+        "settle" => serve!(settle, event, deps),
+        "check" => serve!(check, event, deps),
+        _ => serve!(stock_admin, event, deps),
+    };
+    (response.status().as_u16(), response.headers().contains_key("retry-after"))
+}
+
+/// Scenario 8: a conflict on one item and a condition on another. Only our own condition on stock refuses; where the
+/// stock that is shown would do, somebody else wrote meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_8_a_conflict_and_a_condition() {
+    let faulty = faulty().await;
+    faulty.tables.add("B", 5).await;
+    let lines = ["A", "B"].map(|name| {
+        (
+            LineKey { product: ProductId::parse(name).unwrap(), location: Location::default() },
+            Quantity::new(4).unwrap(),
+        )
+    });
+    let order_id = OrderId::parse("o").unwrap();
+    let reserve = |lines| {
+        let action = Action::Reserve { lines: OrderLines::sum(lines).unwrap(), expires_at: None };
+        command(&order_id, action)
+    };
+    let b = faulty.tables.dynamodb.get_item().table_name("holdfast-inventory");
+    let text = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
+    assert!(b.key("pk", text("STOCK#B#0")).key("sk", text("main")).send().await.unwrap().item.is_some());
+    let shown = |available: u64| {
+        json!({
+            "pk": {"S": "STOCK#B#0"}, "sk": {"S": "main"}, "productId": {"S": "B"}, "buckets": {"N": "1"},
+            "available": {"N": available.to_string()}, "reserved": {"N": "0"}, "sold": {"N": "0"},
+            "version": {"N": "1"}, "updatedAt": {"N": "0"},
+            "cause": {"M": {"operation": {"S": "add"}, "reference": {"S": "r"}, "correlationId": {"S": "c"}}},
+        })
+    };
+    // Two are there and four are wanted: refused, whatever went on at A.
+    faulty.wire.put_in([Fault::ConflictAndCondition(shown(2))]);
+    let refused = faulty.does(reserve(lines.clone())).await.unwrap();
+    let Outcome::Short(short) = refused else { panic!("{refused:?}") };
+    assert_eq!(short.len(), 1);
+    assert_eq!(short[0].unit, product("B"));
+    // Conflicts alone never refuse.
+    faulty.wire.put_in([Fault::Conflict, Fault::Conflict]);
+    assert_eq!(first(faulty.does(reserve(lines)).await), State::Reserved);
+    assert_eq!(faulty.wire.left(), 0);
+    assert_eq!((faulty.tables.stock("A").await, faulty.tables.stock("B").await), ([6, 4, 0], [1, 4, 0]));
+}
+
+/// A hold is confirmed between the sweep's look and its write: the sweep leaves it out, and ends the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_is_confirmed_under_the_sweep() {
+    let faulty = faulty().await;
+    for order in ["o", "p", "q"] {
+        first(faulty.does(reserve(order, 2)).await);
+    }
+    let deps = deps(faulty.store.clone(), &[]);
+    let later = Invocation { now: Timestamp::from_millisecond(1_000_000).unwrap(), ..at(0) };
+    let (arrived, go_on) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    faulty.wire.put_in([Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) }]);
+    let sweep = expiry_sweep::handle(&deps, &later);
+    let confirm = async {
+        arrived.notified().await;
+        let order = OrderId::parse("p").unwrap();
+        // By a clock for which it is not due.
+        let confirmed = faulty.tables.store.apply(command(&order, Action::Confirm), &at(0)).await;
+        assert_eq!(first(confirmed), State::Confirmed);
+        go_on.notify_one();
+    };
+    let (swept, ()) = tokio::join!(sweep, confirm);
+    let swept = swept.unwrap();
+    assert_eq!(
+        (&swept["expired"], &swept["changed"], &swept["complete"]),
+        (&json!(2), &json!(1), &json!(true))
+    );
+    faulty.holds([8, 2, 0]).await;
+}
+
+/// Scenario 25: the index is behind and lacks what is due. The sweep says that nothing is; the next one has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_25_the_index_lacks_a_due_hold() {
+    let faulty = faulty().await;
+    first(faulty.does(reserve("o", 4)).await);
+    let deps = deps(faulty.store.clone(), &[]);
+    let later = Invocation { now: Timestamp::from_millisecond(1_000_000).unwrap(), ..at(0) };
+    // Every shard is asked once for what is due.
+    faulty.wire.put_behind(16);
+    let swept = expiry_sweep::handle(&deps, &later).await.unwrap();
+    assert_eq!((&swept["due"], &swept["complete"]), (&json!(0), &json!(true)));
+    assert_eq!(faulty.tables.stock("A").await, [6, 4, 0]);
+    let swept = expiry_sweep::handle(&deps, &later).await.unwrap();
+    assert_eq!((&swept["due"], &swept["expired"]), (&json!(1), &json!(1)));
+    faulty.holds([10, 0, 0]).await;
 }
 
 /// Scenario 45: the addition whose answer is lost is made once, and answered as the first time.

@@ -6,14 +6,22 @@
 //! - `events`: orders as events, from the queue to what is published; `sweeps`: holds that end by themselves
 //! - `storage`: the store against the embedded DynamoDB, with calls and write units counted
 //! - `faults`: a wire to DynamoDB that misbehaves
-//! - `access`: tokens and roles; `contract`: template, samples and routes; `runner`: processes and options
+//! - `e2e`: the suite that also runs on a deployed stack
+//! - `openapi`: the document, and that every answer is as it says
+//! - `operations`: metrics, alarms, runbook; `deployment`: what production needs is declared
+//! - `access`: tokens and roles; `policies`: permissions; `contract`: template, samples and routes; `runner`: processes and options
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod access;
 mod contract;
+mod deployment;
+mod e2e;
 mod events;
 mod faults;
+mod openapi;
+mod operations;
 mod orders;
+mod policies;
 mod readme;
 mod runner;
 mod stock;

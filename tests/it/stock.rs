@@ -168,6 +168,22 @@ async fn stock_lies_at_locations() {
     shop.adds_up().await;
 }
 
+/// The ids of a list, page by page.
+async fn in_pages(shop: &Runner, query: &str, limit: usize) -> Vec<String> {
+    let (mut listed, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = shop.get(&format!("/api/inventory?{query}limit={limit}{cursor}")).await;
+        assert_eq!(page.status, 200, "{page:?}");
+        let items = page.body["items"].as_array().unwrap();
+        assert!(items.len() <= limit, "{page:?}");
+        listed.extend(items.iter().map(|item| item["productId"].as_str().unwrap().to_owned()));
+        match page.body["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return listed,
+        }
+    }
+}
+
 #[tokio::test]
 async fn products_are_listed_in_pages() {
     let shop = Runner::start().await;
@@ -180,24 +196,16 @@ async fn products_are_listed_in_pages() {
         assert_eq!(shop.post("/api/inventory/add", &east).await.status, 200);
     }
     for limit in [1, 4, 10, 25, 100] {
-        let (mut listed, mut cursor) = (Vec::new(), String::new());
-        loop {
-            let page = shop.get(&format!("/api/inventory?limit={limit}{cursor}")).await;
-            assert_eq!(page.status, 200, "{page:?}");
-            let items = page.body["items"].as_array().unwrap();
-            assert!(items.len() <= limit);
-            listed.extend(items.iter().map(|item| item["productId"].as_str().unwrap().to_owned()));
-            match page.body["nextCursor"].as_str() {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => break,
-            }
-        }
-        assert_eq!(listed, products, "in pages of {limit}");
+        assert_eq!(in_pages(&shop, "", limit).await, products, "in pages of {limit}");
     }
     let p03 = shop.get("/api/inventory?limit=1&cursor=P02").await.body["items"][0].clone();
     assert_eq!((&p03["productId"], &p03["availableQuantity"]), (&json!("P03"), &json!(21)));
-    let low = shop.get("/inventory?lowStock=true&limit=100").await.body["items"].clone();
-    assert_eq!(low.as_array().unwrap().len(), 3, "those whose stock in the east is low");
+    // Those whose stock in the east is low, as soon as the publisher has said so.
+    let low = ["P03", "P09", "P10"];
+    shop.until("three are low", async |_| in_pages(&shop, "lowStock=true&", 100).await == low).await;
+    for limit in 1..4 {
+        assert_eq!(in_pages(&shop, "lowStock=true&", limit).await, low, "in pages of {limit}");
+    }
     for bad in
         ["limit=0", "limit=101", "limit=x", "cursor=a%20b", "lowStock=maybe", "order=name", "limit=1&limit=2"]
     {

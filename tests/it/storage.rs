@@ -168,10 +168,11 @@ async fn scenario_15_a_redrive_after_thirteen_days() {
         ("failed", Fact::PaymentFailed, State::Released),
     ] {
         tables.hears(0, order, Fact::Created, of).await;
-        assert_eq!(tables.hears(0, order, last, &[]).await.state, state);
+        let ended = tables.hears(0, order, last, &[]).await;
+        assert_eq!(ended.state, state);
         let stock = tables.stock("A").await;
-        assert_eq!(tables.hears(LATER, order, Fact::Created, of).await.state, state);
-        assert_eq!(tables.hears(LATER, order, last, &[]).await.state, state);
+        assert_eq!(tables.hears(LATER, order, Fact::Created, of).await, ended);
+        assert_eq!(tables.hears(LATER, order, last, &[]).await, ended);
         assert_eq!(tables.stock("A").await, stock);
     }
     conserved(&tables.dynamodb, &[("A", 10)]).await;
@@ -241,11 +242,13 @@ async fn scenario_48_a_record_of_an_older_version() {
     update
         .key("pk", AttributeValue::S(format!("RES#{id}")))
         .key("sk", AttributeValue::S("RES".to_owned()))
-        .update_expression("REMOVE correlationId, fingerprint SET unheardOf = :x")
+        .update_expression("REMOVE correlationId, fingerprint, updatedAt SET unheardOf = :x")
         .expression_attribute_values(":x", AttributeValue::S("from a newer version".to_owned()))
         .send()
         .await
         .unwrap();
+    let again = tables.hears(0, "old", Fact::Created, &[("A", 2)]).await;
+    assert_eq!((again.state, again.updated_at), (State::Reserved, again.created_at));
     let (confirmed, _) = done(tables.does(0, "old", Action::Confirm).await.unwrap());
     assert_eq!(confirmed.state, State::Confirmed);
     done(tables.does(0, "old", Action::Deduct { part: None }).await.unwrap());

@@ -134,6 +134,17 @@ async fn walk_6_checks_and_bad_quantities() {
             assert!(sentence.contains("quantity"), "{path} {body}: {sentence}");
         }
     }
+    // A list is no object, though its entries would fit the members in their order.
+    for (path, body) in [
+        ("add", r#"["LAPTOP-001","main",4]"#),
+        ("reserve", r#"["o","LAPTOP-001",1,null,null,null]"#),
+        ("reserve", r#"{"orderId":"o","items":[["LAPTOP-001",1,"main"]]}"#),
+        ("confirm", r#"[null,"o"]"#),
+        ("check", r#"{"0":"LAPTOP-001"}"#),
+    ] {
+        let refused = shop.post_text(&format!("/api/inventory/{path}"), body, &[]).await;
+        assert_eq!(refused.says(), (400, "invalid_request"), "{path} {body}");
+    }
     let unknown = json!({"orderId": "o", "productId": "LAPTOP-001", "quantity": 1, "colour": "red"});
     let refused = shop.post("/api/inventory/reserve", &unknown).await;
     assert_eq!(refused.says(), (400, "invalid_request"));

@@ -106,7 +106,7 @@ fn yes_or_no(text: &str) -> Result<bool, Invalid> {
 /// What a reserve that names no location could take, by product; 0 for a product that is not there.
 async fn check(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     request.require(Role::System)?;
-    let asked: BTreeSet<ProductId> = request.json::<Vec<ProductId>>()?.into_iter().collect();
+    let asked: BTreeSet<ProductId> = request.json_list::<ProductId>()?.into_iter().collect();
     if !(1..=MAX_CHECK).contains(&asked.len()) {
         let detail = format!("1 to {MAX_CHECK} different products are checked at once, not {}", asked.len());
         return Err(Problem::invalid(detail));
@@ -145,7 +145,7 @@ async fn check_availability(deps: &Deps, request: &Request) -> Result<Answer, Pr
     let unit = units
         .iter()
         .find(|unit| unit.key.location == location)
-        .ok_or_else(|| Problem::unknown_product(product_id.as_str()))?;
+        .ok_or_else(|| Problem::unknown_at(product_id.as_str(), location.as_str()))?;
     Answer::ok(&AvailabilityAnswer {
         product_id: product_id.to_string(),
         location: location.to_string(),

@@ -1,14 +1,20 @@
 //! `expiry-sweep`: gives back what is held past its time. Runs every minute; two at once do no harm.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 use shared::Error;
+use shared::domain::Timestamp;
 use shared::function::{Deps, elapsed_ms, serve_events};
+use shared::metrics::Metric;
 use shared::store::keys::EXPIRY_SHARDS;
 use shared::store::{DuePage, Expired, Invocation, StoreError};
 use tokio::time::Instant;
+
+/// A hold that ends within this time is counted as one that ends soon.
+const SOON: Duration = Duration::from_secs(300);
 
 /// Runs the function.
 ///
@@ -16,7 +22,7 @@ use tokio::time::Instant;
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), Error> {
     let deps = Deps::init().await?;
-    serve_events(move |_event, invocation| {
+    serve_events("expiry-sweep", &deps, |_event, invocation| {
         let deps = Arc::clone(&deps);
         async move { handle(&deps, &invocation).await }
     })
@@ -50,6 +56,10 @@ pub async fn handle(deps: &Deps, invocation: &Invocation) -> Result<Value, Error
         oldest_due_age_ms,
         complete,
     } = sweep;
+    let metrics = &invocation.metrics;
+    metrics.add(Metric::HoldsDue, due);
+    metrics.add(Metric::HoldsExpired, expired);
+    metrics.add(Metric::OldestDueHoldAge, u64::try_from(oldest_due_age_ms).unwrap_or(0));
     let error = match swept {
         Ok(Err(error)) => Some(error.to_string()),
         Ok(Ok(())) | Err(_) => None,
@@ -103,5 +113,23 @@ async fn run_through(deps: &Deps, invocation: &Invocation, sweep: &mut Sweep) ->
             .collect();
     }
     sweep.complete = true;
+    // What was given back is given back, whether or not the rest can be counted.
+    if let Err(error) = count_open(deps, invocation).await {
+        tracing::warn!(operation = "expiry-sweep", error = error.to_string(), "open holds were not counted");
+    }
     first_error.map_or(Ok(()), Err)
+}
+
+/// Counts the holds that are left, and those of them that end soon.
+async fn count_open(deps: &Deps, invocation: &Invocation) -> Result<(), StoreError> {
+    let soon = invocation.now.checked_add(SOON).unwrap_or(invocation.now);
+    let count = async |after, until| -> Result<u64, StoreError> {
+        let shards = (0..EXPIRY_SHARDS).map(|shard| deps.store.open_holds(shard, after, until, invocation));
+        Ok(try_join_all(shards).await?.iter().sum())
+    };
+    let expiring = count(invocation.now, soon).await?;
+    let later = count(soon, Timestamp::MAX).await?;
+    invocation.metrics.add(Metric::HoldsExpiring, expiring);
+    invocation.metrics.add(Metric::HoldsOpen, expiring + later);
+    Ok(())
 }

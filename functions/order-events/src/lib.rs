@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use shared::Error;
 use shared::domain::{Action, Command, Fact, Invalid, Refusal, ReservationId, State};
 use shared::function::{Deps, elapsed_ms, serve_events};
+use shared::metrics::Metric;
 use shared::store::{Invocation, Outcome};
 use tokio::time::Instant;
 
@@ -31,7 +32,7 @@ const ORDERS_AT_ONCE: usize = 10;
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), Error> {
     let deps = Deps::init().await?;
-    serve_events(move |event, invocation| {
+    serve_events("order-events", &deps, |event, invocation| {
         let deps = Arc::clone(&deps);
         async move { handle(&deps, &event, &invocation).await }
     })
@@ -101,6 +102,7 @@ where
         let began = Instant::now();
         let correlation_id = event.correlation_id.clone().unwrap_or_else(|| id.to_owned());
         let of_message = Invocation { correlation_id, ..invocation.clone() };
+        let fact = event.fact;
         let hearing = AssertUnwindSafe(hear(event, of_message.clone())).catch_unwind();
         let outcome = match tokio::time::timeout_at(invocation.deadline, hearing).await {
             Ok(Ok(outcome)) => outcome,
@@ -109,6 +111,9 @@ where
         };
         let duration_ms = elapsed_ms(began);
         let correlation_id = of_message.correlation_id.as_str();
+        if let Some(metric) = metric(fact, &outcome) {
+            invocation.metrics.add(metric, 1);
+        }
         match outcome {
             Ok(Heard { route, outcome }) => {
                 tracing::info!(
@@ -123,6 +128,7 @@ where
             Err(error) => {
                 tracing::error!(
                     operation = "order-events",
+                    route = route(fact),
                     outcome = "failed",
                     message_id = id,
                     duration_ms,
@@ -136,6 +142,27 @@ where
     failed
 }
 
+/// What a message tells, for the log.
+fn route(fact: Option<Fact>) -> &'static str {
+    fact.map_or("updated", Fact::name)
+}
+
+/// What an order's beginning is counted as.
+fn metric(fact: Option<Fact>, outcome: &Result<Heard, String>) -> Option<Metric> {
+    match outcome {
+        _ if fact != Some(Fact::Created) => None,
+        Err(_) => Some(Metric::ReservationsFailed),
+        Ok(Heard { outcome, .. }) => match *outcome {
+            "repeated" => Some(Metric::ReservationsRepeated),
+            "conflict" => Some(Metric::OrderConflicts),
+            _ if *outcome == State::Rejected.name() => Some(Metric::ReservationsRefused),
+            _ if *outcome == State::Reserved.name() => Some(Metric::ReservationsHeld),
+            _ if *outcome == State::Confirmed.name() => Some(Metric::ReservationsHeld),
+            _ => None,
+        },
+    }
+}
+
 /// What came of one message, for the log.
 struct Heard {
     route: &'static str,
@@ -143,8 +170,8 @@ struct Heard {
 }
 
 async fn hear(deps: &Deps, event: OrderEvent, invocation: Invocation) -> Result<Heard, String> {
-    let Some(fact) = event.fact else { return Ok(Heard { route: "updated", outcome: "changes_nothing" }) };
-    let route = fact.name();
+    let route = route(event.fact);
+    let Some(fact) = event.fact else { return Ok(Heard { route, outcome: "changes_nothing" }) };
     let (ttl, bad_lines) = (deps.settings.reservation_ttl, event.bad_lines);
     let expires_at = ttl.map(|ttl| invocation.now.checked_add(ttl)).transpose().map_err(|e| e.to_string())?;
     let command = Command {
@@ -181,7 +208,12 @@ mod tests {
 
     fn invocation() -> Invocation {
         let deadline = Instant::now() + std::time::Duration::from_secs(5);
-        Invocation { now: shared::domain::Timestamp::UNIX_EPOCH, deadline, correlation_id: "c".to_owned() }
+        Invocation {
+            now: shared::domain::Timestamp::UNIX_EPOCH,
+            deadline,
+            correlation_id: "c".to_owned(),
+            metrics: shared::metrics::Metrics::default(),
+        }
     }
 
     /// Scenario 36.

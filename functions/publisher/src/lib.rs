@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use shared::Error;
 use shared::aws::ConfigLoader;
 use shared::domain::Timestamp;
-use shared::domain::events::{self, Event, Movement};
+use shared::domain::events::{self, Event, Movement, name};
 use shared::function::{Deps, elapsed_ms, serve_events};
+use shared::metrics::{Metric, Metrics};
 use shared::publishing::{Bus, MAX_ENTRIES, MAX_REQUEST_BYTES, NotTaken};
 use shared::settings::{BadSetting, required};
 use shared::store::{Change, Invocation, StoreError, parse_change};
@@ -34,9 +35,9 @@ pub struct Outbox {
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), Error> {
     let deps = Deps::init().await?;
-    let outbox = Arc::new(Outbox::connect(deps, shared::aws::config).await?);
-    serve_events(move |event, invocation| {
-        let outbox = Arc::clone(&outbox);
+    let outbox = &Arc::new(Outbox::connect(deps, shared::aws::config).await?);
+    serve_events("publisher", &outbox.deps, |event, invocation| {
+        let outbox = Arc::clone(outbox);
         async move { handle(&outbox, &event, &invocation).await }
     })
     .await
@@ -135,13 +136,33 @@ async fn work(
             break;
         }
     }
-    let done = failed.as_ref().map_or(raw.len(), |failed| failed.from);
+    let end = failed.as_ref().map_or(raw.len(), |failed| failed.from);
     let done: Vec<&Change> =
-        records.iter().filter(|(i, _)| *i < done).map(|(_, record)| &record.change).collect();
+        records.iter().filter(|(i, _)| *i < end).map(|(_, record)| &record.change).collect();
     // Not even the first record is done if its movement or alert is not.
     let kept = keep(outbox, &done, threshold, invocation).await;
     kept.map_err(|e| Failed { from: 0, error: e.to_string() })?;
+    count(&done, &events[..events.partition_point(|(i, ..)| *i < end)], &invocation.metrics);
     failed.map_or(Ok(events.len()), Err)
+}
+
+/// Counts what was published.
+fn count(changes: &[&Change], events: &[(usize, Timestamp, Event)], metrics: &Metrics) {
+    for change in changes {
+        if let Change::Reservation(old, new) = change
+            && events::paid_but_short(old.as_ref(), new)
+        {
+            metrics.add(Metric::PaidOrdersShort, 1);
+        }
+    }
+    for (_, _, event) in events {
+        metrics.add(Metric::EventsPublished, 1);
+        match event.name {
+            name::LOW_STOCK => metrics.add(Metric::LowStock, 1),
+            name::OUT_OF_STOCK => metrics.add(Metric::OutOfStock, 1),
+            _ => {}
+        }
+    }
 }
 
 /// Movements and alerts of what was published.

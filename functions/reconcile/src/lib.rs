@@ -49,8 +49,9 @@ pub async fn run() -> Result<(), Error> {
     let bus = required("EVENT_BUS", deps.settings.event_bus.as_ref())?;
     let bus = Bus::connect(shared::aws::config(), bus).await;
     let with = Arc::new((deps, bus));
-    serve_events(move |event, invocation| {
-        let with = Arc::clone(&with);
+    let with = &with;
+    serve_events("reconcile", &with.0, |event, invocation| {
+        let with = Arc::clone(with);
         async move { handle(&with.0, &with.1, event, &invocation).await }
     })
     .await

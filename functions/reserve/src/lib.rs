@@ -8,7 +8,7 @@ use shared::domain::{
     Action, Command, Location, OrderId, ProductId, Quantity, ReservationId, Timestamp, Whole,
 };
 use shared::http::{
-    Answer, Deps, ItemRequest, Problem, Request, ReservationView, Role, order_lines, serve, target,
+    Answer, Deps, ItemRequest, Problem, RESERVE, Request, ReservationView, Role, order_lines, serve, target,
 };
 use shared::settings::MAX_TTL_SECONDS;
 use shared::store::Outcome;
@@ -28,7 +28,7 @@ pub async fn run() -> Result<(), shared::Error> {
 /// The problem that the client is told.
 pub async fn handle(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     match request.route() {
-        "POST /reserve" => reserve(deps, request).await,
+        RESERVE => reserve(deps, request).await,
         "POST /extend" => extend(deps, request).await,
         other => Err(Problem::no_route(other)),
     }

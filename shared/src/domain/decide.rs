@@ -217,9 +217,7 @@ impl Change {
             // The facts that were heard first may already rule a hold out.
             return match strongest(&self.seen) {
                 Some(Fact::Delivered) => refuse(Refusal::Fulfilled),
-                Some(Fact::Cancelled) => {
-                    refuse(Refusal::Released { reason: self.reason_heard(Fact::Cancelled) })
-                }
+                Some(Fact::Cancelled) => refuse(Refusal::Released { reason: self.reason_cancelled() }),
                 Some(Fact::PaymentFailed) => refuse(Refusal::Released { reason: Reason::payment_failed() }),
                 Some(Fact::Paid | Fact::Created) | None => {
                     self.hear(Fact::Created, Some(lines), expires_at, &[])
@@ -324,7 +322,7 @@ impl Change {
     fn refusal(&self) -> Refusal {
         match self.seen.state_at(self.now) {
             State::Pending if self.seen.heard(Fact::Cancelled) => {
-                Refusal::Released { reason: self.reason_heard(Fact::Cancelled) }
+                Refusal::Released { reason: self.reason_cancelled() }
             }
             State::Pending | State::Reserved => Refusal::NotFound,
             State::Confirmed => Refusal::Confirmed,
@@ -338,13 +336,10 @@ impl Change {
         }
     }
 
-    /// The reason in the record, or the one that a fact stands for.
-    fn reason_heard(&self, fact: Fact) -> Reason {
-        let weaker = |reason: &Reason| fact == Fact::Cancelled && *reason == Reason::payment_failed();
-        self.seen.reason.clone().filter(|reason| !weaker(reason)).unwrap_or_else(|| match fact {
-            Fact::PaymentFailed => Reason::payment_failed(),
-            _ => Reason::order_cancelled(),
-        })
+    /// Why it was cancelled. A payment that failed is a weaker reason than that.
+    fn reason_cancelled(&self) -> Reason {
+        let given = self.seen.reason.clone().filter(|reason| *reason != Reason::payment_failed());
+        given.unwrap_or_else(Reason::order_cancelled)
     }
 }
 
@@ -400,7 +395,7 @@ impl Change {
         match strongest(&self.next) {
             Some(Fact::Delivered) => self.ship_unheld(short),
             Some(Fact::Cancelled) => {
-                let reason = self.reason_heard(Fact::Cancelled);
+                let reason = self.reason_cancelled();
                 self.become_released(reason)
             }
             Some(Fact::PaymentFailed) => self.become_released(Reason::payment_failed()),

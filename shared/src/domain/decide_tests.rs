@@ -241,12 +241,24 @@ fn cancelled_twice_and_payment_failed_is_released_once() {
     assert_eq!(w.units("A"), [10, 0, 0]);
 }
 
+/// What a payment says of lines does not count: those of the order come with the order.
+#[test]
+fn lines_are_those_of_the_order() {
+    let mut w = world();
+    assert_eq!(w.hears("o", Fact::Paid, &[("B", 2)]), Came::Committed);
+    assert_eq!(w.hears("o", Fact::Paid, &[("B", 2)]), Came::Unchanged);
+    assert_eq!((w.state("o"), w.units("B")), (State::Pending, [10, 0, 0]));
+    assert_eq!(w.hears("o", Fact::Created, TWO), Came::Committed);
+    assert_eq!((w.state("o"), w.units("B")), (State::Confirmed, [9, 1, 0]));
+}
+
 /// Scenario 18.
 #[test]
 fn paid_before_created_is_born_confirmed() {
     for by_request in [true, false] {
         let mut w = world();
-        w.hears("o", Fact::Paid, &[]);
+        assert_eq!(w.hears("o", Fact::Paid, &[]), Came::Committed);
+        assert_eq!(w.hears("o", Fact::Paid, &[]), Came::Unchanged);
         assert_eq!(w.does("o", Action::Confirm), Came::Refused(Refusal::NotFound));
         if by_request {
             w.reserves("o", TWO)
@@ -254,6 +266,7 @@ fn paid_before_created_is_born_confirmed() {
             w.hears("o", Fact::Created, TWO)
         };
         assert_eq!(w.state("o"), State::Confirmed);
+        assert_eq!(w.hears("o", Fact::Created, TWO), Came::Unchanged);
         assert_eq!(w.units("A"), [7, 3, 0]);
     }
 }
@@ -359,6 +372,80 @@ fn part_shipments_leave_once_each() {
     assert_eq!(w.state("o"), State::Fulfilled);
     assert_eq!(w.ships("o", None, one), Came::Unchanged);
     assert_eq!(w.deducts("o"), Came::Unchanged);
+}
+
+/// Where a line is held in several buckets, a part leaves the first ones first.
+#[test]
+fn a_part_shipment_over_buckets() {
+    let mut w = world();
+    w.reserves("o", &[("A", 6)]);
+    let mut record = w.record("o").clone();
+    let in_bucket = |bucket, quantity| Allocation { bucket, quantity };
+    record.lines[0].allocations = vec![in_bucket(0, 2), in_bucket(1, 4)];
+    let ships = |record: &Reservation, quantity| {
+        let part = Some(Shipment { id: None, lines: lines(&[("A", quantity)]) });
+        let action = Action::Deduct { part };
+        let command = Command { id: record.id, order_id: None, correlation_id: "c".into(), action };
+        match decide(Some(record), &command, at(0)) {
+            Decision::Commit(commit) => *commit,
+            other => panic!("{other:?}"),
+        }
+    };
+    let moved = |commit: &Commit| -> Vec<(u32, i64)> {
+        commit.moves.iter().map(|stock_move| (stock_move.unit.bucket, stock_move.delta.sold)).collect()
+    };
+    let first = ships(&record, 5);
+    assert_eq!(moved(&first), [(0, 2), (1, 3)]);
+    assert_eq!(first.next.lines[0].allocations, [in_bucket(1, 1)]);
+    let rest = ships(&first.next, 1);
+    assert_eq!((moved(&rest), rest.next.state), (vec![(1, 1)], State::Fulfilled));
+    assert_eq!(rest.next.lines[0].allocations, []);
+}
+
+/// The purchase limit is checked against what the whole order asks for, over all locations; not again for an
+/// order that had its stock before.
+#[test]
+fn the_whole_order_counts_for_the_limit() {
+    let line = |product: &str, location: &str, quantity| {
+        let (product, location) = (ProductId::parse(product).unwrap(), Location::parse(location).unwrap());
+        (LineKey { product, location }, Quantity::new(quantity).unwrap())
+    };
+    let lines = OrderLines::sum([line("A", "x", 3), line("A", "y", 4), line("B", "x", 2)]).unwrap();
+    let order_id = OrderId::parse("o").unwrap();
+    let id = ReservationId::of(&order_id);
+    let decided = |seen: Option<&Reservation>, action, now| {
+        let command = Command { id, order_id: Some(order_id.clone()), correlation_id: "c".into(), action };
+        match decide(seen, &command, at(now)) {
+            Decision::Commit(commit) => *commit,
+            other => panic!("{other:?}"),
+        }
+    };
+    let ordered = |commit: &Commit| -> Vec<Option<u64>> { commit.moves.iter().map(|m| m.ordered).collect() };
+    let held = decided(None, Action::Reserve { lines, expires_at: Some(at(TTL)) }, 0);
+    assert_eq!(ordered(&held), [Some(7), Some(7), Some(2)]);
+    let ended = decided(Some(&held.next), Action::Expire, TTL);
+    assert_eq!(ordered(&ended), [None; 3]);
+    let paid = Action::Hear { fact: Fact::Paid, lines: None, expires_at: None, short: Vec::new() };
+    assert_eq!(ordered(&decided(Some(&ended.next), paid, TTL)), [None; 3]);
+}
+
+/// They stand in ledgers and logs.
+#[test]
+fn actions_keep_their_names() {
+    let lines = lines(TWO);
+    let hear = |fact| Action::Hear { fact, lines: None, expires_at: None, short: Vec::new() };
+    let all = [
+        Action::Reserve { lines, expires_at: None },
+        Action::Confirm,
+        Action::Release { reason: Reason::order_cancelled() },
+        Action::Deduct { part: None },
+        Action::Extend { expires_at: at(0) },
+        Action::Expire,
+        hear(Fact::Created),
+        hear(Fact::PaymentFailed),
+    ];
+    let names = ["reserve", "confirm", "release", "deduct", "extend", "expire", "created", "paymentFailed"];
+    assert_eq!(all.map(|action| action.name()), names);
 }
 
 #[test]

@@ -204,6 +204,16 @@ pub fn of_reservation(old: Option<&Reservation>, new: &Reservation) -> Vec<Event
     said.into_iter().map(|(name, about)| event_of(new, name, &about)).collect()
 }
 
+/// Whether a change leaves an order paid for without its stock, and not cancelled. A person must see to it.
+#[must_use]
+pub fn paid_but_short(old: Option<&Reservation>, new: &Reservation) -> bool {
+    let before = old.is_some_and(|old| old.heard(Fact::Paid) && old.state == new.state);
+    let without_stock = matches!(new.state, State::Rejected | State::Released | State::Expired);
+    let newly_paid = !old.is_some_and(|old| old.heard(Fact::Paid));
+    let paid = new.heard(Fact::Paid) && !new.heard(Fact::Cancelled);
+    paid && !before && without_stock && (newly_paid || new.state == State::Rejected)
+}
+
 /// What is said again of a reservation whose events may have been missed: its state as it is. These events
 /// have ids of their own (`…:republished`), because how the state came about is no longer known.
 #[must_use]
@@ -328,3 +338,7 @@ fn finish(key: &str, version: u64, name: &'static str, detail: Value) -> Event {
 fn text(at: Timestamp) -> String {
     format!("{at:.3}")
 }
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;

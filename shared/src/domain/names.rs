@@ -236,4 +236,21 @@ mod tests {
         let id = ReservationId::of(&OrderId::parse("order-123").unwrap());
         assert_eq!(id.to_string(), "61c27f36-5444-5c71-b7cd-e8410b1ac5db");
     }
+
+    #[test]
+    fn reservation_ids_are_spread() {
+        let shards: std::collections::BTreeSet<u128> = (0..1_000)
+            .map(|i| ReservationId::of(&OrderId::parse(format!("o-{i}")).unwrap()).spread() % 16)
+            .collect();
+        assert_eq!(shards.len(), 16);
+    }
+
+    #[test]
+    fn a_message_shows_the_beginning_of_a_long_text() {
+        let told = |text: &str| ProductId::parse(text).unwrap_err().0;
+        assert!(told("a b").ends_with(r#"unlike "a b""#), "{}", told("a b"));
+        let (most, more) = (format!("{} ", "x".repeat(39)), format!("{} y", "x".repeat(39)));
+        assert!(told(&most).ends_with(&format!("unlike {most:?}")), "{}", told(&most));
+        assert!(told(&more).ends_with(&format!("unlike {:?}", format!("{most}…"))), "{}", told(&more));
+    }
 }

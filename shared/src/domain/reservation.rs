@@ -312,6 +312,14 @@ mod tests {
     }
 
     /// Scenario 13 and 32.
+    /// They stand in records and answers.
+    #[test]
+    fn states_keep_their_names() {
+        let names = State::ALL.map(State::name);
+        let all = ["PENDING", "RESERVED", "CONFIRMED", "FULFILLED", "RELEASED", "EXPIRED", "REJECTED"];
+        assert_eq!(names, all);
+    }
+
     #[test]
     fn the_fingerprint_does_not_see_order_or_split() {
         let one = OrderLines::sum([line("A", "main", 3), line("B", "main", 1)]).unwrap();

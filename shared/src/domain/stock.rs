@@ -199,12 +199,6 @@ impl Delta {
         Self { available: -n, reserved: 0, sold: n }
     }
 
-    /// Available grows: new stock.
-    #[must_use]
-    pub fn add(units: u64) -> Self {
-        Self { available: signed(units), reserved: 0, sold: 0 }
-    }
-
     /// The two changes as one. Saturates: both are bounded by [`MAX_STOCK`] where they come from.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -284,6 +278,12 @@ mod tests {
         let most = Quantity::new(MAX_QUANTITY).unwrap();
         assert!(most.plus(Quantity::ONE).is_err());
         assert_eq!(Quantity::ONE.plus(Quantity::ONE).unwrap().get(), 2);
+    }
+
+    #[test]
+    fn changes_add_up() {
+        let sum = Delta::hold(3).and(Delta::ship_held(2)).and(Delta::ship_unheld(1));
+        assert_eq!(sum, Delta { available: -4, reserved: 1, sold: 3 });
     }
 
     #[test]

@@ -22,11 +22,15 @@ pub use views::{
 
 use crate::domain::Timestamp;
 pub use crate::function::Deps;
-use crate::function::{elapsed_ms, invocation};
+use crate::function::{elapsed_ms, invocation, report};
+use crate::metrics::Metric;
 use crate::store::Outcome;
 
 /// The header that carries the correlation id, in and out.
 pub const CORRELATION_ID: &str = "x-correlation-id";
+
+/// The route that holds stock.
+pub const RESERVE: &str = "POST /reserve";
 
 /// A successful answer.
 #[derive(Debug)]
@@ -95,8 +99,8 @@ where
     .await
 }
 
-/// One invocation: request in, response out.
-async fn answer<H, F>(
+/// One invocation: request in, response out. `operation` is the function's name.
+pub async fn answer<H, F>(
     operation: &'static str,
     event: lambda_http::Request,
     deps: &Arc<Deps>,
@@ -107,10 +111,9 @@ where
     F: Future<Output = Result<Answer, Problem>>,
 {
     let began = Instant::now();
-    let invocation = invocation(event.lambda_context_ref(), request::correlation_id(&event));
-    let correlation_id = invocation.correlation_id.clone();
-    let deadline = invocation.deadline;
-    let (route, outcome) = match Request::parse(event, invocation) {
+    let invocation = invocation(&deps.clock, event.lambda_context_ref(), request::correlation_id(&event));
+    let (correlation_id, deadline) = (invocation.correlation_id.clone(), invocation.deadline);
+    let (route, outcome) = match Request::parse(event, invocation.clone()) {
         Err(problem) => (String::new(), Err(problem)),
         Ok(request) => {
             let route = request.route().to_owned();
@@ -122,7 +125,29 @@ where
         }
     };
     log(operation, &route, &outcome, &correlation_id, began);
+    let status = outcome.as_ref().map_or_else(|problem| problem.status, |answer| answer.status);
+    if let Some(metric) = reservation_metric(&route, status) {
+        invocation.metrics.add(metric, 1);
+    }
+    if status.is_server_error() {
+        invocation.metrics.add(Metric::FailedAnswers, 1);
+    }
+    report(operation, &deps.settings, &invocation);
     respond(outcome, &correlation_id)
+}
+
+/// What became of an order that was to be held. A request that is wrong in itself is none.
+fn reservation_metric(route: &str, status: StatusCode) -> Option<Metric> {
+    match status {
+        _ if route != RESERVE => None,
+        StatusCode::CREATED => Some(Metric::ReservationsHeld),
+        StatusCode::OK => Some(Metric::ReservationsRepeated),
+        StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => {
+            Some(Metric::ReservationsRefused)
+        }
+        status if status.is_server_error() => Some(Metric::ReservationsFailed),
+        _ => None,
+    }
 }
 
 /// The one line that an invocation logs.

@@ -84,6 +84,13 @@ impl Problem {
             .with("products", json!([product]))
     }
 
+    /// 404: there is no such product at this location.
+    #[must_use]
+    pub fn unknown_at(product: &str, location: &str) -> Self {
+        let problem = Self::unknown_product(product);
+        Self { detail: format!("there is no product {product} at {location}"), ..problem }
+    }
+
     /// 404: nothing is known of such a reservation or order.
     #[must_use]
     pub fn no_reservation() -> Self {
@@ -243,7 +250,9 @@ impl Problem {
     }
 
     /// The body.
-    pub(super) fn to_json(&self, correlation_id: &str) -> String {
+    /// The body, as RFC 9457 has it.
+    #[must_use]
+    pub fn to_json(&self, correlation_id: &str) -> String {
         let mut body = Map::new();
         body.insert("type".to_owned(), format!("urn:holdfast:problem:{}", self.code).into());
         body.insert("title".to_owned(), self.status.canonical_reason().unwrap_or_default().into());

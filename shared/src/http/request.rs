@@ -1,5 +1,6 @@
 //! A request, parsed as far as it is the same for every route.
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use lambda_http::aws_lambda_events::query_map::QueryMap;
@@ -7,6 +8,7 @@ use lambda_http::request::RequestContext;
 use lambda_http::{Body, RequestExt as _};
 use serde::de::DeserializeOwned;
 
+use super::views::Object;
 use super::{CORRELATION_ID, Problem};
 use crate::domain::IdempotencyKey;
 use crate::store::Invocation;
@@ -19,6 +21,12 @@ const MAX_CORRELATION_ID: usize = 128;
 
 /// The bases under which the same routes are reached.
 const BASES: [&str; 2] = ["/api/inventory", "/inventory"];
+
+/// The claims that name a caller's groups.
+const GROUP_CLAIMS: [&str; 3] = ["cognito:groups", "roles", "role"];
+
+/// What a scope begins with that names a role; the resource server of `template.yaml`.
+const SCOPE_PREFIX: &str = "holdfast/";
 
 /// What a caller may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,13 +72,7 @@ impl Request {
         };
         let route = context.route_key.as_deref().map(without_base).unwrap_or_default();
         let claims = context.authorizer.as_ref().and_then(|a| a.jwt.as_ref()).map(|jwt| &jwt.claims);
-        let roles = claims.map(|claims| {
-            ["cognito:groups", "roles", "role"]
-                .iter()
-                .filter_map(|name| claims.get(*name))
-                .flat_map(|c| names(c))
-                .collect()
-        });
+        let roles = claims.filter(|claims| is_access_token(claims)).map(roles);
         let request = Self {
             invocation,
             route,
@@ -115,11 +117,23 @@ impl Request {
         }
     }
 
-    /// The body as JSON.
+    /// The body, a JSON object.
     ///
     /// # Errors
     /// 400, naming the field and what it should be.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        self.parsed::<Object<T>>().map(|Object(body)| body)
+    }
+
+    /// The body, a JSON list.
+    ///
+    /// # Errors
+    /// 400, naming the entry and what it should be.
+    pub fn json_list<T: DeserializeOwned>(&self) -> Result<Vec<T>, Problem> {
+        self.parsed()
+    }
+
+    fn parsed<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         if self.body.is_empty() {
             return Err(Problem::invalid("the body is empty, it must be JSON"));
         }
@@ -210,6 +224,22 @@ fn without_base(route_key: &str) -> String {
     }
 }
 
+/// Whether the token was made to call an API. Cognito signs with the same key what says who somebody is (an
+/// id token), which must not open anything; where an issuer does not say what a token is for, its audience
+/// has been checked.
+fn is_access_token(claims: &HashMap<String, String>) -> bool {
+    claims.get("token_use").is_none_or(|of| of == "access")
+}
+
+/// What the caller may be: groups of a person, and scopes of a machine that end in the name of a role
+/// (`holdfast/SYSTEM`), as Cognito gives them to clients.
+fn roles(claims: &HashMap<String, String>) -> Vec<String> {
+    let groups = GROUP_CLAIMS.iter().filter_map(|name| claims.get(*name)).flat_map(|claim| names(claim));
+    let scopes = claims.get("scope").into_iter().flat_map(|scopes| scopes.split(' '));
+    let scopes = scopes.filter_map(|scope| scope.strip_prefix(SCOPE_PREFIX)).map(str::to_owned);
+    groups.chain(scopes).collect()
+}
+
 /// The names in a claim: one, or a list as API Gateway writes it, `"[ADMIN SYSTEM]"`. They are compared
 /// whole; looking for a part of the text would take `NOT_ADMIN` for `ADMIN`.
 fn names(claim: &str) -> impl Iterator<Item = String> + use<> {
@@ -237,6 +267,21 @@ mod tests {
         ] {
             assert_eq!(without_base(given), want);
         }
+    }
+
+    #[test]
+    fn a_machine_has_the_roles_of_its_scopes() {
+        let of = |claims: &[(&str, &str)]| {
+            let claims =
+                claims.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            (is_access_token(&claims), roles(&claims))
+        };
+        let system = (true, vec!["SYSTEM".to_owned()]);
+        assert_eq!(of(&[("scope", "openid holdfast/SYSTEM"), ("token_use", "access")]), system);
+        assert_eq!(of(&[("scope", "SYSTEM other/SYSTEM x-holdfast/SYSTEM")]), (true, vec![]));
+        assert_eq!(of(&[("scope", "holdfast/NOT_ADMIN")]).1, ["NOT_ADMIN"]);
+        assert!(!of(&[("cognito:groups", "[ADMIN]"), ("token_use", "id")]).0);
+        assert!(!of(&[("token_use", "")]).0);
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! What several routes have in common in their bodies.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Problem;
 use crate::domain::{
@@ -16,25 +21,56 @@ pub fn time(at: Timestamp) -> String {
 
 /// One line of an order or a shipment, as a client sends it.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(from = "Object<Item>")]
 pub struct ItemRequest {
     /// The product.
-    #[serde(alias = "sku", alias = "itemId")]
     pub product_id: ProductId,
     /// How many.
     pub quantity: Quantity,
     /// Where from.
-    #[serde(default)]
     pub location: Location,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Item {
+    #[serde(alias = "sku", alias = "itemId")]
+    product_id: ProductId,
+    quantity: Quantity,
+    #[serde(default)]
+    location: Location,
+}
+
+impl From<Object<Item>> for ItemRequest {
+    fn from(Object(Item { product_id, quantity, location }): Object<Item>) -> Self {
+        Self { product_id, quantity, location }
+    }
+}
+
+/// What is a JSON object. Without it a list would do as well, its entries taken for the members in their order.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+        value.deserialize_map(Members(PhantomData))
+    }
 }
 
 /// Reads a member that may be left out but not be null: for members whose absence means a lot.
 ///
 /// # Errors
 /// If it is null or not what it must be.
-pub fn not_null<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
-    value: D,
-) -> Result<Option<T>, D::Error> {
+pub fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
     T::deserialize(value).map(Some)
 }
 

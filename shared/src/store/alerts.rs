@@ -1,18 +1,28 @@
 //! Alerts: which stock units are low or out. One item for each, kept by the publisher, so that a list of
 //! them is read without looking at all products.
+//!
+//! A stock unit that has enough again keeps its item for a day, as one that says so. Were it deleted, a write
+//! of before that arrives late would find nothing newer, and the alert would stand for good.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::commit::{number, text};
 use super::error::{StoreError, Transient, classify};
-use super::record::Item;
+use super::record::{Item, purge_at};
 use super::retry::{Attempts, until_answered};
 use super::{Invocation, Store, keys};
 use crate::domain::events::Level;
 use crate::domain::{ProductId, StockUnit};
+
+/// How long is kept that a stock unit has enough again: longer than any write is on its way.
+const ENOUGH_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The level of a stock unit that has enough.
+const ENOUGH: &str = "enough";
 
 impl Store {
     /// Notes how a stock unit stands. A note of an older version than the one that is there is not taken.
@@ -26,30 +36,16 @@ impl Store {
         invocation: &Invocation,
     ) -> Result<(), StoreError> {
         let newer = "attribute_not_exists(pk) OR version <= :version";
-        let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        let mut attempts = Attempts::new(self.settings.retry, invocation);
         loop {
-            let failed = match unit.level(default_threshold) {
-                Level::Enough => {
-                    let delete = self
-                        .client
-                        .delete_item()
-                        .table_name(&self.settings.inventory_table)
-                        .set_key(Some(keys::alert(&unit.key)))
-                        .condition_expression(newer)
-                        .expression_attribute_values(":version", number(unit.version));
-                    delete.send().await.err().map(|error| unless_newer(&error))
-                }
-                level => {
-                    let put = self
-                        .client
-                        .put_item()
-                        .table_name(&self.settings.inventory_table)
-                        .set_item(Some(alert_item(unit, level, default_threshold)))
-                        .condition_expression(newer)
-                        .expression_attribute_values(":version", number(unit.version));
-                    put.send().await.err().map(|error| unless_newer(&error))
-                }
-            };
+            let put = self
+                .client
+                .put_item()
+                .table_name(&self.settings.inventory_table)
+                .set_item(Some(alert_item(unit, default_threshold)))
+                .condition_expression(newer)
+                .expression_attribute_values(":version", number(unit.version));
+            let failed = put.send().await.err().map(|error| unless_newer(&error));
             match failed.transpose()?.flatten() {
                 None => return Ok(()),
                 Some(failure) => attempts.pause(&failure).await?,
@@ -99,6 +95,9 @@ impl Store {
                     .key_condition_expression("pk = :shard AND sk > :after")
                     .expression_attribute_values(":shard", text(&keys::alert_partition(shard)))
                     .expression_attribute_values(":after", after.clone())
+                    .filter_expression("#level <> :enough")
+                    .expression_attribute_names("#level", "level")
+                    .expression_attribute_values(":enough", text(ENOUGH))
                     .limit(i32::try_from(limit + 1).unwrap_or(i32::MAX))
                     .consistent_read(true)
                     .set_exclusive_start_key(start.clone())
@@ -131,9 +130,17 @@ where
     }
 }
 
-fn alert_item(unit: &StockUnit, level: Level, default_threshold: u64) -> Item {
+fn alert_item(unit: &StockUnit, default_threshold: u64) -> Item {
     let mut item = keys::alert(&unit.key);
-    item.insert("level".to_owned(), text(if level == Level::Out { "out" } else { "low" }));
+    let level = match unit.level(default_threshold) {
+        Level::Out => "out",
+        Level::Low => "low",
+        Level::Enough => {
+            item.insert("purgeAt".to_owned(), number(purge_at(unit.updated_at, ENOUGH_KEPT)));
+            ENOUGH
+        }
+    };
+    item.insert("level".to_owned(), text(level));
     item.insert("since".to_owned(), number(unit.updated_at.as_millisecond()));
     item.insert("available".to_owned(), number(unit.available));
     item.insert("threshold".to_owned(), number(unit.low_stock_threshold.unwrap_or(default_threshold)));

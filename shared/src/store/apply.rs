@@ -39,7 +39,7 @@ impl Store {
     /// [`StoreError::TryAgain`] if the outcome is not known or not reached in time; it never stands
     /// for a refusal.
     pub async fn apply(&self, mut command: Command, invocation: &Invocation) -> Result<Outcome, StoreError> {
-        let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        let mut attempts = Attempts::new(self.settings.retry, invocation);
         // Whether a confirm without answer may still land: its condition names no version.
         let mut may_land = false;
         let mut seen = match &command.action {
@@ -55,8 +55,11 @@ impl Store {
             }
             _ => self.reservation(command.id, invocation).await?,
         };
-        // What an earlier try may have written, although no answer came.
-        let mut maybe_written: Option<Reservation> = None;
+        // What an earlier try would have written. It may be there whatever was answered: a request may come twice,
+        // and the answer be that to its second copy.
+        let mut tried: Option<Reservation> = None;
+        // Whether that try had no answer, so that it may still land.
+        let mut unanswered = false;
         loop {
             let commit = match decide(seen.as_ref(), &command, invocation.now) {
                 Decision::Commit(commit) => commit,
@@ -70,23 +73,21 @@ impl Store {
             };
             match self.commit(&commit, &command, invocation).await? {
                 Attempt::Committed(reservation) => return Ok(Outcome::Done { reservation, first: true }),
-                Attempt::Changed(Some(there)) if maybe_written.as_ref() == Some(&there) => {
+                Attempt::Changed(Some(there)) if tried.as_ref() == Some(&there) => {
                     // The answer was lost, the write was not.
                     return Ok(Outcome::Done { reservation: there, first: true });
                 }
                 Attempt::Changed(None) if seen.is_none() => {
                     // There is a record, but the endpoint does not show it.
-                    attempts
-                        .pause(&Transient { maybe_applied: false, detail: "an unseen record".to_owned() })
-                        .await?;
+                    attempts.pause(&Transient::not_applied("an unseen record")).await?;
                     seen = self.reservation(command.id, invocation).await?;
                 }
                 Attempt::Changed(there) => {
                     // The record has moved on, so no write under the old guess can land any more.
-                    maybe_written = None;
+                    (tried, unanswered) = (None, false);
                     seen = there;
                 }
-                Attempt::Short(_) if maybe_written.is_some() => {
+                Attempt::Short(_) if unanswered => {
                     // An earlier try may still land, so a refusal might turn out untrue.
                     return Err(StoreError::TryAgain("short after a try without answer".to_owned()));
                 }
@@ -95,12 +96,12 @@ impl Store {
                     _ => return Ok(Outcome::Short(shortages)),
                 },
                 Attempt::Failed(failure) => {
-                    if failure.maybe_applied {
-                        maybe_written = Some(commit.next);
-                    }
+                    unanswered |= failure.maybe_applied;
                     if let Err(out_of_time) = attempts.pause(&failure).await {
+                        let maybe_written = Some(commit.next).filter(|_| unanswered);
                         return self.decided_by_reading(maybe_written, invocation, out_of_time).await;
                     }
+                    tried = Some(commit.next);
                 }
             }
         }
@@ -151,4 +152,26 @@ fn unchanged(seen: Option<Reservation>) -> Result<Outcome, StoreError> {
 fn merge(known: &mut Vec<Shortage>, learned: Vec<Shortage>) {
     known.retain(|k| learned.iter().all(|l| l.unit != k.unit));
     known.extend(learned);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Lack, Location, ProductId, UnitKey};
+
+    #[test]
+    fn the_newest_figure_of_each_stock_unit_counts() {
+        let short = |product: &str, available| Shortage {
+            unit: UnitKey {
+                product: ProductId::parse(product).unwrap(),
+                location: Location::default(),
+                bucket: 0,
+            },
+            requested: 9,
+            lack: Lack::Short { available },
+        };
+        let mut known = vec![short("A", 5), short("B", 4)];
+        merge(&mut known, vec![short("A", 3), short("C", 1)]);
+        assert_eq!(known, [short("B", 4), short("A", 3), short("C", 1)]);
+    }
 }

@@ -13,6 +13,7 @@ use super::error::{Reason, StoreError, Transient, classify, reason};
 use super::record::{Item, parse_reservation, parse_stock_unit, reservation_item};
 use super::{Invocation, Store, keys};
 use crate::domain::{Command, Commit, Fact, Lack, Reservation, ReservationId, Shortage, State, StockMove};
+use crate::metrics::Metric;
 
 /// What came of one attempt.
 pub(super) enum Attempt {
@@ -216,7 +217,7 @@ fn cancelled_because(reasons: &[CancellationReason], moves: &[StockMove]) -> Res
     // What the record says comes first: on our own retry the stock may be short because of our own hold.
     match reason(record.code())? {
         Reason::ConditionFailed => return changed(record.item().cloned()),
-        Reason::Busy => return Ok(busy("the reservation")),
+        Reason::Busy(metric) => return Ok(busy(metric, "the reservation")),
         Reason::None => {}
     }
     let mut shortages = Vec::new();
@@ -224,23 +225,22 @@ fn cancelled_because(reasons: &[CancellationReason], moves: &[StockMove]) -> Res
     for (cancellation, stock_move) in stock.iter().zip(moves) {
         match reason(cancellation.code())? {
             Reason::ConditionFailed => shortages.push(shortage(cancellation, stock_move)?),
-            Reason::Busy => is_busy = Some(stock_move),
+            Reason::Busy(metric) => is_busy = Some((metric, stock_move)),
             Reason::None => {}
         }
     }
     match is_busy {
         // Only a stock condition of ours that failed is a refusal; a conflict never is.
-        Some(stock_move) if shortages.is_empty() => Ok(busy(stock_move.unit.product.as_str())),
+        Some((metric, stock_move)) if shortages.is_empty() => {
+            Ok(busy(metric, stock_move.unit.product.as_str()))
+        }
         _ if shortages.is_empty() => Err(StoreError::corrupt("a cancelled transaction", "no reason given")),
         _ => Ok(Attempt::Short(shortages)),
     }
 }
 
-fn busy(what: &str) -> Attempt {
-    Attempt::Failed(Transient {
-        maybe_applied: false,
-        detail: format!("another write on {what} was under way"),
-    })
+fn busy(metric: Metric, what: &str) -> Attempt {
+    Attempt::Failed(Transient::busy(metric, what))
 }
 
 /// What a stock unit lacked, from the item that came back with the refusal.
@@ -268,4 +268,58 @@ fn shortage(cancellation: &CancellationReason, stock_move: &StockMove) -> Result
         }
     };
     Ok(Shortage { unit: stock_move.unit.clone(), requested, lack })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Delta, Location, ProductId, UnitKey};
+
+    fn one_move(delta: Delta) -> StockMove {
+        let product = ProductId::parse("A").unwrap();
+        StockMove {
+            unit: UnitKey { product, location: Location::default(), bucket: 0 },
+            delta,
+            ordered: None,
+        }
+    }
+
+    fn none() -> CancellationReason {
+        CancellationReason::builder().code("None").build()
+    }
+
+    /// The stock unit's condition failed, and this is what it had; nothing where there is none.
+    fn failed(available: Option<u64>) -> CancellationReason {
+        let item = available.map(|available| {
+            let mut item = keys::stock_unit(&one_move(Delta::default()).unit);
+            for (name, figure) in [("available", available), ("reserved", 0), ("sold", 0), ("version", 1)] {
+                item.insert(name.to_owned(), number(figure));
+            }
+            item
+        });
+        CancellationReason::builder().code("ConditionalCheckFailed").set_item(item).build()
+    }
+
+    fn told(stock: CancellationReason, delta: Delta) -> Result<Vec<Lack>, StoreError> {
+        match cancelled_because(&[none(), stock], &[one_move(delta)])? {
+            Attempt::Short(shortages) => Ok(shortages.into_iter().map(|shortage| shortage.lack).collect()),
+            _ => panic!("no shortage"),
+        }
+    }
+
+    #[test]
+    fn what_a_failed_condition_means() {
+        assert_eq!(told(failed(Some(2)), Delta::hold(3)).unwrap(), [Lack::Short { available: 2 }]);
+        assert_eq!(told(failed(None), Delta::hold(3)).unwrap(), [Lack::Unknown]);
+    }
+
+    /// Stock that is promised must be there to be given back; that it is not is nobody's shortage.
+    #[test]
+    fn what_cannot_be_is_an_error() {
+        assert!(matches!(told(failed(None), Delta::give_back(3)), Err(StoreError::Corrupt(_))));
+        assert!(matches!(told(failed(Some(3)), Delta::hold(3)), Err(StoreError::Corrupt(_))));
+        assert!(matches!(told(none(), Delta::hold(3)), Err(StoreError::Corrupt(_))));
+        let reasons = [none(), none(), none()];
+        assert!(cancelled_because(&reasons, &[one_move(Delta::hold(3))]).is_err());
+    }
 }

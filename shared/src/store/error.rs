@@ -5,6 +5,8 @@ use std::fmt::Display;
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use thiserror::Error;
 
+use crate::metrics::Metric;
+
 /// Why a storage operation gave no answer.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -36,8 +38,27 @@ impl StoreError {
 pub(super) struct Transient {
     /// The request may have been applied although no answer came, or may still be.
     pub(super) maybe_applied: bool,
+    /// What it is counted as; a failure that is no one's fault is not counted.
+    pub(super) metric: Option<Metric>,
     /// For the log.
     pub(super) detail: String,
+}
+
+impl Transient {
+    /// A request that was not applied, and never will be.
+    pub(super) fn not_applied(detail: impl Into<String>) -> Self {
+        Self { maybe_applied: false, metric: None, detail: detail.into() }
+    }
+
+    /// A transaction that met another write on this, or found its partition busy.
+    pub(super) fn busy(metric: Metric, what: &str) -> Self {
+        let detail = format!("another write on {what} was under way, or its partition was busy");
+        Self { maybe_applied: false, metric: Some(metric), detail }
+    }
+
+    fn unanswered(detail: String) -> Self {
+        Self { maybe_applied: true, metric: Some(Metric::Unanswered), detail }
+    }
 }
 
 /// Sorts a failed call: a failure that passes, or an error for good.
@@ -55,7 +76,7 @@ where
             classify_code(code, status, detail)
         }
         // No answer came, or only a part of one.
-        _ => Ok(Transient { maybe_applied: true, detail: DisplayErrorContext(error).to_string() }),
+        _ => Ok(Transient::unanswered(DisplayErrorContext(error).to_string())),
     }
 }
 
@@ -65,11 +86,13 @@ fn classify_code(code: Option<&str>, status: u16, detail: String) -> Result<Tran
             "ProvisionedThroughputExceededException"
             | "ThrottlingException"
             | "RequestLimitExceeded"
-            | "LimitExceededException"
-            | "TransactionConflictException",
-        ) => Ok(Transient { maybe_applied: false, detail }),
-        Some("TransactionInProgressException") => Ok(Transient { maybe_applied: true, detail }),
-        _ if status >= 500 => Ok(Transient { maybe_applied: true, detail }),
+            | "LimitExceededException",
+        ) => Ok(Transient { metric: Some(Metric::Throttles), ..Transient::not_applied(detail) }),
+        Some("TransactionConflictException") => {
+            Ok(Transient { metric: Some(Metric::Conflicts), ..Transient::not_applied(detail) })
+        }
+        Some("TransactionInProgressException") => Ok(Transient::unanswered(detail)),
+        _ if status >= 500 => Ok(Transient::unanswered(detail)),
         _ => Err(StoreError::Refused(detail)),
     }
 }
@@ -81,8 +104,8 @@ pub(super) enum Reason {
     None,
     /// Its condition did not hold.
     ConditionFailed,
-    /// Another write was under way, or the item's partition is busy. Passes.
-    Busy,
+    /// Another write was under way, or the item's partition is busy. Passes, and is counted as this.
+    Busy(Metric),
 }
 
 /// Reads the code of a cancellation reason.
@@ -93,7 +116,8 @@ pub(super) fn reason(code: Option<&str>) -> Result<Reason, StoreError> {
     match code {
         None | Some("None") => Ok(Reason::None),
         Some("ConditionalCheckFailed") => Ok(Reason::ConditionFailed),
-        Some("TransactionConflict" | "ProvisionedThroughputExceeded" | "ThrottlingError") => Ok(Reason::Busy),
+        Some("TransactionConflict") => Ok(Reason::Busy(Metric::Conflicts)),
+        Some("ProvisionedThroughputExceeded" | "ThrottlingError") => Ok(Reason::Busy(Metric::Throttles)),
         Some(other) => Err(StoreError::Refused(format!("transaction cancelled: {other}"))),
     }
 }

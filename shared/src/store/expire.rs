@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, KeysAndAttributes, TransactWriteItem};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, CancellationReason, KeysAndAttributes, Select, TransactWriteItem,
+};
 use futures::StreamExt as _;
 
 use super::commit::{cause, number};
@@ -15,6 +18,7 @@ use crate::domain::decide::Action;
 use crate::domain::{
     Command, Commit, Decision, Delta, Reservation, ReservationId, StockMove, Timestamp, UnitKey, decide,
 };
+use crate::metrics::Metric;
 
 /// Most actions in one transaction. Source: Amazon DynamoDB API Reference, TransactWriteItems.
 const MAX_ACTIONS: usize = 100;
@@ -78,12 +82,8 @@ impl Store {
         let page = until_answered!(
             self,
             invocation,
-            self.client
-                .query()
-                .table_name(&self.settings.inventory_table)
-                .index_name(keys::DUE_INDEX)
+            self.query_due(shard)
                 .key_condition_expression("expiryShard = :shard AND expiresAt <= :now")
-                .expression_attribute_values(":shard", number(shard))
                 .expression_attribute_values(":now", number(invocation.now.as_millisecond()))
                 .limit(PAGE)
                 .set_exclusive_start_key(start.map(|cursor| cursor.0.clone()))
@@ -96,6 +96,46 @@ impl Store {
             oldest: oldest.and_then(|ms| Timestamp::from_millisecond(ms).ok()),
             next: page.last_evaluated_key.map(Cursor),
         })
+    }
+
+    /// How many temporary holds of a shard end after one moment, and at or before another.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the index cannot be read in time.
+    pub async fn open_holds(
+        &self,
+        shard: u8,
+        after: Timestamp,
+        until: Timestamp,
+        invocation: &Invocation,
+    ) -> Result<u64, StoreError> {
+        let (mut count, mut start) = (0, None);
+        loop {
+            let page = until_answered!(
+                self,
+                invocation,
+                self.query_due(shard)
+                    .select(Select::Count)
+                    .key_condition_expression("expiryShard = :shard AND expiresAt BETWEEN :from AND :until")
+                    .expression_attribute_values(":from", number(after.as_millisecond() + 1))
+                    .expression_attribute_values(":until", number(until.as_millisecond()))
+                    .set_exclusive_start_key(start.clone())
+            );
+            count += u64::try_from(page.count).unwrap_or(0);
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// A query of one shard of the index of temporary holds.
+    fn query_due(&self, shard: u8) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.settings.inventory_table)
+            .index_name(keys::DUE_INDEX)
+            .expression_attribute_values(":shard", number(shard))
     }
 
     /// Ends those of these holds that are still due, and adds to `outcome` what came of it. What cannot be
@@ -162,7 +202,7 @@ impl Store {
         invocation: &Invocation,
         outcome: &mut Expired,
     ) -> Result<(), StoreError> {
-        let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        let mut attempts = Attempts::new(self.settings.retry, invocation);
         let mut unanswered = false;
         while !batch.is_empty() {
             let moves = summed(&batch);
@@ -189,10 +229,7 @@ impl Store {
                     match left_out(cancelled.cancellation_reasons(), &mut batch, &moves, unanswered, outcome)?
                     {
                         true => continue,
-                        false => Transient {
-                            maybe_applied: false,
-                            detail: "another write was under way".to_owned(),
-                        },
+                        false => busy(cancelled.cancellation_reasons())?,
                     }
                 }
                 _ => classify(&error)?,
@@ -212,7 +249,7 @@ impl Store {
         let table = &self.settings.inventory_table;
         let mut found = Vec::with_capacity(ids.len());
         let mut left: Vec<keys::Key> = ids.iter().map(|id| keys::reservation(*id)).collect();
-        let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        let mut attempts = Attempts::new(self.settings.retry, invocation);
         while !left.is_empty() {
             let wanted = KeysAndAttributes::builder().set_keys(Some(left.clone())).consistent_read(true);
             let wanted = wanted.build().map_err(|e| StoreError::corrupt("a batch of keys", e))?;
@@ -225,7 +262,7 @@ impl Store {
                     left = unprocessed.map(|unprocessed| unprocessed.keys).unwrap_or_default();
                     if !left.is_empty() {
                         let detail = format!("{} keys were left unprocessed", left.len());
-                        attempts.pause(&Transient { maybe_applied: false, detail }).await?;
+                        attempts.pause(&Transient::not_applied(detail)).await?;
                     }
                 }
                 Err(error) => attempts.pause(&classify(&error)?).await?,
@@ -277,6 +314,13 @@ fn summed(batch: &[Commit]) -> Vec<StockMove> {
         *sum = sum.and(*delta);
     }
     sums.into_iter().map(|(unit, delta)| StockMove { unit: unit.clone(), delta, ordered: None }).collect()
+}
+
+/// Why a transaction was cancelled of which nothing could be left out.
+fn busy(reasons: &[CancellationReason]) -> Result<Transient, StoreError> {
+    let reasons: Vec<Reason> = reasons.iter().map(|r| reason(r.code())).collect::<Result<_, _>>()?;
+    let metric = reasons.iter().find_map(|r| if let Reason::Busy(metric) = r { Some(*metric) } else { None });
+    Ok(Transient::busy(metric.unwrap_or(Metric::Conflicts), "a hold or its stock"))
 }
 
 /// The reservation that a stock unit's write is for, or how many there are.
@@ -343,4 +387,108 @@ fn left_out(
     let mut keep = keep.into_iter();
     batch.retain(|_| keep.next().unwrap_or(true));
     Ok(batch.len() < before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{LineKey, Location, OrderId, OrderLines, ProductId, Quantity};
+
+    /// A hold of one of each product that ends.
+    fn ending(order: &str, products: &[String]) -> Commit {
+        let order_id = OrderId::parse(order).unwrap();
+        let line = |product: &String| {
+            let product = ProductId::parse(product.as_str()).unwrap();
+            (LineKey { product, location: Location::default() }, Quantity::ONE)
+        };
+        let lines = OrderLines::sum(products.iter().map(line)).unwrap();
+        let decided = |seen: Option<&Reservation>, action| {
+            let (id, order_id) = (ReservationId::of(&order_id), Some(order_id.clone()));
+            let command = Command { id, order_id, correlation_id: "c".into(), action };
+            match decide(seen, &command, Timestamp::UNIX_EPOCH) {
+                Decision::Commit(commit) => *commit,
+                other => panic!("{other:?}"),
+            }
+        };
+        let expires_at = Some(Timestamp::UNIX_EPOCH);
+        let held = decided(None, Action::Reserve { lines, expires_at });
+        decided(Some(&held.next), Action::Expire)
+    }
+
+    fn actions(part: &[Commit]) -> usize {
+        part.len() + summed(part).len()
+    }
+
+    #[test]
+    fn holds_are_packed_into_transactions() {
+        // All of one product: 99 holds and its stock unit.
+        let same: Vec<Commit> = (0..250).map(|i| ending(&format!("o-{i}"), &["A".to_owned()])).collect();
+        let parts = pack(same.clone());
+        assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [99, 99, 52]);
+        assert_eq!(parts.concat(), same);
+        // Each of the common product and two of its own: three actions a hold, and one.
+        let own = |i: usize| ["A".to_owned(), format!("B{i}"), format!("C{i}")];
+        let mixed: Vec<Commit> = (0..70).map(|i| ending(&format!("o-{i}"), &own(i))).collect();
+        let parts = pack(mixed.clone());
+        assert_eq!(parts.iter().map(|part| actions(part)).collect::<Vec<_>>(), [100, 100, 13]);
+        assert_eq!(parts.concat(), mixed);
+    }
+
+    fn because(code: &str, item: Option<Item>) -> CancellationReason {
+        CancellationReason::builder().code(code).set_item(item).build()
+    }
+
+    /// What is taken out of two holds of one product each because of these reasons: the two records', then the two
+    /// products'. Answers with how many are left, what was counted, and whether anything was taken out.
+    fn after(reasons: [CancellationReason; 4], unanswered: bool) -> (usize, Expired, bool) {
+        let mut batch = vec![ending("o-1", &["A".to_owned()]), ending("o-2", &["B".to_owned()])];
+        let (moves, mut outcome) = (summed(&batch), Expired::default());
+        let taken = left_out(&reasons, &mut batch, &moves, unanswered, &mut outcome).unwrap();
+        (batch.len(), outcome, taken)
+    }
+
+    #[test]
+    fn what_keeps_a_sweep_from_being_written_is_taken_out() {
+        const FAILED: &str = "ConditionalCheckFailed";
+        let none = || because("None", None);
+        let changed = Expired { changed: 1, ..Expired::default() };
+        let gone = || because(FAILED, Some(Item::new()));
+        assert_eq!(after([gone(), none(), none(), none()], true), (1, changed, true));
+        // As it was written before, if an answer may have been lost.
+        let next = ending("o-2", &["B".to_owned()]).next;
+        let retention = std::time::Duration::from_secs(1);
+        let item = super::super::record::reservation_item(&next, Timestamp::UNIX_EPOCH, retention).unwrap();
+        let there = || because(FAILED, Some(item.clone()));
+        let expired = Expired { expired: 1, ..Expired::default() };
+        assert_eq!(after([none(), there(), none(), none()], true), (1, expired, true));
+        assert_eq!(after([none(), there(), none(), none()], false), (1, changed, true));
+        // Its stock unit holds less than it was promised.
+        let failed = Expired { failed: 1, ..Expired::default() };
+        assert_eq!(after([none(), none(), because(FAILED, None), none()], false), (1, failed, true));
+        let conflict = || because("TransactionConflict", None);
+        assert_eq!(after([none(), none(), conflict(), none()], false), (2, Expired::default(), false));
+    }
+
+    #[test]
+    fn outcomes_add_up() {
+        let mut sum = Expired { expired: 1, changed: 2, failed: 3, transactions: 4 };
+        sum.add(Expired { expired: 10, changed: 20, failed: 30, transactions: 40 });
+        assert_eq!(sum, Expired { expired: 11, changed: 22, failed: 33, transactions: 44 });
+    }
+
+    #[test]
+    fn a_movement_names_its_hold_or_how_many() {
+        let invocation = Invocation {
+            now: Timestamp::UNIX_EPOCH,
+            deadline: tokio::time::Instant::now(),
+            correlation_id: "c".to_owned(),
+            metrics: crate::metrics::Metrics::default(),
+        };
+        let (one, two) = (ending("o-1", &["A".into(), "B".into()]), ending("o-2", &["A".into()]));
+        let batch = [one.clone(), two];
+        let causes: Vec<AttributeValue> =
+            summed(&batch).iter().map(|stock_move| sweep_cause(&batch, stock_move, &invocation)).collect();
+        let named = |reference: &str| cause("expire", reference, "c");
+        assert_eq!(causes, [named("2 reservations"), named(&one.next.id.to_string())]);
+    }
 }

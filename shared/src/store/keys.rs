@@ -97,3 +97,17 @@ pub(super) fn alert(unit: &UnitKey) -> Key {
     let sum = product.as_str().bytes().fold(0_u8, u8::wrapping_add);
     key(alert_partition(sum % ALERT_SHARDS), &format!("{product}#{location}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::OrderId;
+
+    #[test]
+    fn holds_are_spread_over_the_index() {
+        let shard = |i: u32| expiry_shard(ReservationId::of(&OrderId::parse(format!("o-{i}")).unwrap()));
+        let mut held = [0_u32; EXPIRY_SHARDS as usize];
+        (0..1_600).for_each(|i| held[usize::from(shard(i))] += 1);
+        assert!(held.iter().all(|held| (50..200).contains(held)), "{held:?}");
+    }
+}

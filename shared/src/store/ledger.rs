@@ -66,7 +66,7 @@ impl Store {
         invocation: &Invocation,
     ) -> Result<bool, StoreError> {
         let item = movement_item(keys::ledger_partition(&movement.unit), movement)?;
-        let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        let mut attempts = Attempts::new(self.settings.retry, invocation);
         loop {
             let put = self
                 .client
@@ -92,7 +92,7 @@ impl Store {
                 .map_err(|e| StoreError::corrupt("a movement", e))
         };
         let mut left: Vec<WriteRequest> = items.iter().map(put).collect::<Result<_, _>>()?;
-        let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        let mut attempts = Attempts::new(self.settings.retry, invocation);
         while !left.is_empty() {
             let sent = self.client.batch_write_item().request_items(table, left.clone()).send().await;
             match sent {
@@ -101,7 +101,7 @@ impl Store {
                     left = unprocessed.remove(table).unwrap_or_default();
                     if !left.is_empty() {
                         let detail = format!("{} movements were left unprocessed", left.len());
-                        attempts.pause(&Transient { maybe_applied: false, detail }).await?;
+                        attempts.pause(&Transient::not_applied(detail)).await?;
                     }
                 }
                 Err(error) => attempts.pause(&classify(&error)?).await?,

@@ -39,6 +39,7 @@ pub use stock::{StockChange, StockOutcome, StockRefusal, StockWrite};
 pub use stream::{Change, parse_change};
 
 use crate::domain::Timestamp;
+use crate::metrics::Metrics;
 
 /// Where the tables are and how they are used, from the settings.
 #[derive(Debug, Clone)]
@@ -62,6 +63,8 @@ pub struct Invocation {
     pub deadline: Instant,
     /// Of the request or event; kept with what it writes.
     pub correlation_id: String,
+    /// What it counts.
+    pub metrics: Metrics,
 }
 
 /// The tables.

@@ -125,7 +125,7 @@ impl Store {
         let table = &self.settings.inventory_table;
         let mut found = Vec::with_capacity(keys.len());
         let mut left = keys;
-        let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        let mut attempts = Attempts::new(self.settings.retry, invocation);
         while !left.is_empty() {
             let wanted = KeysAndAttributes::builder()
                 .set_keys(Some(left.clone()))
@@ -148,7 +148,7 @@ impl Store {
                 .unwrap_or_default();
             if !left.is_empty() {
                 let detail = format!("{} keys were left unprocessed", left.len());
-                attempts.pause(&super::error::Transient { maybe_applied: false, detail }).await?;
+                attempts.pause(&super::error::Transient::not_applied(detail)).await?;
             }
         }
         Ok(found)

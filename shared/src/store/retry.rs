@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Invocation;
 use super::error::{StoreError, Transient};
+use crate::metrics::Metrics;
 
 /// Longest pause between two tries. DynamoDB recovers a transaction that hangs within about 5 s
 /// (`TransactionInProgress`); with this cap a budget of 9 s tries well past that.
@@ -23,12 +25,14 @@ pub struct RetryPolicy {
 pub(super) struct Attempts {
     policy: RetryPolicy,
     deadline: Instant,
+    metrics: Metrics,
     made: u32,
 }
 
 impl Attempts {
-    pub(super) fn new(policy: RetryPolicy, deadline: Instant) -> Self {
-        Self { policy, deadline, made: 0 }
+    pub(super) fn new(policy: RetryPolicy, invocation: &Invocation) -> Self {
+        let Invocation { deadline, metrics, .. } = invocation;
+        Self { policy, deadline: *deadline, metrics: metrics.clone(), made: 0 }
     }
 
     /// Pauses before the next try: a random time up to a bound that doubles ("full jitter").
@@ -37,6 +41,9 @@ impl Attempts {
     /// If all tries are made, or the time would be up.
     pub(super) async fn pause(&mut self, after: &Transient) -> Result<(), StoreError> {
         self.made += 1;
+        if let Some(metric) = after.metric {
+            self.metrics.add(metric, 1);
+        }
         if self.made >= self.policy.max_attempts {
             return Err(StoreError::TryAgain(format!("{} tries, the last: {}", self.made, after.detail)));
         }
@@ -58,7 +65,7 @@ impl Attempts {
 /// built anew for each try. Only for what may be sent twice without harm.
 macro_rules! until_answered {
     ($store:expr, $invocation:expr, $request:expr) => {{
-        let mut attempts = $crate::store::retry::Attempts::new($store.settings.retry, $invocation.deadline);
+        let mut attempts = $crate::store::retry::Attempts::new($store.settings.retry, $invocation);
         loop {
             match $request.send().await {
                 Ok(output) => break output,

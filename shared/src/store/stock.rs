@@ -158,7 +158,7 @@ impl Store {
         write: &StockWrite,
         invocation: &Invocation,
     ) -> Result<StockOutcome, StoreError> {
-        let mut attempts = Attempts::new(self.settings.retry, invocation.deadline);
+        let mut attempts = Attempts::new(self.settings.retry, invocation);
         let mut maybe_written = false;
         // Only an audit depends on what is there.
         let mut seen = match write.change {
@@ -374,15 +374,51 @@ fn cancelled_because(reasons: &[CancellationReason]) -> Result<Attempt, StoreErr
                 serde_dynamo::from_item(item).map_err(|e| StoreError::corrupt("an idempotency record", e))?;
             Ok(Attempt::Before(record))
         }
-        (Because::Busy, _) | (_, Because::Busy) => Ok(Attempt::Failed(Transient {
-            maybe_applied: false,
-            detail: "another write on the stock unit was under way".to_owned(),
-        })),
+        (Because::Busy(metric), _) | (_, Because::Busy(metric)) => {
+            Ok(Attempt::Failed(Transient::busy(metric, "the stock unit")))
+        }
         (_, Because::ConditionFailed) => {
             Ok(Attempt::Condition(there(stock).map(parse_stock_unit).transpose()?))
         }
         (Because::None, Because::None) => {
             Err(StoreError::corrupt("a cancelled transaction", "no reason given"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Cause, Location, ProductId, Timestamp};
+
+    fn unit(available: u64, reserved: u64) -> StockUnit {
+        let product = ProductId::parse("A").unwrap();
+        StockUnit {
+            key: UnitKey { product, location: Location::default(), bucket: 0 },
+            available,
+            reserved,
+            sold: 0,
+            version: 3,
+            low_stock_threshold: None,
+            max_per_order: None,
+            name: None,
+            updated_at: Timestamp::UNIX_EPOCH,
+            cause: Cause { operation: "add".into(), reference: "k".into(), correlation_id: "c".into() },
+        }
+    }
+
+    #[test]
+    fn why_a_change_of_stock_was_refused() {
+        let adjust = |by| StockChange::Adjust { by, reason: Reason::requested() };
+        let there = unit(4, 6);
+        let told = |change: &StockChange, began_with| refused(change, Some(&there), began_with);
+        assert_eq!(told(&adjust(-5), None), Some(StockRefusal::Short { available: 4 }));
+        assert_eq!(told(&adjust(5), None), Some(StockRefusal::TooMuch { available: 4 }));
+        let audit = |on_hand| StockChange::Audit { on_hand };
+        assert_eq!(told(&audit(5), Some(10)), Some(StockRefusal::BelowReserved { reserved: 6 }));
+        // As much as is promised may lie there; what was counted has changed meanwhile, or only sales came between.
+        assert_eq!(told(&audit(6), Some(9)), Some(StockRefusal::Changed { was: 9, is: 10 }));
+        assert_eq!(told(&audit(6), Some(10)), None);
+        assert_eq!(refused(&audit(6), None, None), Some(StockRefusal::Unknown));
     }
 }

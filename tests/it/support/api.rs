@@ -1,5 +1,6 @@
 //! The domain's verbs over HTTP.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -14,6 +15,10 @@ pub(crate) struct Api {
     pub(crate) aws_url: String,
     pub(crate) dynamodb: Client,
     token: Option<String>,
+    /// What the functions' names begin with.
+    pub(crate) prefix: String,
+    /// A queue with what is published; none where the runner is asked for it.
+    pub(crate) published_queue: Option<String>,
 }
 
 /// An answer over HTTP.
@@ -42,7 +47,15 @@ impl Api {
             .credentials_provider(Credentials::new("test", "local", None, None, "test"))
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .build();
-        Self { http: reqwest::Client::new(), url, aws_url, dynamodb: Client::from_conf(config), token: None }
+        Self {
+            http: reqwest::Client::new(),
+            url,
+            aws_url,
+            dynamodb: Client::from_conf(config),
+            token: None,
+            prefix: String::new(),
+            published_queue: None,
+        }
     }
 
     /// The same, showing a token.
@@ -80,11 +93,17 @@ impl Api {
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let response = request.send().await?;
+        let (client, request) = request.build_split();
+        let request = request?;
+        let (method, path) = (request.method().to_string(), request.url().to_string());
+        let path = path.strip_prefix(&self.url).unwrap_or(&path).to_owned();
+        let response = client.execute(request).await?;
         let header = |name: &str| response.headers().get(name).map(|v| v.to_str().unwrap().to_owned());
         let (correlation_id, retry_after) = (header("x-correlation-id"), header("retry-after"));
         let status = response.status().as_u16();
+        let media_type = header("content-type").unwrap_or_default();
         let body = serde_json::from_str(&response.text().await?).unwrap_or(Value::Null);
+        crate::openapi::keeps_its_document(&method, &path, status, &media_type, &body);
         Ok(Answer { status, body, correlation_id, retry_after })
     }
 
@@ -129,10 +148,18 @@ impl Api {
 
     /// Puts an event on the bus.
     pub(crate) async fn put_event(&self, entry: &Value) {
-        let put = self.http.post(&self.aws_url).header("x-amz-target", "AWSEvents.PutEvents");
+        let put = self.signed(self.http.post(&self.aws_url)).header("x-amz-target", "AWSEvents.PutEvents");
+        let put = put.header("content-type", "application/x-amz-json-1.1");
         let answer: Value =
             put.body(json!({"Entries": [entry]}).to_string()).send().await.unwrap().json().await.unwrap();
         assert_eq!(answer["FailedEntryCount"], 0, "{answer}");
+    }
+
+    /// As one who may do everything. Neither environment looks at the signature.
+    pub(crate) fn signed(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        let scope = "Credential=test/20260101/us-east-1/any/aws4_request";
+        let header = format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=00");
+        request.header("authorization", header)
     }
 
     /// The queues, over the SDK.
@@ -158,21 +185,53 @@ impl Api {
 
     /// Everything that was published so far, each held against its schema.
     pub(crate) async fn published(&self) -> Vec<Value> {
-        let (mut details, mut last) = (Vec::new(), 0);
+        let events = match &self.published_queue {
+            Some(queue) => self.received(queue).await,
+            None => self.logged().await,
+        };
+        let of_holdfast = events.into_iter().filter(|event| event["source"] == "holdfast");
+        of_holdfast
+            .map(|mut event| {
+                let detail = event["detail"].take();
+                assert_eq!(event["detail-type"], detail["eventType"]);
+                crate::contract::keeps_its_schema(&detail);
+                detail
+            })
+            .collect()
+    }
+
+    /// What the runner has seen on its buses.
+    async fn logged(&self) -> Vec<Value> {
+        let (mut all, mut last) = (Vec::new(), 0);
         loop {
             let url = format!("{}/_local/events?after={last}", self.aws_url);
             let page: Value = self.http.get(url).send().await.unwrap().json().await.unwrap();
             let events = page["events"].as_array().unwrap();
             if events.is_empty() {
-                return details;
+                return all;
             }
-            for event in events.iter().filter(|event| event["event"]["source"] == "holdfast") {
-                let detail = event["event"]["detail"].clone();
-                assert_eq!(event["event"]["detail-type"], detail["eventType"]);
-                crate::contract::keeps_its_schema(&detail);
-                details.push(detail);
-            }
+            all.extend(events.iter().map(|event| event["event"].clone()));
             last = page["last"].as_u64().unwrap();
+        }
+    }
+
+    /// What a queue has brought so far, to whichever test.
+    async fn received(&self, queue: &str) -> Vec<Value> {
+        static RECEIVED: Mutex<Vec<Value>> = Mutex::new(Vec::new());
+        let sqs = self.sqs();
+        loop {
+            let batch =
+                sqs.receive_message().queue_url(queue).max_number_of_messages(10).send().await.unwrap();
+            let messages = batch.messages.unwrap_or_default();
+            if messages.is_empty() {
+                return RECEIVED.lock().unwrap().clone();
+            }
+            for message in messages {
+                let event = serde_json::from_str(&message.body.unwrap()).unwrap();
+                RECEIVED.lock().unwrap().push(event);
+                let handle = message.receipt_handle.unwrap();
+                sqs.delete_message().queue_url(queue).receipt_handle(handle).send().await.unwrap();
+            }
         }
     }
 
@@ -191,14 +250,22 @@ impl Api {
 
     /// Waits until a condition holds.
     pub(crate) async fn until(&self, what: &str, condition: impl AsyncFn(&Self) -> bool) {
+        self.until_within(Duration::from_secs(60), what, condition).await;
+    }
+
+    /// Waits for so long until a condition holds.
+    pub(crate) async fn until_within(
+        &self,
+        patience: Duration,
+        what: &str,
+        condition: impl AsyncFn(&Self) -> bool,
+    ) {
         let waiting = async {
             while !condition(self).await {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), waiting)
-            .await
-            .unwrap_or_else(|_| panic!("never: {what}"));
+        tokio::time::timeout(patience, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
     }
 
     /// Nothing was made or lost: by the tables as the test reads them, and by the reconciliation.
@@ -209,9 +276,18 @@ impl Api {
 
     /// Waits until the publisher has caught up, and sees that everything adds up.
     pub(crate) async fn adds_up(&self) {
+        self.adds_up_of(&Value::Null).await;
+    }
+
+    /// The same of one product.
+    pub(crate) async fn adds_up_for(&self, product: &str) {
+        self.adds_up_of(&json!({"productId": product})).await;
+    }
+
+    async fn adds_up_of(&self, asked: &Value) {
         let settled = async {
             loop {
-                let report = self.invoke("reconcile", &Value::Null).await;
+                let report = self.invoke("reconcile", asked).await;
                 if report["holds"] == true && report["busy"] == json!([]) {
                     return;
                 }
@@ -226,8 +302,9 @@ impl Api {
 
     /// Lambda's Invoke.
     pub(crate) async fn invoke(&self, function: &str, event: &Value) -> Value {
-        let url = format!("{}/2015-03-31/functions/{function}/invocations", self.aws_url);
-        self.http.post(url).body(event.to_string()).send().await.unwrap().json().await.unwrap()
+        let name = format!("{}{function}", self.prefix);
+        let url = format!("{}/2015-03-31/functions/{name}/invocations", self.aws_url);
+        self.signed(self.http.post(url)).body(event.to_string()).send().await.unwrap().json().await.unwrap()
     }
 }
 

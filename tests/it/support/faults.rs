@@ -1,6 +1,7 @@
 //! A wire between the store and DynamoDB that misbehaves on purpose, once for each fault that is put in.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 /// What goes wrong with the next write.
 #[derive(Debug, Clone)]
@@ -22,8 +24,20 @@ pub(crate) enum Fault {
     Late(Duration),
     /// It is refused: another write on its first item is under way.
     Conflict,
+    /// It is applied, and what is answered is the refusal of a second copy: another write is under way.
+    Twice,
     /// It is refused: its first item's partition is busy.
     Throttle,
+    /// It says that it has arrived, and waits until it may go on.
+    Wait {
+        /// It has arrived.
+        arrived: Arc<Notify>,
+        /// It may go on.
+        go_on: Arc<Notify>,
+    },
+    /// It is refused: another write on its second item is under way, and the third item's condition does not
+    /// hold; that item is shown.
+    ConflictAndCondition(Value),
     /// It is refused until then: a transaction with the same token is under way.
     InProgress(tokio::time::Instant),
 }
@@ -34,6 +48,10 @@ pub(crate) struct Wire {
     pub(crate) url: String,
     real: String,
     faults: Arc<Mutex<VecDeque<Fault>>>,
+    /// Whether nothing is answered any more, reads included.
+    silent: Arc<AtomicBool>,
+    /// How many queries of an index are answered from before anything was written.
+    stale: Arc<AtomicUsize>,
 }
 
 impl Wire {
@@ -41,7 +59,13 @@ impl Wire {
     pub(crate) async fn to(real: &str) -> Self {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let wire = Self { url, real: real.to_owned(), faults: Arc::default() };
+        let wire = Self {
+            url,
+            real: real.to_owned(),
+            faults: Arc::default(),
+            silent: Arc::default(),
+            stale: Arc::default(),
+        };
         let router = axum::Router::new().fallback(pass).with_state(wire.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         wire
@@ -54,7 +78,17 @@ impl Wire {
 
     /// How many faults have not happened yet.
     pub(crate) fn left(&self) -> usize {
-        self.faults.lock().unwrap().len()
+        self.faults.lock().unwrap().len() + self.stale.load(Ordering::SeqCst)
+    }
+
+    /// From now on every request hangs.
+    pub(crate) fn fall_silent(&self) {
+        self.silent.store(true, Ordering::SeqCst);
+    }
+
+    /// The next queries of an index find nothing: it is behind.
+    pub(crate) fn put_behind(&self, queries: usize) {
+        self.stale.store(queries, Ordering::SeqCst);
     }
 
     async fn real(&self, headers: HeaderMap, body: String) -> Response {
@@ -66,6 +100,17 @@ impl Wire {
 
 async fn pass(State(wire): State<Wire>, headers: HeaderMap, body: String) -> Response {
     let target = headers["x-amz-target"].to_str().unwrap().to_owned();
+    if wire.silent.load(Ordering::SeqCst) {
+        return std::future::pending().await;
+    }
+    let one_less = |left: usize| left.checked_sub(1);
+    if target.ends_with("Query")
+        && body.contains("IndexName")
+        && wire.stale.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
+    {
+        return (StatusCode::OK, json!({"Items": [], "Count": 0, "ScannedCount": 0}).to_string())
+            .into_response();
+    }
     let writes = ["TransactWriteItems", "PutItem", "UpdateItem"].iter().any(|write| target.ends_with(write));
     let fault = if writes { wire.faults.lock().unwrap().pop_front() } else { None };
     match fault {
@@ -89,8 +134,22 @@ async fn pass(State(wire): State<Wire>, headers: HeaderMap, body: String) -> Res
             });
             std::future::pending().await
         }
+        Some(Fault::Wait { arrived, go_on }) => {
+            arrived.notify_one();
+            go_on.notified().await;
+            wire.real(headers, body).await
+        }
         Some(Fault::Conflict) => cancelled(&body, "TransactionConflict"),
+        Some(Fault::Twice) => {
+            wire.real(headers, body.clone()).await;
+            cancelled(&body, "TransactionConflict")
+        }
         Some(Fault::Throttle) => cancelled(&body, "ThrottlingError"),
+        Some(Fault::ConflictAndCondition(item)) => cancelled_because(&[
+            json!({"Code": "None"}),
+            json!({"Code": "TransactionConflict", "Message": "on purpose"}),
+            json!({"Code": "ConditionalCheckFailed", "Message": "on purpose", "Item": item}),
+        ]),
         Some(Fault::InProgress(until)) if tokio::time::Instant::now() >= until => {
             wire.real(headers, body).await
         }
@@ -113,12 +172,14 @@ fn cancelled(body: &str, code: &str) -> Response {
     }
     let mut reasons = vec![json!({"Code": "None"}); actions];
     reasons[0] = json!({"Code": code, "Message": "on purpose"});
+    cancelled_because(&reasons)
+}
+
+fn cancelled_because(reasons: &[Value]) -> Response {
     let error_type = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException";
-    let message = format!("Transaction cancelled [{code}]");
-    error(
-        StatusCode::BAD_REQUEST,
-        &json!({"__type": error_type, "Message": message, "CancellationReasons": reasons}),
-    )
+    let body =
+        json!({"__type": error_type, "Message": "Transaction cancelled", "CancellationReasons": reasons});
+    error(StatusCode::BAD_REQUEST, &body)
 }
 
 fn error(status: StatusCode, body: &Value) -> Response {

@@ -2,9 +2,11 @@
 
 mod api;
 pub(crate) mod faults;
+mod place;
 pub(crate) mod process;
 pub(crate) mod tables;
 
 pub(crate) use api::{Answer, Api, lines};
+pub(crate) use place::{Place, template_without};
 pub(crate) use process::Runner;
-pub(crate) use tables::{Tables, conserved, product};
+pub(crate) use tables::{Tables, conserved, deps, product};

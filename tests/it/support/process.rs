@@ -1,11 +1,15 @@
 //! The runner as a process of its own, ended with the test.
 
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use super::Api;
+
+/// Where runners keep the key that signs tokens, in place of the user's own folder.
+pub(crate) const STATE: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// A running `holdfast`.
 pub(crate) struct Runner {
@@ -13,6 +17,7 @@ pub(crate) struct Runner {
     pub(crate) api: Api,
     /// What it said at its start.
     pub(crate) greeting: String,
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl std::ops::Deref for Runner {
@@ -25,7 +30,8 @@ impl std::ops::Deref for Runner {
 /// The program, with these arguments.
 pub(crate) fn holdfast(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast-under-test"));
-    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).kill_on_drop(true);
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).env("XDG_STATE_HOME", STATE);
+    command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }
 
@@ -59,13 +65,21 @@ impl Runner {
             panic!("the runner did not come up: {greeting}{error}");
         };
         // What the functions log is read, so that they never wait, and shown where a test fails.
-        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        let kept = Arc::clone(&log);
         tokio::spawn(async move {
-            while let Ok(Some(line)) = log.next_line().await {
+            while let Ok(Some(line)) = lines.next_line().await {
                 println!("{line}");
+                kept.lock().unwrap().push(line);
             }
         });
-        Self { process, api: Api::new(api, aws), greeting }
+        Self { process, api: Api::new(api, aws), greeting, log }
+    }
+
+    /// What the functions have logged so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
     }
 
     /// Its process id.
@@ -97,19 +111,43 @@ impl Runner {
 
 /// The processes whose parent is `parent`, as far as they are functions.
 pub(crate) fn functions_of(parent: u32) -> Vec<(u32, String)> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        // A process may end while it is looked at.
-        let Ok(status) = std::fs::read_to_string(entry.path().join("status")) else { continue };
-        let Ok(arguments) = std::fs::read_to_string(entry.path().join("cmdline")) else { continue };
-        let is_child = status.lines().any(|line| line == format!("PPid:\t{parent}"));
-        let arguments: Vec<&str> = arguments.split('\0').collect();
-        if let (true, [_, "function", name, ..]) = (is_child, arguments.as_slice()) {
-            found.push((id, (*name).to_owned()));
-        }
+    let children = processes().into_iter().filter(|(_, above)| *above == parent);
+    let function = |id: u32| match proc_entries(id, "cmdline").as_slice() {
+        [_, verb, name, ..] if verb == "function" => Some((id, name.clone())),
+        _ => None,
+    };
+    children.filter_map(|(id, _)| function(id)).collect()
+}
+
+/// The processes below a process, and itself.
+pub(crate) fn descendants(of: u32) -> Vec<u32> {
+    let all = processes();
+    let mut found = vec![of];
+    let mut i = 0;
+    while i < found.len() {
+        let above = found[i];
+        found.extend(all.iter().filter(|(_, parent)| *parent == above).map(|(id, _)| *id));
+        i += 1;
     }
     found
+}
+
+/// All processes, each with its parent.
+fn processes() -> Vec<(u32, u32)> {
+    let with_parent = |entry: std::fs::DirEntry| {
+        let id = entry.file_name().to_str()?.parse().ok()?;
+        // A process may end while it is looked at.
+        let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t")?.parse().ok())?;
+        Some((id, parent))
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().filter_map(with_parent).collect()
+}
+
+/// The arguments or the environment of a process; nothing where it has ended.
+pub(crate) fn proc_entries(id: u32, file: &str) -> Vec<String> {
+    let all = std::fs::read(format!("/proc/{id}/{file}")).unwrap_or_default();
+    String::from_utf8_lossy(&all).split('\0').map(str::to_owned).collect()
 }
 
 /// Whether a process is there and is no zombie.

@@ -1,6 +1,7 @@
 //! Tables without a runner, and what must always hold of them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -8,6 +9,9 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use local::dynamodb::{DynamoDb, Usage};
 use local::template::Template;
 use shared::domain::{Location, ProductId, Quantity, StockUnit, Timestamp, UnitKey};
+use shared::function::{Clock, Deps};
+use shared::metrics::Metrics;
+use shared::settings::Settings;
 use shared::store::{Invocation, RetryPolicy, StockChange, StockOutcome, StockWrite, Store, StoreSettings};
 use tokio::time::Instant;
 
@@ -21,7 +25,7 @@ pub(crate) struct Tables {
     pub(crate) store: Store,
     pub(crate) dynamodb: Client,
     pub(crate) url: String,
-    database: DynamoDb,
+    pub(crate) database: DynamoDb,
 }
 
 impl Tables {
@@ -36,8 +40,14 @@ impl Tables {
         let lambda = local::lambda::Lambda::start(&[], &url, 1).await.unwrap();
         let queues = local::queues::Queues::open(None, template.queues, false).unwrap();
         let bus = local::bus::Bus::new(template.rules, queues.clone(), lambda.clone());
-        let endpoint =
-            local::aws::Endpoint { dynamodb: database.clone(), queues, bus, lambda, url: url.clone() };
+        let endpoint = local::aws::Endpoint {
+            dynamodb: database.clone(),
+            queues,
+            bus,
+            iam: local::iam::Iam::default(),
+            lambda,
+            url: url.clone(),
+        };
         let router = local::aws::router(endpoint);
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let settings = StoreSettings {
@@ -98,6 +108,16 @@ impl Tables {
 /// Calls and write units by operation.
 pub(crate) type Usages = BTreeMap<String, (u64, u64)>;
 
+/// What a handler works with, over this store and with these settings besides the tables.
+pub(crate) fn deps(store: Store, more: &[(&str, &str)]) -> Arc<Deps> {
+    let settings = Settings::from_lookup(|name| match name {
+        "INVENTORY_TABLE" => Some(INVENTORY.to_owned()),
+        "LEDGER_TABLE" => Some("holdfast-ledger".to_owned()),
+        _ => more.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()),
+    });
+    Arc::new(Deps { store, settings: settings.unwrap(), clock: Clock::of_the_machine() })
+}
+
 /// The stock unit of a product at `main`.
 pub(crate) fn product(name: &str) -> UnitKey {
     UnitKey { product: ProductId::parse(name).unwrap(), location: Location::default(), bucket: 0 }
@@ -109,6 +129,7 @@ pub(crate) fn at(ms: i64) -> Invocation {
         now: Timestamp::from_millisecond(ms).unwrap(),
         deadline: Instant::now() + Duration::from_secs(9),
         correlation_id: "test".to_owned(),
+        metrics: Metrics::default(),
     }
 }
 

@@ -1,0 +1,183 @@
+//! IAM, as far as the roles in the template use it: what a request asks for, and whether a role allows it.
+//!
+//! What is not in a role is refused here as it would be on AWS, so that a missing permission is found on this
+//! machine. Source: Service Authorization Reference, "Actions, resources, and condition keys for Amazon DynamoDB".
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::template::{ACCOUNT_ID, Function, REGION};
+
+/// What one request asks for; a transaction asks for several.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ask {
+    /// `dynamodb:PutItem` and the like.
+    pub action: String,
+    /// The ARN.
+    pub resource: String,
+    /// The kinds of the items' keys: `RES#` of `RES#4f1c`. A key that has no kind is named whole.
+    pub leading_keys: BTreeSet<String>,
+    /// The operation that the action is a part of.
+    pub enclosing_operation: Option<String>,
+}
+
+/// The functions' roles, and what has been asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Iam {
+    roles: Arc<BTreeMap<String, Vec<Value>>>,
+    asked: Arc<Mutex<BTreeSet<(String, Ask)>>>,
+}
+
+impl Iam {
+    /// The roles of these functions. Other callers may do everything.
+    #[must_use]
+    pub fn new(functions: &[Function]) -> Self {
+        let roles = functions.iter().map(|f| (f.name.clone(), f.statements.clone())).collect();
+        Self { roles: Arc::new(roles), asked: Arc::default() }
+    }
+
+    /// Whether the caller's role allows a request.
+    ///
+    /// # Errors
+    /// What it does not allow, as AWS says it.
+    pub fn check(&self, caller: &str, service: &str, operation: &str, request: &str) -> Result<(), String> {
+        let Some(statements) = self.roles.get(caller) else { return Ok(()) };
+        // What is no JSON is refused by the service itself.
+        let Ok(request) = serde_json::from_str(request) else { return Ok(()) };
+        for ask in asks(service, operation, &request) {
+            let allowed = statements.iter().any(|statement| allows(statement, &ask));
+            let Ask { action, resource, .. } = ask.clone();
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert((caller.to_owned(), ask));
+            if !allowed {
+                return Err(format!(
+                    "User: {caller} is not authorized to perform: {action} on resource: {resource} because no \
+                     identity-based policy allows the {action} action"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What each function has asked for so far, allowed or not.
+    #[must_use]
+    pub fn asked(&self) -> BTreeSet<(String, Ask)> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Whether a statement of a policy allows what is asked for.
+#[must_use]
+pub fn allows(statement: &Value, ask: &Ask) -> bool {
+    let one_of = |value: &Value, wanted: &str| match value {
+        Value::Array(all) => all.iter().any(|one| like(one, wanted)),
+        one => like(one, wanted),
+    };
+    let condition = &statement["Condition"];
+    let keys = &condition["ForAllValues:StringLike"]["dynamodb:LeadingKeys"];
+    let enclosing = &condition["ForAnyValue:StringEquals"]["dynamodb:EnclosingOperation"];
+    statement["Effect"] == "Allow"
+        && one_of(&statement["Action"], &ask.action)
+        && one_of(&statement["Resource"], &ask.resource)
+        && (keys.is_null() || ask.leading_keys.iter().all(|key| one_of(keys, key)))
+        && (enclosing.is_null() || ask.enclosing_operation.iter().any(|inside| one_of(enclosing, inside)))
+}
+
+fn like(pattern: &Value, text: &str) -> bool {
+    match pattern.as_str() {
+        Some(pattern) => match pattern.strip_suffix('*') {
+            Some(beginning) => text.starts_with(beginning),
+            None => pattern == text,
+        },
+        None => false,
+    }
+}
+
+fn asks(service: &str, operation: &str, request: &Value) -> Vec<Ask> {
+    let ask = |resource: String| Ask {
+        action: format!("{service}:{operation}"),
+        resource,
+        leading_keys: BTreeSet::new(),
+        enclosing_operation: None,
+    };
+    match (service, operation) {
+        ("dynamodb", "TransactWriteItems") => {
+            let actions = request["TransactItems"].as_array().into_iter().flatten();
+            actions.flat_map(|action| action.as_object().into_iter().flatten()).map(part).collect()
+        }
+        ("dynamodb", "BatchGetItem" | "BatchWriteItem") => {
+            let tables = request["RequestItems"].as_object().into_iter().flatten();
+            tables
+                .map(|(table, wanted)| Ask {
+                    leading_keys: wanted["Keys"].as_array().into_iter().flatten().map(kind).collect(),
+                    ..ask(table_arn(table))
+                })
+                .collect()
+        }
+        ("dynamodb", _) => {
+            let table = table_arn(request["TableName"].as_str().unwrap_or_default());
+            let index = request["IndexName"].as_str();
+            let resource = index.map_or_else(|| table.clone(), |index| format!("{table}/index/{index}"));
+            let key = match operation {
+                "PutItem" => Some(kind(&request["Item"])),
+                "Query" if index.is_none() => queried(request),
+                "Query" | "Scan" => None,
+                _ => Some(kind(&request["Key"])),
+            };
+            vec![Ask { leading_keys: key.into_iter().collect(), ..ask(resource) }]
+        }
+        ("events", _) => {
+            let entries = request["Entries"].as_array().into_iter().flatten();
+            let bus = |entry: &Value| entry["EventBusName"].as_str().unwrap_or("default").to_owned();
+            let buses: BTreeSet<String> = entries.map(bus).collect();
+            buses.iter().map(|bus| ask(arn("events", &format!("event-bus/{bus}")))).collect()
+        }
+        _ => {
+            let url = request["QueueUrl"].as_str().unwrap_or_default();
+            vec![ask(arn("sqs", url.rsplit('/').next().unwrap_or_default()))]
+        }
+    }
+}
+
+/// One action of a transaction.
+fn part((name, action): (&String, &Value)) -> Ask {
+    let name = if name == "ConditionCheck" { "ConditionCheckItem".to_owned() } else { format!("{name}Item") };
+    let item = if action["Item"].is_null() { &action["Key"] } else { &action["Item"] };
+    Ask {
+        action: format!("dynamodb:{name}"),
+        resource: table_arn(action["TableName"].as_str().unwrap_or_default()),
+        leading_keys: [kind(item)].into(),
+        enclosing_operation: Some("TransactWriteItems".to_owned()),
+    }
+}
+
+/// The kind of an item's key.
+fn kind(item: &Value) -> String {
+    kind_of(item["pk"]["S"].as_str().unwrap_or_default())
+}
+
+fn kind_of(key: &str) -> String {
+    // Kinds are written in capitals; keys of the ledger begin with a product.
+    match key.split_once('#') {
+        Some((kind, _)) if kind.bytes().all(|b| b.is_ascii_uppercase()) => format!("{kind}#"),
+        _ => key.to_owned(),
+    }
+}
+
+/// The kind of the key that a query is for: what stands at the first placeholder of its key condition.
+fn queried(request: &Value) -> Option<String> {
+    let condition = request["KeyConditionExpression"].as_str()?;
+    let name = condition.split(|c: char| !(c.is_alphanumeric() || c == ':')).find(|w| w.starts_with(':'))?;
+    Some(kind_of(request["ExpressionAttributeValues"][name]["S"].as_str()?))
+}
+
+fn table_arn(name: &str) -> String {
+    arn("dynamodb", &format!("table/{name}"))
+}
+
+fn arn(service: &str, name: &str) -> String {
+    format!("arn:aws:{service}:{REGION}:{ACCOUNT_ID}:{name}")
+}

@@ -1,0 +1,218 @@
+//! The end-to-end suite: what a shop relies on, over HTTP, queue, bus, schedule and stream.
+//!
+//! It runs on the local runner, and, where `HOLDFAST_STACK` names one, on a deployed stack (`just e2e-stack`). There
+//! the tests share everything, so each has products and orders of its own.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+
+use crate::support::{Api, Place, lines};
+
+/// A schedule fires every minute.
+const A_MINUTE_AND_MORE: Duration = Duration::from_secs(150);
+
+/// A name that no other test has.
+fn own(name: &str) -> String {
+    format!("{name}-{:08x}", fastrand::u32(..))
+}
+
+fn event(name: &str, order: &str, items: &[(&str, u64)]) -> Value {
+    json!({"type": name, "orderId": order, "items": lines(items), "correlationId": "e2e"})
+}
+
+/// Waits until an event of this name was published of an order or product; answers with it.
+async fn hears(shop: &Api, name: &str, of: &str) -> Value {
+    shop.until(&format!("{name} of {of}"), async |shop: &Api| shop.said(name, of).await > 0).await;
+    let all = shop.published().await;
+    let about = |e: &&Value| e["eventType"] == name && (e["orderId"] == of || e["productId"] == of);
+    all.iter().find(about).unwrap().clone()
+}
+
+#[tokio::test]
+async fn an_order_over_http() {
+    let shop = Place::open().await;
+    let (shoe, hat, order, other) = (own("SHOE"), own("HAT"), own("order"), own("order"));
+    shop.add(&shoe, 10).await;
+    shop.add(&hat, 1).await;
+    assert_eq!(shop.reserve(&order, &[(&shoe, 4), (&hat, 1)]).await.says(), (201, "RESERVED"));
+    assert_eq!(shop.reserve(&order, &[(&hat, 1), (&shoe, 4)]).await.says(), (200, "RESERVED"));
+    assert_eq!(shop.reserve(&order, &[(&shoe, 5)]).await.says(), (422, "order_lines_differ"));
+    let short = shop.reserve(&other, &[(&shoe, 6), (&hat, 1)]).await;
+    assert_eq!(short.says(), (409, "insufficient_stock"));
+    assert_eq!(short.body["products"][0]["productId"], hat);
+    assert_eq!((shop.stock(&shoe).await, shop.stock(&hat).await), ([6, 4, 0], [0, 1, 0]));
+    assert_eq!(shop.order("confirm", &order).await.says(), (200, "CONFIRMED"));
+    assert_eq!(shop.order("deduct", &order).await.says(), (200, "FULFILLED"));
+    assert_eq!(shop.order("release", &order).await.says(), (409, "reservation_fulfilled"));
+    assert_eq!(shop.reserve(&other, &[(&shoe, 6)]).await.says(), (201, "RESERVED"));
+    assert_eq!(shop.order("release", &other).await.says(), (200, "RELEASED"));
+    assert_eq!((shop.stock(&shoe).await, shop.stock(&hat).await), ([6, 0, 4], [0, 0, 1]));
+    assert_eq!(hears(&shop, "InventoryDeducted", &order).await["complete"], true);
+    shop.adds_up_for(&shoe).await;
+}
+
+/// By the queue and by the bus, in order and out of order.
+#[tokio::test]
+async fn orders_as_events() {
+    let shop = Place::open().await;
+    let (shoe, order, bus, given_up) = (own("SHOE"), own("order"), own("order"), own("order"));
+    shop.add(&shoe, 10).await;
+    shop.tell(&event("OrderCreated", &order, &[(&shoe, 2)])).await;
+    shop.until("it is held", async |shop: &Api| shop.state(&order).await == "RESERVED").await;
+    let detail = json!({"orderId": bus, "items": lines(&[(&shoe, 3)])}).to_string();
+    let entry = json!({
+        "Source": "shop", "DetailType": "OrderCreated", "EventBusName": "holdfast-events", "Detail": detail,
+    });
+    shop.put_event(&entry).await;
+    shop.until("it is held", async |shop: &Api| shop.state(&bus).await == "RESERVED").await;
+    for name in ["PaymentSucceeded", "PaymentSucceeded", "OrderDelivered"] {
+        shop.tell(&event(name, &order, &[])).await;
+    }
+    shop.until("it is shipped", async |shop: &Api| shop.state(&order).await == "FULFILLED").await;
+    shop.tell(&event("OrderCancelled", &given_up, &[])).await;
+    shop.until("it is noted", async |shop: &Api| !shop.state(&given_up).await.is_empty()).await;
+    shop.tell(&event("OrderCreated", &given_up, &[(&shoe, 5)])).await;
+    shop.until("nothing is held", async |shop: &Api| shop.state(&given_up).await == "RELEASED").await;
+    shop.tell(&event("OrderCancelled", &bus, &[])).await;
+    shop.until("it is given back", async |shop: &Api| shop.state(&bus).await == "RELEASED").await;
+    assert_eq!(shop.stock(&shoe).await, [8, 0, 2]);
+    let reserved = hears(&shop, "InventoryReserved", &order).await;
+    assert_eq!((&reserved["items"][0]["quantity"], &reserved["correlationId"]), (&json!(2), &json!("e2e")));
+    hears(&shop, "InventoryDeducted", &order).await;
+    hears(&shop, "InventoryReleased", &bus).await;
+    shop.adds_up_for(&shoe).await;
+}
+
+/// Nobody comes: the schedule gives it back, and the stream tells of it.
+#[tokio::test]
+async fn a_hold_that_nobody_comes_for() {
+    let shop = Place::open().await;
+    let (shoe, order) = (own("SHOE"), own("order"));
+    shop.add(&shoe, 5).await;
+    let body = json!({"orderId": order, "productId": shoe, "quantity": 5, "ttlSeconds": 1});
+    assert_eq!(shop.post("/api/inventory/reserve", &body).await.status, 201);
+    hears(&shop, "OutOfStock", &shoe).await;
+    shop.until_within(A_MINUTE_AND_MORE, "it is given back", async |shop: &Api| {
+        shop.stock(&shoe).await == [5, 0, 0]
+    })
+    .await;
+    assert_eq!(shop.order("confirm", &order).await.says(), (409, "reservation_expired"));
+    hears(&shop, "ReservationExpired", &order).await;
+    hears(&shop, "BackInStock", &shoe).await;
+    shop.adds_up_for(&shoe).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_race_for_the_last_ten() {
+    let shop = Place::open().await;
+    let shoe = own("SHOE");
+    shop.add(&shoe, 10).await;
+    let orders: Vec<String> = (0..60).map(|_| own("order")).collect();
+    let bought = join_all(orders.iter().map(async |order| shop.reserve(order, &[(&shoe, 1)]).await)).await;
+    let told = |status: u16| bought.iter().filter(|answer| answer.status == status).count();
+    assert_eq!((told(201), told(409)), (10, 50), "{bought:?}");
+    assert_eq!(shop.stock(&shoe).await, [0, 10, 0]);
+    for (order, answer) in orders.iter().zip(&bought) {
+        assert_eq!(shop.state(order).await, if answer.status == 201 { "RESERVED" } else { "" });
+    }
+    shop.adds_up_for(&shoe).await;
+}
+
+#[tokio::test]
+async fn a_poison_message_ends_in_the_dead_letter_queue() {
+    let shop = Place::open().await;
+    let (shoe, order) = (own("SHOE"), own("order"));
+    shop.add(&shoe, 5).await;
+    let before = shop.queued("holdfast-orders-dead").await;
+    shop.tell(&json!({"type": "OrderCreated", "orderId": own("poison"), "items": "none"})).await;
+    shop.tell(&event("OrderCreated", &order, &[(&shoe, 1)])).await;
+    shop.until("the good one is held", async |shop: &Api| shop.state(&order).await == "RESERVED").await;
+    shop.until_within(A_MINUTE_AND_MORE, "the bad one is set aside", async |shop: &Api| {
+        shop.queued("holdfast-orders-dead").await == before + 1
+    })
+    .await;
+    assert_eq!(shop.stock(&shoe).await, [4, 1, 0]);
+}
+
+/// Functions are ended in the middle of their work: queues deliver again, clients ask again, nothing counts twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_are_killed() {
+    let shop = Place::alone().await;
+    let shoe = own("SHOE");
+    shop.add(&shoe, 1_000).await;
+    let told: Vec<String> = (0..60).map(|_| own("told")).collect();
+    let asked: Vec<String> = (0..60).map(|_| own("asked")).collect();
+    for order in &told {
+        shop.tell(&event("OrderCreated", order, &[(&shoe, 2)])).await;
+    }
+    let asking = join_all(asked.iter().map(async |order| {
+        let body = json!({"orderId": order, "productId": shoe, "quantity": 1});
+        loop {
+            match shop.try_post("/api/inventory/reserve", &body).await.map(|answer| answer.status) {
+                Some(200 | 201) => return,
+                Some(500 | 502 | 503) | None => {}
+                Some(other) => panic!("{order}: {other}"),
+            }
+        }
+    }));
+    let killing = async {
+        let mut killed = 0;
+        while killed < 6 {
+            killed += shop.kill("reserve") + shop.kill("order-events") + shop.kill("publisher");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let both = async { tokio::join!(asking, killing) };
+    tokio::time::timeout(A_MINUTE_AND_MORE, both)
+        .await
+        .expect("all are answered, and six processes were ended");
+    shop.until_within(A_MINUTE_AND_MORE, "all that was told is held", async |shop: &Api| {
+        shop.stock(&shoe).await == [1_000 - 180, 180, 0]
+    })
+    .await;
+    for order in told.iter().chain(&asked) {
+        assert_eq!(shop.state(order).await, "RESERVED");
+        hears(&shop, "InventoryReserved", order).await;
+    }
+    shop.adds_up_for(&shoe).await;
+}
+
+#[tokio::test]
+async fn who_may_do_what() {
+    let shop = Place::open().await;
+    let (shoe, order) = (own("SHOE"), own("order"));
+    let (admin, system, nobody) =
+        (shop.with_role("ADMIN"), shop.with_role("SYSTEM"), shop.with_role("NOBODY"));
+    admin.add(&shoe, 5).await;
+    let (stranger, machine) = (shop.with_token("nonsense"), shop.with_role("MACHINE"));
+    let add = json!({"productId": shoe, "quantity": 1});
+    for (caller, to_add, to_reserve) in [
+        (&stranger, 401, 401),
+        (&nobody, 403, 403),
+        (&system, 403, 201),
+        (&machine, 403, 200),
+        (&admin, 200, 403),
+    ] {
+        assert_eq!(caller.post("/api/inventory/add", &add).await.status, to_add);
+        assert_eq!(caller.reserve(&order, &[(&shoe, 1)]).await.status, to_reserve);
+    }
+    assert_eq!(stranger.get(&format!("/api/inventory/{shoe}")).await.status, 200, "anybody may read stock");
+    assert_eq!(shop.stock(&shoe).await, [5, 1, 0]);
+}
+
+/// What a role does not allow is refused, nothing is done, and the caller is told that it is not its fault.
+#[tokio::test]
+async fn a_permission_taken_away() {
+    let shop = Place::without("settle", "dynamodb:UpdateItem").await;
+    let (shoe, order) = (own("SHOE"), own("order"));
+    shop.add(&shoe, 5).await;
+    assert_eq!(shop.reserve(&order, &[(&shoe, 1)]).await.status, 201);
+    shop.until("it is refused", async |shop: &Api| {
+        shop.order("confirm", &order).await.says() == (500, "internal")
+    })
+    .await;
+    assert_eq!((shop.stock(&shoe).await, shop.state(&order).await), ([4, 1, 0], "RESERVED".to_owned()));
+    shop.restore("settle").await;
+}

@@ -1,0 +1,274 @@
+//! Least privilege: what each function asks for, and what its role allows, are the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use local::iam::{Ask, allows};
+use serde_json::{Value, json};
+
+use crate::contract::template;
+use crate::support::{Api, Runner, template_without};
+
+/// One permission: a statement with one action, one resource and one kind of key.
+pub(crate) fn permissions(statement: &Value) -> Vec<Value> {
+    let keys = &statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"];
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+    let mut single = Vec::new();
+    for (action, resource) in list(&statement["Action"])
+        .iter()
+        .flat_map(|a| list(&statement["Resource"]).into_iter().map(move |r| (a, r)))
+    {
+        for key in list(keys) {
+            let mut one = statement.clone();
+            (one["Action"], one["Resource"]) = (action.clone(), resource.clone());
+            if !key.is_null() {
+                one["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"] = key;
+            }
+            single.push(one);
+        }
+    }
+    single
+}
+
+/// The permissions of each function.
+fn roles() -> BTreeMap<String, Vec<Value>> {
+    let functions = template().functions;
+    functions.into_iter().map(|f| (f.name, f.statements.iter().flat_map(permissions).collect())).collect()
+}
+
+/// What Lambda does with a function's role to read its queues and streams, and to say what it has given up.
+/// Source: AWS Lambda Developer Guide, "Using Lambda with Amazon SQS" and "Using Lambda with DynamoDB".
+fn done_by_lambda() -> Vec<(String, Ask)> {
+    let mut asks = Vec::new();
+    for function in template().functions {
+        let mut ask = |actions: &[&str], resource: &str| {
+            for action in actions {
+                let ask = Ask {
+                    action: (*action).to_owned(),
+                    resource: resource.to_owned(),
+                    leading_keys: BTreeSet::new(),
+                    enclosing_operation: None,
+                };
+                asks.push((function.name.clone(), ask));
+            }
+        };
+        for source in &function.queues {
+            ask(&["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], &source.queue);
+        }
+        for source in &function.streams {
+            let stream =
+                format!("arn:aws:dynamodb:us-east-1:000000000000:table/{}/stream/local", source.table);
+            ask(
+                &[
+                    "dynamodb:DescribeStream",
+                    "dynamodb:GetRecords",
+                    "dynamodb:GetShardIterator",
+                    "dynamodb:ListStreams",
+                ],
+                &stream,
+            );
+            if let Some(queue) = &source.on_failure {
+                ask(&["sqs:SendMessage"], queue);
+            }
+        }
+    }
+    asks
+}
+
+/// Does everything that each function can do.
+async fn do_everything(shop: &Api) {
+    // stock-admin; publisher: an alert comes and goes
+    for (product, quantity) in [("A", 100), ("LOW", 20)] {
+        shop.add(product, quantity).await;
+    }
+    let audited = shop.post("/api/inventory/audit", &json!({"productId": "LOW", "quantity": 2})).await;
+    assert_eq!(audited.status, 200, "{audited:?}");
+    shop.until("LOW is low", async |shop| {
+        let low = shop.get("/api/inventory?lowStock=true").await;
+        low.body["items"][0]["productId"] == "LOW"
+    })
+    .await;
+    shop.add("LOW", 50).await;
+    shop.until("LOW is not low", async |shop| {
+        shop.get("/api/inventory?lowStock=true").await.body["items"] == json!([])
+    })
+    .await;
+    // reserve, settle, release
+    for (order, verbs) in
+        [("o-1", vec!["extend", "confirm", "deduct"]), ("o-2", vec!["deduct"]), ("o-3", vec!["release"])]
+    {
+        assert_eq!(shop.reserve(order, &[("A", 2)]).await.status, 201);
+        for verb in verbs {
+            assert_eq!(shop.order(verb, order).await.status, 200, "{verb} {order}");
+        }
+    }
+    // What was given back before anything was known is noted without stock.
+    assert_eq!(shop.order("release", "o-4").await.status, 200);
+    // check
+    assert_eq!(shop.get("/health").await.status, 200);
+    assert_eq!(shop.get("/api/inventory").await.status, 200);
+    assert_eq!(shop.get("/api/inventory/A").await.status, 200);
+    assert_eq!(shop.state("o-1").await, "FULFILLED");
+    assert_eq!(shop.post("/api/inventory/check", &json!(["A"])).await.status, 200);
+    assert_eq!(shop.get("/docs").await.status, 200);
+    // order-events
+    for (name, state) in [("OrderCreated", "RESERVED"), ("OrderCancelled", "RELEASED")] {
+        let items = json!([{"productId": "A", "quantity": 1}]);
+        shop.tell(&json!({"type": name, "orderId": "e-1", "items": items})).await;
+        shop.until(name, async |shop| shop.state("e-1").await == state).await;
+    }
+    // expiry-sweep
+    let short = json!({"orderId": "o-5", "productId": "A", "quantity": 1, "ttlSeconds": 1});
+    assert_eq!(shop.post("/api/inventory/reserve", &short).await.status, 201);
+    shop.until("the hold is due and given back", async |shop| {
+        shop.invoke("expiry-sweep", &Value::Null).await["expired"] == 1
+    })
+    .await;
+    // publisher: a record that it cannot read
+    let poison = |name: &str| aws_sdk_dynamodb::types::AttributeValue::S(name.to_owned());
+    let put = shop.dynamodb.put_item().table_name("holdfast-inventory");
+    put.item("pk", poison("STOCK#X#0")).item("sk", poison("main")).send().await.unwrap();
+    shop.until("it was set aside", async |shop| shop.queued("holdfast-publisher-dead").await == 1).await;
+    let delete = shop.dynamodb.delete_item().table_name("holdfast-inventory");
+    delete.key("pk", poison("STOCK#X#0")).key("sk", poison("main")).send().await.unwrap();
+    // reconcile: with a gap to fill
+    shop.adds_up().await;
+    let version = aws_sdk_dynamodb::types::AttributeValue::N("2".to_owned());
+    let delete = shop.dynamodb.delete_item().table_name("holdfast-ledger");
+    delete.key("pk", poison("A#0#main")).key("sk", version).send().await.unwrap();
+    let report = shop.invoke("reconcile", &json!({"republish": true})).await;
+    assert_eq!(report["filled"], 1, "{report}");
+    assert_eq!(shop.invoke("reconcile", &json!({"productId": "A"})).await["holds"], true);
+}
+
+/// What every function asked for; Lambda's own doings included.
+async fn asked(shop: &Api) -> Vec<(String, Ask)> {
+    let rights: Value =
+        reqwest::get(format!("{}/_local/rights", shop.aws_url)).await.unwrap().json().await.unwrap();
+    let by_functions = rights.as_array().unwrap().iter().map(|right| {
+        let ask = &right["ask"];
+        let keys = ask["leadingKeys"].as_array().unwrap().iter();
+        let ask = Ask {
+            action: ask["action"].as_str().unwrap().to_owned(),
+            resource: ask["resource"].as_str().unwrap().to_owned(),
+            leading_keys: keys.map(|key| key.as_str().unwrap().to_owned()).collect(),
+            enclosing_operation: ask["enclosingOperation"].as_str().map(str::to_owned),
+        };
+        (right["caller"].as_str().unwrap().to_owned(), ask)
+    });
+    by_functions.chain(done_by_lambda()).collect()
+}
+
+/// Permissions that nothing asked for, and what was asked for without one.
+fn differences(roles: &BTreeMap<String, Vec<Value>>, asked: &[(String, Ask)]) -> Vec<String> {
+    let used = |function: &str, permission: &Value| {
+        asked.iter().any(|(caller, ask)| caller == function && allows(permission, ask))
+    };
+    let unused = roles.iter().flat_map(|(function, permissions)| {
+        let unused = permissions.iter().filter(move |permission| !used(function, permission));
+        unused.map(move |permission| format!("{function}: unused: {permission}"))
+    });
+    let missing = asked.iter().filter(|(caller, ask)| {
+        // Several kinds of keys in one request are allowed by several permissions together.
+        let kinds: Vec<Option<&String>> = match ask.leading_keys.is_empty() {
+            true => vec![None],
+            false => ask.leading_keys.iter().map(Some).collect(),
+        };
+        let allowed = |kind: Option<&String>| {
+            let ask = Ask { leading_keys: kind.into_iter().cloned().collect(), ..ask.clone() };
+            roles[caller].iter().any(|permission| allows(permission, &ask))
+        };
+        !kinds.into_iter().all(allowed)
+    });
+    unused.chain(missing.map(|(caller, ask)| format!("{caller}: missing: {ask:?}"))).collect()
+}
+
+#[tokio::test]
+async fn every_role_allows_what_its_function_does_and_nothing_else() {
+    let shop = Runner::start().await;
+    do_everything(&shop).await;
+    let (roles, asked) = (roles(), asked(&shop).await);
+    assert_eq!(differences(&roles, &asked), Vec::<String>::new());
+    assert_eq!(roles["docs"], Vec::<Value>::new());
+
+    // It is exact: without any one permission something is missing, and one more would not be used.
+    let mut taken = 0;
+    for (function, permissions) in &roles {
+        for (i, permission) in permissions.iter().enumerate() {
+            let mut fewer = roles.clone();
+            fewer.get_mut(function).unwrap().remove(i);
+            let found = differences(&fewer, &asked);
+            assert!(found.iter().all(|d| d.contains("missing")), "{found:?}");
+            assert!(!found.is_empty(), "{function} does not need {permission}");
+            taken += 1;
+        }
+        let mut more = roles.clone();
+        let table = "arn:aws:dynamodb:us-east-1:000000000000:table/holdfast-inventory";
+        let extra = json!({"Effect": "Allow", "Action": "dynamodb:DeleteTable", "Resource": table});
+        more.get_mut(function).unwrap().push(extra);
+        assert_eq!(differences(&more, &asked).len(), 1);
+    }
+    assert!(taken > 40, "{taken}");
+}
+
+/// What is not in a function's own policy is what Lambda does for all: logs and traces, and nothing else.
+#[test]
+fn roles_have_no_permissions_from_elsewhere() {
+    let text = std::fs::read_to_string(crate::contract::root().join("template.yaml")).unwrap();
+    let document = local::template::yaml_as_json(&text).unwrap();
+    let mut roles = 0;
+    for (id, resource) in document["Resources"].as_object().unwrap() {
+        match resource["Type"].as_str().unwrap() {
+            "AWS::IAM::Role" => {
+                assert_eq!(
+                    resource["Properties"]["ManagedPolicyArns"],
+                    json!([{"Ref": "LogsAndTraces"}]),
+                    "{id}"
+                );
+                roles += 1;
+            }
+            "AWS::IAM::ManagedPolicy" => {
+                assert_eq!(id, "LogsAndTraces");
+                let statements = resource["Properties"]["PolicyDocument"]["Statement"].as_array().unwrap();
+                let actions: Vec<Value> =
+                    statements.iter().map(|statement| statement["Action"].clone()).collect();
+                let logs = json!(["logs:CreateLogStream", "logs:PutLogEvents"]);
+                assert_eq!(actions, [logs, json!(["xray:PutTraceSegments", "xray:PutTelemetryRecords"])]);
+            }
+            other => assert!(!other.starts_with("AWS::IAM::"), "{id}: {other}"),
+        }
+    }
+    assert_eq!(roles, template().functions.len());
+}
+
+/// No action and no resource is a pattern, and no one may write stock but inside a transaction.
+#[test]
+fn no_permission_is_wider_than_it_looks() {
+    for (function, permissions) in roles() {
+        for permission in permissions {
+            let (action, resource) =
+                (permission["Action"].as_str().unwrap(), permission["Resource"].as_str().unwrap());
+            assert!(!action.contains('*'), "{function}: {permission}");
+            assert!(!resource.contains('*') || action == "dynamodb:ListStreams", "{function}: {permission}");
+            let keys = &permission["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"];
+            let inside = &permission["Condition"]["ForAnyValue:StringEquals"]["dynamodb:EnclosingOperation"];
+            let writes =
+                ["Put", "Update", "Delete"].iter().any(|verb| action == format!("dynamodb:{verb}Item"));
+            if writes && keys == "STOCK#*" {
+                assert_eq!(inside, &json!(["TransactWriteItems"]), "{function}: {permission}");
+            }
+            assert!(!writes || !keys.is_null() || resource.ends_with("-ledger"), "{function}: {permission}");
+        }
+    }
+}
+
+/// A permission taken away is refused on this machine as on AWS: nothing is done, and the caller is told that it
+/// is not its fault.
+#[tokio::test]
+async fn without_its_permission_a_function_is_refused() {
+    let (_folder, file) = template_without("reserve", "dynamodb:UpdateItem");
+    let shop = Runner::with(&["--template", file.to_str().unwrap()]).await;
+    shop.add("A", 5).await;
+    let refused = shop.reserve("order-1", &[("A", 1)]).await;
+    assert_eq!(refused.says(), (500, "internal"), "{refused:?}");
+    assert_eq!((shop.stock("A").await, shop.state("order-1").await), ([5, 0, 0], String::new()));
+}
