@@ -21,6 +21,16 @@ fmt:
 bench:
     cargo run --release -p bench
 
+# The service under faults on a virtual clock: random runs, every fault, every crash point, histories
+sim *options:
+    cargo run --profile sim -p sim -- {{options}}
+
+sim-all:
+    just sim --seeds 300
+    just sim --matrix 50
+    just sim --crashes
+    just sim --histories 1000
+
 # Rewrite the output in the README's tour
 readme:
     UPDATE_README=1 cargo test -p tests readme || cargo test -p tests readme
@@ -41,6 +51,14 @@ e2e-stack:
 openapi:
     cargo build
     tests/openapi/run
+
+# The parser of order events and every request body, fuzzed for a while
+fuzz SECONDS="60":
+    fuzz/run {{SECONDS}}
+
+# Plants bugs one by one and looks whether tests and simulation notice
+mutations:
+    tests/mutations/run
 
 # The functions as they are deployed: size and glibc
 binaries:

@@ -1,0 +1,85 @@
+//! Request bodies: the first byte says which route, the rest is the body. Nothing is wrong on our side, whatever a
+//! client sends. There is no table: what would be done is answered with *try again*.
+#![no_main]
+
+use std::cell::LazyCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lambda_http::RequestExt as _;
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Value, json};
+use shared::function::{Clock, Deps};
+use shared::settings::Settings;
+use shared::store::Store;
+use tokio::runtime::{Builder, Runtime};
+
+const ROUTES: [&str; 11] = [
+    "reserve", "extend", "confirm", "deduct", "release", "check", "check-availability", "add", "adjust", "audit", "",
+];
+
+thread_local! {
+    static WORLD: LazyCell<(Runtime, Arc<Deps>)> = const { LazyCell::new(world) };
+}
+
+fn world() -> (Runtime, Arc<Deps>) {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let settings = Settings::from_lookup(|name| name.ends_with("_TABLE").then(|| "nowhere".to_owned()));
+    let settings = settings.expect("settings");
+    let config = shared::aws::config_for("http://127.0.0.1:9", "fuzz");
+    let store = runtime.block_on(Store::connect(config, settings.store.clone()));
+    (runtime, Arc::new(Deps { store, settings, clock: Clock::of_the_machine() }))
+}
+
+fuzz_target!(|input: (u8, &[u8])| {
+    let (route, body) = input;
+    let route = ROUTES[usize::from(route) % ROUTES.len()];
+    WORLD.with(|world| {
+        let (runtime, deps) = &**world;
+        let status = runtime.block_on(answer(route, body, deps));
+        assert!([400, 413, 503].contains(&status), "{status}");
+    });
+});
+
+async fn answer(route: &str, body: &[u8], deps: &Arc<Deps>) -> u16 {
+    let key = format!("POST /api/inventory/{route}").trim_end_matches('/').to_owned();
+    let event = json!({
+        "version": "2.0", "routeKey": key, "rawPath": "/api/inventory", "rawQueryString": "", "headers": {},
+        "requestContext": {
+            "accountId": "0", "apiId": "a", "domainName": "d", "domainPrefix": "d", "requestId": "r", "routeKey": key,
+            "stage": "$default", "timeEpoch": 0, "time": "",
+            "http": {"method": "POST", "path": "/", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": ""},
+            "authorizer": {"jwt": {"claims": {"cognito:groups": "[ADMIN SYSTEM]"}, "scopes": null}},
+        },
+        "body": String::from_utf8_lossy(body), "isBase64Encoded": false,
+    });
+    let event = lambda_http::request::from_str(&event.to_string()).expect("an event");
+    // No time is left: whatever is read or written is given up at once.
+    let event = event.with_lambda_context(lambda_http::Context::default());
+    let handled = async {
+        match route {
+            "reserve" | "extend" => serve!(reserve, event, deps),
+            "confirm" | "deduct" => serve!(settle, event, deps),
+            "release" => serve!(release, event, deps),
+            "check" | "check-availability" => serve!(check, event, deps),
+            _ => serve!(stock_admin, event, deps),
+        }
+    };
+    let response = tokio::time::timeout(Duration::from_secs(5), handled).await.expect("an answer");
+    let status = response.status().as_u16();
+    let lambda_http::Body::Text(text) = response.into_body() else { panic!("no text") };
+    let problem: Value = serde_json::from_str(&text).expect("a problem in JSON");
+    assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
+    status
+}
+
+/// One invocation of a function's handler.
+#[macro_export]
+macro_rules! serve {
+    ($function:ident, $event:expr, $deps:expr) => {
+        shared::http::answer("fuzz", $event, $deps, |deps: Arc<Deps>, request: Arc<shared::http::Request>| async move {
+            $function::handle(&deps, &request).await
+        })
+        .await
+    };
+}

@@ -1,0 +1,239 @@
+//! Everything that was committed, in its order, and what must hold after every commit.
+
+use std::collections::BTreeMap;
+
+use aws_lambda_events::event::dynamodb::EventRecord;
+use serde::Deserialize as _;
+use serde_json::Value;
+use shared::domain::{Fact, Reservation, ReservationId, State, StockUnit, UnitKey};
+use shared::store::{Change, parse_change};
+
+/// A rule that was broken: its short name, and what was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which rule.
+    pub rule: &'static str,
+    /// What was seen.
+    pub what: String,
+}
+
+/// One change of one item.
+#[derive(Debug)]
+pub struct Entry {
+    /// Which write; the changes of a transaction have the same number.
+    pub write: u64,
+    /// The invocation whose request wrote it.
+    pub writer: String,
+    /// The stream record.
+    pub raw: Value,
+    /// What it says.
+    pub change: Change,
+}
+
+/// All changes so far.
+#[derive(Debug, Default)]
+pub struct History {
+    /// The changes, oldest first.
+    pub entries: Vec<Entry>,
+    /// Changes of each stock unit.
+    pub units: BTreeMap<UnitKey, Vec<usize>>,
+    /// Changes of each reservation.
+    pub reservations: BTreeMap<ReservationId, Vec<usize>>,
+    /// What was broken.
+    pub violations: Vec<Violation>,
+    allocated: BTreeMap<UnitKey, u64>,
+    writes: u64,
+}
+
+/// The operations that may change how many units there are.
+const MAKES_UNITS: [&str; 4] = ["create", "add", "adjust", "audit"];
+
+impl History {
+    /// Takes in the records of one write.
+    pub fn absorb(&mut self, records: Vec<Value>, writer: &str) {
+        self.writes += 1;
+        for mut raw in records {
+            let index = self.entries.len();
+            // The emulator's numbers must not decide anything: ours are the places in the history.
+            raw["dynamodb"]["SequenceNumber"] = format!("{:021}", index + 1).into();
+            let parsed = EventRecord::deserialize(&raw).map_err(|e| e.to_string());
+            let change = match parsed.and_then(|record| parse_change(record).map_err(|e| e.to_string())) {
+                Ok(change) => change,
+                Err(error) => {
+                    self.broken("unreadable", format!("{error} in {}", raw["dynamodb"]["NewImage"]));
+                    Change::Other
+                }
+            };
+            match &change {
+                Change::Stock(old, new) => {
+                    self.units.entry(new.key.clone()).or_default().push(index);
+                    self.stock_rules(old.as_ref(), new);
+                }
+                Change::Reservation(old, new) => {
+                    self.reservations.entry(new.id).or_default().push(index);
+                    self.reservation_rules(old.as_ref(), new, &raw);
+                    self.allocate(old.as_ref(), new);
+                }
+                Change::Other => {}
+            }
+            self.entries.push(Entry { write: self.writes, writer: writer.to_owned(), raw, change });
+        }
+        self.reserved_is_allocated();
+    }
+
+    /// The stock unit after the first `length` changes.
+    #[must_use]
+    pub fn unit_at(&self, unit: &UnitKey, length: usize) -> Option<&StockUnit> {
+        let places = self.units.get(unit)?;
+        let last = places[..places.partition_point(|i| *i < length)].last()?;
+        if let Change::Stock(_, new) = &self.entries[*last].change { Some(new) } else { None }
+    }
+
+    /// The reservation after the first `length` changes.
+    #[must_use]
+    pub fn reservation_at(&self, id: ReservationId, length: usize) -> Option<&Reservation> {
+        let places = self.reservations.get(&id)?;
+        let last = places[..places.partition_point(|i| *i < length)].last()?;
+        if let Change::Reservation(_, new) = &self.entries[*last].change { Some(new) } else { None }
+    }
+
+    /// Every record that a reservation was between two moments, both included; none where there was none.
+    pub fn reservation_between(
+        &self,
+        id: ReservationId,
+        from: usize,
+        to: usize,
+    ) -> impl Iterator<Item = Option<&Reservation>> {
+        let places = self.reservations.get(&id).map_or(&[][..], Vec::as_slice);
+        let within = places.iter().filter(move |i| (from..to).contains(i)).map(|i| i + 1);
+        std::iter::once(from).chain(within).map(move |length| self.reservation_at(id, length))
+    }
+
+    /// Every figure that a stock unit had between two moments, both included; none where there was none.
+    pub fn unit_between(
+        &self,
+        unit: &UnitKey,
+        from: usize,
+        to: usize,
+    ) -> impl Iterator<Item = Option<&StockUnit>> {
+        let places = self.units.get(unit).map_or(&[][..], Vec::as_slice);
+        let within = places.iter().filter(move |i| (from..to).contains(i)).map(|i| i + 1);
+        std::iter::once(from).chain(within).map(move |length| self.unit_at(unit, length))
+    }
+
+    /// The stock units as they are.
+    pub fn stock(&self) -> impl Iterator<Item = &StockUnit> {
+        self.units.keys().filter_map(|unit| self.unit_at(unit, self.entries.len()))
+    }
+
+    /// The reservations as they are.
+    pub fn orders(&self) -> impl Iterator<Item = &Reservation> {
+        self.reservations.keys().filter_map(|id| self.reservation_at(*id, self.entries.len()))
+    }
+
+    fn broken(&mut self, rule: &'static str, what: String) {
+        self.violations.push(Violation { rule, what });
+    }
+
+    fn stock_rules(&mut self, old: Option<&StockUnit>, new: &StockUnit) {
+        let name = format!("{} v{} ({})", new.key.product, new.version, new.cause.operation);
+        if new.version != old.map_or(0, |old| old.version) + 1 {
+            self.broken("version", format!("{name} follows v{:?}", old.map(|old| old.version)));
+        }
+        let sum = |unit: &StockUnit| unit.available + unit.reserved + unit.sold;
+        let made = old.map_or(0, sum) != sum(new);
+        if made && !MAKES_UNITS.contains(&new.cause.operation.as_str()) {
+            self.broken("conservation", format!("{name}: {old:?} became {new:?}"));
+        }
+        let kept = |unit: &StockUnit| (unit.low_stock_threshold, unit.max_per_order, unit.name.clone());
+        if old.is_some_and(|old| kept(old) != kept(new)) {
+            self.broken("attributes", format!("{name}: {old:?} became {new:?}"));
+        }
+    }
+
+    fn reservation_rules(&mut self, old: Option<&Reservation>, new: &Reservation, raw: &Value) {
+        let name = format!("{} v{} {}", new.order_id, new.version, new.state.name());
+        if new.version != old.map_or(0, |old| old.version) + 1 {
+            self.broken("version", format!("{name} follows v{:?}", old.map(|old| old.version)));
+        }
+        let is_due_some_day = new.state == State::Reserved && new.expires_at.is_some();
+        let image = &raw["dynamodb"]["NewImage"];
+        if image["expiryShard"].is_null() == is_due_some_day {
+            self.broken("due-index", format!("{name} {}", image["expiryShard"]));
+        }
+        if image["purgeAt"].is_null() != new.state.holds() {
+            self.broken("purge", format!("{name} {}", image["purgeAt"]));
+        }
+        let Some(old) = old else { return };
+        if old.facts.iter().any(|(fact, at)| new.facts.get(fact) != Some(at)) {
+            self.broken("facts", format!("{name}: {:?} became {:?}", old.facts, new.facts));
+        }
+        if old.fingerprint.is_some() && old.fingerprint != new.fingerprint {
+            self.broken("lines", format!("{name}: the lines changed"));
+        }
+        if new.state == State::Expired && old.state == State::Reserved {
+            let at = old.expires_at.filter(|at| *at <= new.updated_at);
+            if at.is_none() {
+                self.broken("ended-early", format!("{name} at {} of {:?}", new.updated_at, old.expires_at));
+            }
+        }
+        let mut same = old.clone();
+        (same.version, same.updated_at) = (new.version, new.updated_at);
+        same.correlation_id.clone_from(&new.correlation_id);
+        if same == *new {
+            self.broken("pointless", format!("{name} is as it was"));
+        }
+        if old.state != new.state && !may_become(old, new) {
+            self.broken("state", format!("{name} was {}, facts {:?}", old.state.name(), new.facts));
+        }
+    }
+
+    fn allocate(&mut self, old: Option<&Reservation>, new: &Reservation) {
+        let mut change = |of: Option<&Reservation>, plus: bool| {
+            for line in of.into_iter().flat_map(|of| &of.lines) {
+                for allocation in &line.allocations {
+                    let sum = self.allocated.entry(line.key.unit(allocation.bucket)).or_default();
+                    *sum = match plus {
+                        true => *sum + allocation.quantity,
+                        false => sum.saturating_sub(allocation.quantity),
+                    };
+                }
+            }
+        };
+        change(old, false);
+        change(Some(new), true);
+    }
+
+    /// After every write: what stock units have reserved is what reservations hold of them.
+    fn reserved_is_allocated(&mut self) {
+        let mut wrong = Vec::new();
+        for unit in self.stock() {
+            let allocated = self.allocated.get(&unit.key).copied().unwrap_or(0);
+            if unit.reserved != allocated {
+                let (product, version) = (&unit.key.product, unit.version);
+                wrong.push(format!("{product} v{version}: {} reserved, {allocated} held", unit.reserved));
+            }
+        }
+        for what in wrong {
+            self.broken("reserved", what);
+        }
+    }
+}
+
+/// The arrows of design §3, written down once more, apart from `decide`.
+fn may_become(old: &Reservation, new: &Reservation) -> bool {
+    use State::{Confirmed, Expired, Fulfilled, Pending, Rejected, Released, Reserved};
+    match (old.state, new.state) {
+        (Pending, Reserved) => !new.heard(Fact::Cancelled) && !new.heard(Fact::Paid),
+        (Pending, Confirmed) => new.heard(Fact::Paid) && !new.heard(Fact::Cancelled),
+        (Pending, Rejected | Released | Fulfilled)
+        | (Reserved, Fulfilled | Released | Expired)
+        | (Confirmed, Fulfilled)
+        | (Expired, Released)
+        | (Released | Expired | Rejected, Fulfilled) => true,
+        (Reserved, Confirmed) => new.heard(Fact::Paid),
+        (Confirmed, Released) => new.heard(Fact::Cancelled),
+        (Released | Expired, Confirmed) => new.heard(Fact::Paid) && !new.heard(Fact::Cancelled),
+        _ => false,
+    }
+}

@@ -1,0 +1,184 @@
+//! Small runs around one operation: what the fault matrix and the crash points are made of.
+
+use shared::domain::Fact;
+
+use crate::faults::{Fault, Mix, Planned, source};
+use crate::ops::{Ask, Change, Kind, Op};
+use crate::run::Case;
+
+/// The number of the operation in the middle.
+const TARGET: u32 = 100;
+/// When it happens, in milliseconds.
+const WHEN: u64 = 4_000;
+
+/// One operation, what goes before it, and what AWS calls it makes.
+pub struct Scene {
+    /// Its name in tables.
+    pub name: &'static str,
+    /// The label of the invocation in the middle.
+    pub label: &'static str,
+    /// The AWS operations that it calls.
+    pub calls: &'static [&'static str],
+    /// About how many calls it makes.
+    pub depth: u32,
+    /// Whether it is a row of the matrix; the others are for crash points only.
+    pub in_matrix: bool,
+    before: fn() -> Vec<Kind>,
+    target: fn() -> Kind,
+}
+
+fn lines() -> Vec<(String, u64)> {
+    vec![("P0".to_owned(), 2), ("P1".to_owned(), 1)]
+}
+
+fn order() -> String {
+    "order".to_owned()
+}
+
+fn reserve(ttl: u64) -> Kind {
+    Kind::Ask(order(), Ask::Reserve(lines(), Some(ttl)))
+}
+
+fn ask(ask: Ask) -> Kind {
+    Kind::Ask(order(), ask)
+}
+
+fn tell(fact: Fact) -> Kind {
+    Kind::Tell { order: order(), fact, lines: lines(), copies: 1 }
+}
+
+fn stock(change: Change) -> Kind {
+    Kind::Stock("P0".to_owned(), change)
+}
+
+const TRANSACT: &[&str] = &["TransactWriteItems"];
+const READ_TRANSACT: &[&str] = &["GetItem", "TransactWriteItems"];
+const READ_PUT: &[&str] = &["GetItem", "PutItem"];
+
+macro_rules! scene {
+    ($name:literal, $label:literal, $calls:expr, $depth:literal, $in_matrix:literal, [$($before:expr),*], $target:expr) => {
+        Scene {
+            name: $name, label: $label, calls: $calls, depth: $depth, in_matrix: $in_matrix,
+            before: || vec![$($before),*], target: || $target,
+        }
+    };
+}
+
+/// All of them.
+pub const SCENES: &[Scene] = &[
+    scene!("reserve", "o100.1", TRANSACT, 1, true, [], reserve(600)),
+    scene!("confirm", "o100.1", &["UpdateItem"], 1, true, [reserve(600)], ask(Ask::Confirm)),
+    scene!("release", "o100.1", READ_TRANSACT, 2, true, [reserve(600)], ask(Ask::Release("requested"))),
+    scene!("deduct", "o100.1", READ_TRANSACT, 2, true, [reserve(600)], ask(Ask::Deduct(None))),
+    scene!("extend", "o100.1", READ_PUT, 2, true, [reserve(600)], ask(Ask::Extend(900))),
+    scene!("add", "o100.1", TRANSACT, 1, true, [], stock(Change::Add(3))),
+    scene!("adjust", "o100.1", TRANSACT, 1, true, [], stock(Change::Adjust(-2))),
+    scene!("audit", "o100.1", READ_TRANSACT, 2, true, [], stock(Change::Audit(17))),
+    scene!("hear-created", "q1", TRANSACT, 1, true, [], tell(Fact::Created)),
+    scene!("hear-paid", "q1", READ_PUT, 2, true, [reserve(600)], tell(Fact::Paid)),
+    scene!("hear-cancelled", "q1", READ_TRANSACT, 2, true, [reserve(600)], tell(Fact::Cancelled)),
+    scene!("hear-delivered", "q1", READ_TRANSACT, 2, true, [reserve(600)], tell(Fact::Delivered)),
+    scene!(
+        "sweep",
+        "s100",
+        &["Query", "BatchGetItem", "TransactWriteItems"],
+        20,
+        true,
+        [reserve(1), Kind::Ask("other".to_owned(), Ask::Reserve(lines(), Some(1)))],
+        Kind::Sweep
+    ),
+    scene!(
+        "publish",
+        "p1",
+        &["PutEvents", "BatchWriteItem", "PutItem"],
+        4,
+        true,
+        [reserve(600), stock(Change::Adjust(-16)), ask(Ask::Confirm)],
+        Kind::Publish
+    ),
+    scene!(
+        "part-shipment",
+        "o100.1",
+        READ_TRANSACT,
+        2,
+        false,
+        [reserve(600)],
+        ask(Ask::Deduct(Some(vec![("P0".to_owned(), 1)])))
+    ),
+    scene!("release-unknown", "o100.1", READ_PUT, 2, false, [], ask(Ask::Release("requested"))),
+    scene!("reserve-after-paid", "o100.1", TRANSACT, 2, false, [tell(Fact::Paid)], reserve(600)),
+    scene!("reserve-too-much", "o100.1", TRANSACT, 1, false, [stock(Change::Adjust(-19))], reserve(600)),
+    scene!("confirm-unknown", "o100.1", &["UpdateItem"], 1, false, [], ask(Ask::Confirm)),
+    scene!(
+        "hear-created-too-much",
+        "q1",
+        TRANSACT,
+        2,
+        false,
+        [stock(Change::Adjust(-19))],
+        tell(Fact::Created)
+    ),
+    scene!("hear-cancelled-first", "q1", READ_PUT, 2, false, [], tell(Fact::Cancelled)),
+    scene!("hear-delivered-first", "q1", READ_TRANSACT, 2, false, [], tell(Fact::Delivered)),
+    scene!("hear-payment-failed", "q1", READ_TRANSACT, 2, false, [reserve(600)], tell(Fact::PaymentFailed)),
+    scene!(
+        "hear-paid-after-failed",
+        "q1",
+        READ_TRANSACT,
+        2,
+        false,
+        [reserve(600), ask(Ask::Release("payment_failed"))],
+        tell(Fact::Paid)
+    ),
+];
+
+impl Scene {
+    /// Whether a fault can happen to it; if not, why.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn takes(&self, fault: Fault) -> Result<(), &'static str> {
+        if self.calls.iter().any(|operation| fault.applies_to(operation, *operation == "Query")) {
+            return Ok(());
+        }
+        Err(match fault {
+            Fault::InProgress => "writes no transaction",
+            Fault::Stale => "reads no index",
+            Fault::Partial => "sends no batch",
+            _ => "makes no such call",
+        })
+    }
+
+    /// The run, without a fault. `noise` lets others work on the same product meanwhile.
+    #[must_use]
+    pub fn case(&self, seed: u64, noise: bool) -> Case {
+        let kinds = (self.before)();
+        let mut ops: Vec<Op> =
+            (0_u32..).zip(kinds).map(|(id, kind)| Op { id, at: u64::from(id) * 600, kind }).collect();
+        let told_before = ops.iter().any(|op| matches!(op.kind, Kind::Tell { .. }));
+        let when = if told_before { WHEN + 10_000 } else { WHEN };
+        ops.push(Op { id: TARGET, at: when, kind: (self.target)() });
+        if noise {
+            let mut rng = source(seed, "noise", 0);
+            for id in TARGET + 1..TARGET + 1 + rng.u32(0..4) {
+                let kind = match rng.u8(0..4) {
+                    0 => Kind::Stock("P0".to_owned(), Change::Add(rng.u64(1..5))),
+                    1 => Kind::Ask(order(), Ask::Reserve(lines(), Some(600))),
+                    _ => Kind::Ask(format!("noise-{id}"), Ask::Reserve(lines(), Some(600))),
+                };
+                ops.push(Op { id, at: when - 10 + rng.u64(0..3_000), kind });
+            }
+        }
+        let products = vec![("P0".to_owned(), 20, None), ("P1".to_owned(), 20, None)];
+        let mix = Mix { units_a_second: 1_000, ..Mix::default() };
+        Case { seed, products, ops, mix, skew_ms: 0 }
+    }
+
+    /// The same run with a fault at the `nth` call that it can happen to.
+    #[must_use]
+    pub fn with(&self, seed: u64, noise: bool, nth: u32, fault: Fault, lasting: bool) -> Case {
+        let mut case = self.case(seed, noise);
+        case.mix.planned = vec![Planned { label: self.label.to_owned(), nth, fault, lasting }];
+        case
+    }
+}
