@@ -170,13 +170,14 @@ impl DynamoDb {
             start["SequenceNumber"] = position.into();
         }
         let iterator = call("GetShardIterator", start)?;
-        let records =
+        let mut answer =
             call("GetRecords", json!({"ShardIterator": iterator["ShardIterator"], "Limit": limit}))?;
+        let Value::Array(records) = answer["Records"].take() else { return Ok(Vec::new()) };
         let source = |mut record: Value| {
             record["eventSourceARN"] = arn.as_str().into();
             record
         };
-        Ok(records["Records"].as_array().cloned().unwrap_or_default().into_iter().map(source).collect())
+        Ok(records.into_iter().map(source).collect())
     }
 
     /// Answers one request. Blocks.

@@ -133,6 +133,7 @@ struct Sum {
     ops: usize,
     requests: u64,
     landed_late: u64,
+    unjudged: u64,
     fired: Fired,
     answers: BTreeMap<String, u64>,
 }
@@ -144,26 +145,26 @@ fn many(options: &Options, from: u64) -> bool {
     let seeds: Vec<u64> = (from..from + count).collect();
     let results = spread(options.threads, &seeds, |seed| {
         let (case, run) = case(options, *seed);
-        let Report { violations, fired, requests, answers, landed_late, .. } = run(&case);
-        (case.ops.len(), violations, fired, requests, answers, landed_late)
+        (case.ops.len(), Report { trace: Vec::new(), ..run(&case) })
     });
     let (mut sum, mut failed) = (Sum::default(), Vec::new());
-    for (seed, (ops, violations, fired, requests, answers, landed_late)) in seeds.iter().zip(results) {
+    for (seed, (ops, report)) in seeds.iter().zip(results) {
         sum.runs += 1;
         sum.ops += ops;
-        sum.requests += requests;
-        sum.landed_late += landed_late;
-        for (what, times) in fired {
+        sum.requests += report.requests;
+        sum.landed_late += report.landed_late;
+        sum.unjudged += u64::from(!report.judged);
+        for (what, times) in report.fired {
             *sum.fired.entry(what).or_default() += times;
         }
-        for (kind, times) in answers {
+        for (kind, times) in report.answers {
             *sum.answers.entry(kind).or_default() += times;
         }
-        if let Some(violation) = violations.into_iter().next() {
+        if let Some(violation) = report.violations.into_iter().next() {
             failed.push((*seed, violation));
         }
     }
-    print(&sum, began.elapsed().as_secs_f64());
+    print(&sum, began.elapsed().as_secs_f64(), options);
     println!("violations   {} of {} runs", failed.len(), sum.runs);
     for (seed, violation) in &failed {
         println!("  seed {seed}: {}", violation.rule);
@@ -180,7 +181,7 @@ fn many(options: &Options, from: u64) -> bool {
 }
 
 #[expect(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "a rate")]
-fn print(sum: &Sum, seconds: f64) {
+fn print(sum: &Sum, seconds: f64, options: &Options) {
     println!("runs         {} ({:.1} a second)", sum.runs, sum.runs as f64 / seconds);
     println!("operations   {} ({:.0} a second)", sum.ops, sum.ops as f64 / seconds);
     println!("AWS calls    {} ({:.0} a second)", sum.requests, sum.requests as f64 / seconds);
@@ -198,4 +199,7 @@ fn print(sum: &Sum, seconds: f64) {
         println!("answered {kind:<32} {times:>7}");
     }
     println!("landed after a refusal that followed silence: {}", sum.landed_late);
+    if options.histories.is_some() {
+        println!("histories too long to be judged: {}", sum.unjudged);
+    }
 }

@@ -58,6 +58,8 @@ pub struct Report {
     pub answers: BTreeMap<String, u64>,
     /// Writes that landed after a refusal that followed a try without an answer: a known limitation.
     pub landed_late: u64,
+    /// Whether all of its checks were made: false for a history that is too long.
+    pub judged: bool,
     /// How it ended: figures of stock, states of orders, ids of events.
     pub end: Vec<String>,
 }
@@ -257,6 +259,7 @@ fn report(case: &Case, world: &World) -> Report {
         tries: world.tries.take(),
         answers,
         landed_late,
+        judged: true,
         end,
     }
 }

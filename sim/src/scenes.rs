@@ -97,6 +97,15 @@ pub const SCENES: &[Scene] = &[
         Kind::Publish
     ),
     scene!(
+        "create",
+        "o100.1",
+        TRANSACT,
+        1,
+        false,
+        [],
+        Kind::Stock("P9".to_owned(), Change::Create(7, Some(3)))
+    ),
+    scene!(
         "part-shipment",
         "o100.1",
         READ_TRANSACT,

@@ -85,6 +85,72 @@ async fn orders_as_events() {
     shop.adds_up_for(&shoe).await;
 }
 
+/// An order that does not fit, a booking that is not paid, and an order that has left; each in another shop's words.
+#[tokio::test]
+async fn orders_that_end_otherwise() {
+    let shop = Place::open().await;
+    let (shoe, greedy, booking, gone) = (own("SHOE"), own("order"), own("booking"), own("order"));
+    shop.add(&shoe, 20).await;
+    shop.tell(&event("OrderCreated", &greedy, &[(&shoe, 21)])).await;
+    let failed = hears(&shop, "StockReservationFailed", &greedy).await;
+    assert_eq!((&failed["reason"], &failed["paid"]), (&json!("insufficient_stock"), &json!(false)));
+    assert_eq!(failed["failedItems"][0]["availableQuantity"], 20);
+    assert_eq!(shop.state(&greedy).await, "REJECTED");
+
+    let booked = json!({"bookingId": booking, "itemId": shoe, "quantity": 12});
+    shop.tell(&json!({"eventType": "BookingCreated", "data": booked})).await;
+    hears(&shop, "LowStock", &shoe).await;
+    assert_eq!(shop.state(&booking).await, "RESERVED");
+    shop.tell(&json!({"eventType": "PaymentFailed", "data": {"bookingId": booking}})).await;
+    assert_eq!(hears(&shop, "InventoryReleased", &booking).await["reason"], "payment_failed");
+
+    shop.tell(&json!({"event": "order.created", "data": {"orderId": gone, "items": lines(&[(&shoe, 3)])}}))
+        .await;
+    shop.until("it is held", async |shop: &Api| shop.state(&gone).await == "RESERVED").await;
+    shop.tell(&json!({"event": "order.updated", "data": {"orderId": gone, "status": "delivered"}})).await;
+    shop.until("it has left", async |shop: &Api| shop.state(&gone).await == "FULFILLED").await;
+    shop.tell(&json!({"event": "order.delivered", "data": {"orderId": gone}})).await;
+    hears(&shop, "InventoryDeducted", &gone).await;
+    shop.add(&shoe, 1).await;
+    shop.until("both are told", async |shop: &Api| shop.said("InventoryReplenished", &shoe).await == 2).await;
+    assert_eq!(shop.stock(&shoe).await, [18, 0, 3]);
+    shop.adds_up_for(&shoe).await;
+}
+
+/// What is looked at and what is refused changes nothing.
+#[tokio::test]
+async fn checks_and_bad_requests() {
+    let shop = Place::open().await;
+    let (shoe, nothing) = (own("SHOE"), own("NOTHING"));
+    shop.add(&shoe, 7).await;
+    let checked = shop.post("/api/inventory/check", &json!([shoe, nothing])).await;
+    assert_eq!((checked.status, &checked.body[&shoe], &checked.body[&nothing]), (200, &json!(7), &json!(0)));
+    let asked = json!({"productId": shoe, "quantity": 8});
+    assert_eq!(shop.post("/api/inventory/check-availability", &asked).await.body["available"], false);
+    assert_eq!(shop.get(&format!("/api/inventory/{nothing}")).await.says(), (404, "unknown_product"));
+    assert_eq!(shop.reserve(&own("order"), &[(&nothing, 1)]).await.says(), (404, "unknown_product"));
+    for quantity in [json!(-1), json!(0), json!(1.5), json!("two"), json!(1_000_001), json!(null)] {
+        for path in ["reserve", "add", "check-availability"] {
+            let mut body = json!({"productId": shoe, "quantity": quantity});
+            if path == "reserve" {
+                body["orderId"] = own("order").into();
+            }
+            let refused = shop.post(&format!("/api/inventory/{path}"), &body).await;
+            assert_eq!(refused.says(), (400, "invalid_request"), "{path} {body}");
+            assert!(
+                refused.body["detail"].as_str().unwrap().contains("quantity"),
+                "{path} {body}: {refused:?}"
+            );
+        }
+    }
+    for text in ["", "{", "[]", "null", "\u{1f45f}"] {
+        let refused = shop.post_text("/api/inventory/reserve", text, &[]).await;
+        assert_eq!(refused.says(), (400, "invalid_request"), "{text}");
+    }
+    assert_eq!(shop.stock(&shoe).await, [7, 0, 0]);
+    shop.adds_up_for(&shoe).await;
+}
+
 /// Nobody comes: the schedule gives it back, and the stream tells of it.
 #[tokio::test]
 async fn a_hold_that_nobody_comes_for() {

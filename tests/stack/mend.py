@@ -249,18 +249,9 @@ def tokens(resources):
         if "client_credentials" in client.get("AllowedOAuthFlows", []):
             found["MACHINE"] = client_token(client)
         else:
-            allow_sign_in(cognito, client)
             users = {role: [role] for role in ROLES} | {"ALL": ROLES, "NOBODY": []}
             found |= {user: user_token(cognito, client, user, roles) for user, roles in users.items()}
     return found
-
-
-def allow_sign_in(cognito, client):
-    """People sign in with SRP or in a browser. A test signs them in by its own right."""
-    settable = cognito.meta.service_model.operation_model("UpdateUserPoolClient").input_shape.members
-    settings = {name: value for name, value in client.items() if name in settable and value != ""}
-    flows = {*client.get("ExplicitAuthFlows", []), "ALLOW_ADMIN_USER_PASSWORD_AUTH"}
-    cognito.update_user_pool_client(**settings | {"ExplicitAuthFlows": sorted(flows)})
 
 
 def user_token(cognito, client, user, roles):

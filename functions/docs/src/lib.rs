@@ -6,9 +6,11 @@ use lambda_http::http::header::{
 };
 use lambda_http::http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Error, Request, RequestExt as _, Response, service_fn};
-use shared::http::Problem;
+use shared::function::elapsed_ms;
+use shared::http::{CORRELATION_ID, Problem, code, correlation_id};
 use shared::settings::Settings;
 use shared::telemetry;
+use tokio::time::Instant;
 
 /// The document.
 pub const OPENAPI: &str = include_str!("../../../openapi.yaml");
@@ -27,19 +29,23 @@ pub async fn run() -> Result<(), Error> {
 }
 
 fn answer(event: &Request) -> Response<Body> {
-    let path = event.raw_http_path();
-    let found = page(path);
-    let outcome = if found.is_some() { "ok" } else { "not_found" };
-    tracing::info!(operation = "docs", route = path, outcome);
-    let (status, media_type, body) = match found {
-        Some((media_type, body)) => (StatusCode::OK, media_type, body),
+    let (began, path, correlation_id) = (Instant::now(), event.raw_http_path(), correlation_id(event));
+    let (outcome, status, media_type, body) = match page(path) {
+        Some((media_type, body)) => ("ok", StatusCode::OK, media_type, body),
         None => {
-            let id =
-                event.lambda_context_ref().map(|context| context.request_id.as_str()).unwrap_or_default();
-            let problem = Problem::no_route(path).to_json(id);
-            (StatusCode::NOT_FOUND, "application/problem+json", Body::from(problem))
+            let body = Body::from(Problem::no_route(path).to_json(&correlation_id));
+            (code::NOT_FOUND, StatusCode::NOT_FOUND, "application/problem+json", body)
         }
     };
+    let duration_ms = elapsed_ms(began);
+    tracing::info!(
+        operation = "docs",
+        route = path,
+        outcome,
+        status = status.as_u16(),
+        duration_ms,
+        correlation_id
+    );
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers: [(HeaderName, &'static str); 4] = [
@@ -50,6 +56,9 @@ fn answer(event: &Request) -> Response<Body> {
     ];
     for (name, value) in headers {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(value) = HeaderValue::from_str(&correlation_id) {
+        response.headers_mut().insert(CORRELATION_ID, value);
     }
     response
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 pub use problem::{Problem, code};
-pub use request::{MAX_BODY_BYTES, Request, Role};
+pub use request::{MAX_BODY_BYTES, Request, Role, correlation_id};
 pub use views::{
     ItemRequest, LocationView, ProductView, ReservationView, not_null, order_lines, target, time,
 };

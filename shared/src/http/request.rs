@@ -199,7 +199,8 @@ impl Request {
 }
 
 /// The caller's correlation id if it is usable, otherwise the invocation's own id.
-pub(super) fn correlation_id(event: &lambda_http::Request) -> String {
+#[must_use]
+pub fn correlation_id(event: &lambda_http::Request) -> String {
     header(event, CORRELATION_ID)
         .filter(|id| (1..=MAX_CORRELATION_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()))
         .map(str::to_owned)

@@ -136,7 +136,8 @@ impl Place {
         }
     }
 
-    /// Writes a function's policy, with those of its statements that are to be in it.
+    /// Writes a function's policy, with those of its statements that are to be in it, and without their
+    /// conditions: the server does not know all of them.
     async fn put_policy(&self, of: &Function, keep: impl Fn(&serde_json::Value) -> bool) {
         let Kind::Stack(stack) = &self.kind else { return };
         let Deployed { role, policies } = &stack.functions[&of.name];
