@@ -248,8 +248,12 @@ impl Broken {
             .iter()
             .find(|sent| op_number(&new.correlation_id) == Some(sent.op))
             .map(|s| s.from);
+        // It was short while the record was as it was before, and of what has left no limit keeps anything back.
+        let from = from.unwrap_or(0).max(history.reservation_since(new.id, index));
+        let has_left = new.state == State::Fulfilled;
         for shortage in &new.shortages {
-            if !was_short(history, shortage, from.unwrap_or(0), index) {
+            let limited = matches!(shortage.lack, Lack::OverLimit { .. });
+            if !was_short(history, shortage, from, index) || (limited && has_left) {
                 self.note("untrue-shortage", format!("{name}: {shortage:?}"));
             }
         }

@@ -109,6 +109,13 @@ impl History {
         std::iter::once(from).chain(within).map(move |length| self.reservation_at(id, length))
     }
 
+    /// Since how many changes the reservation has been as it is after the first `length`.
+    #[must_use]
+    pub fn reservation_since(&self, id: ReservationId, length: usize) -> usize {
+        let places = self.reservations.get(&id).map_or(&[][..], Vec::as_slice);
+        places[..places.partition_point(|i| *i < length)].last().map_or(0, |last| last + 1)
+    }
+
     /// Every figure that a stock unit had between two moments, both included; none where there was none.
     pub fn unit_between(
         &self,

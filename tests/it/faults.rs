@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use shared::function::Deps;
 
 use shared::domain::{
-    Action, Command, IdempotencyKey, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Reason,
-    ReservationId, State, Timestamp,
+    Action, Command, Fact, IdempotencyKey, LineKey, Location, OrderId, OrderLines, ProductId, Quantity,
+    Reason, ReservationId, State, Timestamp,
 };
 use shared::metrics::Metric;
 use shared::store::{
@@ -189,6 +189,58 @@ async fn a_correction_after_a_try_without_answer_is_not_called_refused() {
     };
     let outcome = faulty.store.change_stock(&write, &at(0)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
+}
+
+/// Nor is an error for good: the first try was applied, so whoever asks must ask again with the same key.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_after_a_try_without_answer_is_no_end() {
+    let faulty = faulty().await;
+    let write = StockWrite {
+        unit: product("A"),
+        change: StockChange::Add(Quantity::new(5).unwrap()),
+        idempotency_key: IdempotencyKey::parse("delivery-1").unwrap(),
+        answer: "done".to_owned(),
+    };
+    faulty.wire.put_in([Fault::Lose, Fault::Denied]);
+    let outcome = faulty.store.change_stock(&write, &at(0)).await;
+    assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
+    let again = faulty.store.change_stock(&write, &at(0)).await;
+    assert!(matches!(again, Ok(StockOutcome::Done { first: false, .. })), "{again:?}");
+    faulty.wire.put_in([Fault::Drop, Fault::Denied]);
+    let outcome = faulty.does(reserve("o", 4)).await;
+    assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
+    faulty.wire.put_in([Fault::Denied]);
+    let outcome = faulty.does(reserve("o", 4)).await;
+    assert!(matches!(outcome, Err(StoreError::Refused(_))), "{outcome:?}");
+    assert_eq!((faulty.wire.left(), faulty.tables.stock("A").await), (0, [15, 0, 0]));
+}
+
+/// An order is short; before that is written, it has left, and stock has come. What it was short of is no answer to
+/// how much of it has left.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_short_before_is_not_short_now() {
+    let faulty = faulty().await;
+    let order = OrderId::parse("o").unwrap();
+    let Action::Reserve { lines, .. } = reserve("o", 12).action else { unreachable!() };
+    let hear =
+        |fact, lines| command(&order, Action::Hear { fact, lines, expires_at: None, short: Vec::new() });
+    let [go, arrived, go_on] = [(); 3].map(|()| Arc::new(tokio::sync::Notify::new()));
+    go.notify_one();
+    faulty.wire.put_in([
+        Fault::Wait { arrived: Arc::default(), go_on: go },
+        Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) },
+    ]);
+    let created = faulty.does(hear(Fact::Created, Some(lines)));
+    let meanwhile = async {
+        arrived.notified().await;
+        faulty.tables.add("A", 10).await;
+        let told = faulty.tables.store.apply(hear(Fact::Delivered, None), &at(0)).await;
+        assert_eq!(first(told), State::Pending);
+        go_on.notify_one();
+    };
+    let (created, ()) = tokio::join!(created, meanwhile);
+    assert_eq!(first(created), State::Fulfilled);
+    assert_eq!((faulty.wire.left(), faulty.tables.stock("A").await), (0, [8, 0, 12]));
 }
 
 /// Scenario 4: a reserve that is late meets the tombstone of the release.

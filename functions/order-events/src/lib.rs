@@ -68,13 +68,7 @@ pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Resu
                 orders.entry(ReservationId::of(&event.order_id)).or_default().push(Message { id, event })
             }
             Err(Invalid(error)) => {
-                tracing::error!(
-                    operation = "order-events",
-                    outcome = "unreadable",
-                    message_id = id,
-                    correlation_id = id,
-                    error
-                );
+                tracing::error!(operation = "order-events", outcome = "unreadable", message_id = id, error);
                 failed.push(id);
             }
         }

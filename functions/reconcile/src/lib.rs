@@ -282,6 +282,10 @@ fn reconstructed() -> Cause {
     }
 }
 
+/// How much earlier than what was written before it a record may say it was written: it says when its invocation
+/// began, and clocks differ.
+const OUT_OF_ORDER: Duration = Duration::from_secs(600);
+
 /// What is said again, as it is now: stock units whose ledger lacks movements, and reservations that were
 /// written since the first gap of a product of theirs, or since a given time.
 fn missed(
@@ -297,7 +301,7 @@ fn missed(
         let missing = missing(unit, ledger);
         let Some(first) = missing.first() else { continue };
         let last_known = ledger.iter().rfind(|m| m.version < first.version).map(|m| m.at);
-        let from = last_known.unwrap_or(Timestamp::MIN);
+        let from = last_known.and_then(|at| at.checked_sub(OUT_OF_ORDER).ok()).unwrap_or(Timestamp::MIN);
         gaps.entry(&unit.key.product).and_modify(|earliest| *earliest = from.min(*earliest)).or_insert(from);
         let said = events::state_of_stock(unit, threshold);
         events.extend(said.into_iter().map(|event| (unit.updated_at, event)));

@@ -228,7 +228,9 @@ pub fn state_of_reservation(now: &Reservation) -> Vec<Event> {
             vec![(name::INVENTORY_RESERVED, json!({"items": open, "expiresAt": now.expires_at.map(text)}))]
         }
         State::Confirmed => vec![(name::INVENTORY_CONFIRMED, json!({"items": open}))],
-        State::Fulfilled => vec![(name::INVENTORY_DEDUCTED, json!({"items": left, "complete": true}))],
+        State::Fulfilled => {
+            vec![(name::INVENTORY_DEDUCTED, json!({"items": left.clone(), "complete": true}))]
+        }
         State::Released if was_held => {
             vec![(name::INVENTORY_RELEASED, json!({"items": open, "reason": reason}))]
         }
@@ -248,6 +250,10 @@ pub fn state_of_reservation(now: &Reservation) -> Vec<Event> {
         said.push((name::STOCK_RESERVATION_FAILED, failed(now, open, "expired")));
     }
     said.retain(|(_, about)| about["items"].as_array().is_some_and(|items| !items.is_empty()));
+    if now.lines.iter().any(|line| line.missing > 0) {
+        let missing = items(now.lines.iter().map(|line| (line, line.missing)));
+        said.push((name::PARTIAL_DEDUCTION, json!({"items": left, "failedItems": missing})));
+    }
     said.into_iter().map(|(name, about)| republished(event_of(now, name, &about))).collect()
 }
 

@@ -237,6 +237,7 @@ fn goods_that_left_though_nothing_was_held() {
     let partial = order.about(PARTIAL_DEDUCTION);
     assert_eq!(partial["items"], json!([item("A", 1), item("B", 1)]));
     assert_eq!(partial["failedItems"], json!([item("A", 2)]));
+    assert_eq!(order.again(), [INVENTORY_DEDUCTED, PARTIAL_DEDUCTION]);
     // The part that is missing is told with the delivery, not again with what comes after it.
     assert_eq!(order.does(heard(Fact::Cancelled)), [""; 0]);
 }

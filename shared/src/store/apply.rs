@@ -71,7 +71,7 @@ impl Store {
                     return Ok(Outcome::Refused { refusal, reservation: seen.map(Box::new) });
                 }
             };
-            match self.commit(&commit, &command, invocation).await? {
+            match self.commit(&commit, &command, invocation).await.map_err(|e| e.after(unanswered))? {
                 Attempt::Committed(reservation) => return Ok(Outcome::Done { reservation, first: true }),
                 Attempt::Changed(Some(there)) if tried.as_ref() == Some(&there) => {
                     // The answer was lost, the write was not.
@@ -85,6 +85,10 @@ impl Store {
                 Attempt::Changed(there) => {
                     // The record has moved on, so no write under the old guess can land any more.
                     (tried, unanswered) = (None, false);
+                    // Nor is what it was short of an answer to what is asked now.
+                    if let Action::Hear { short, .. } = &mut command.action {
+                        short.clear();
+                    }
                     seen = there;
                 }
                 Attempt::Short(_) if unanswered => {
@@ -131,7 +135,7 @@ impl Store {
     ) -> Result<(Attempt, bool), StoreError> {
         let mut unanswered = false;
         loop {
-            match self.commit_confirm(command.id, invocation).await? {
+            match self.commit_confirm(command.id, invocation).await.map_err(|e| e.after(unanswered))? {
                 Attempt::Failed(failure) => {
                     unanswered |= failure.maybe_applied;
                     attempts.pause(&failure).await?;

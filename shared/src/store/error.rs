@@ -26,6 +26,11 @@ impl StoreError {
         Self::Corrupt(format!("{what}: {error}"))
     }
 
+    /// The same after a try of a write that had no answer: that one may have been applied, so this is no end.
+    pub(super) fn after(self, unanswered: bool) -> Self {
+        if unanswered { Self::TryAgain(format!("{self}, after a try without answer")) } else { self }
+    }
+
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn retryable(&self) -> bool {

@@ -347,8 +347,11 @@ fn left_out(
     }
     let (records, stock) = reasons.split_at(batch.len());
     let mut keep = Vec::with_capacity(batch.len());
+    let mut busy = false;
     for (cancelled, commit) in records.iter().zip(batch.iter()) {
-        let failed = reason(cancelled.code())? == Reason::ConditionFailed;
+        let why = reason(cancelled.code())?;
+        busy |= matches!(why, Reason::Busy(_));
+        let failed = why == Reason::ConditionFailed;
         if failed {
             // The answer to an earlier try may have been lost; then the record is as we wrote it.
             let there = cancelled
@@ -365,7 +368,8 @@ fn left_out(
         }
         keep.push(!failed);
     }
-    if keep.iter().all(|keep| *keep) {
+    // A write under way on a record may have reached the stock unit already, an earlier try of ours, too.
+    if !busy && keep.iter().all(|keep| *keep) {
         let mut broken = Vec::new();
         for (cancelled, stock_move) in stock.iter().zip(moves) {
             if reason(cancelled.code())? == Reason::ConditionFailed {
@@ -467,6 +471,9 @@ mod tests {
         assert_eq!(after([none(), none(), because(FAILED, None), none()], false), (1, failed, true));
         let conflict = || because("TransactionConflict", None);
         assert_eq!(after([none(), none(), conflict(), none()], false), (2, Expired::default(), false));
+        // Unless a write on a hold is under way: it may be what has taken from the stock unit.
+        let taken = because(FAILED, None);
+        assert_eq!(after([conflict(), none(), taken, none()], true), (2, Expired::default(), false));
     }
 
     #[test]

@@ -170,7 +170,8 @@ impl Store {
         };
         let began_with = seen.as_ref().map(StockUnit::on_hand);
         loop {
-            match self.attempt_stock(write, seen.as_ref(), invocation).await? {
+            let attempt = self.attempt_stock(write, seen.as_ref(), invocation).await;
+            match attempt.map_err(|e| e.after(maybe_written))? {
                 Attempt::Written => {
                     return Ok(StockOutcome::Done { answer: write.answer.clone(), first: true });
                 }

@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     Twice,
     /// It is refused: its first item's partition is busy.
     Throttle,
+    /// It is refused for good: a right was taken away.
+    Denied,
     /// It says that it has arrived, and waits until it may go on.
     Wait {
         /// It has arrived.
@@ -144,6 +146,10 @@ async fn pass(State(wire): State<Wire>, headers: HeaderMap, body: String) -> Res
             wire.real(headers, body.clone()).await;
             cancelled(&body, "TransactionConflict")
         }
+        Some(Fault::Denied) => error(
+            StatusCode::BAD_REQUEST,
+            &json!({"__type": "AccessDeniedException", "message": "on purpose"}),
+        ),
         Some(Fault::Throttle) => cancelled(&body, "ThrottlingError"),
         Some(Fault::ConflictAndCondition(item)) => cancelled_because(&[
             json!({"Code": "None"}),
