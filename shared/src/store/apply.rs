@@ -79,16 +79,15 @@ impl Store {
                 }
                 Attempt::Changed(None) if seen.is_none() => {
                     // There is a record, but the endpoint does not show it.
+                    forget_shortages(&mut command);
                     attempts.pause(&Transient::not_applied("an unseen record")).await?;
-                    seen = self.reservation(command.id, invocation).await?;
+                    let read = self.reservation(command.id, invocation).await;
+                    seen = read.map_err(|e| e.after(unanswered))?;
                 }
                 Attempt::Changed(there) => {
                     // The record has moved on, so no write under the old guess can land any more.
                     (tried, unanswered) = (None, false);
-                    // Nor is what it was short of an answer to what is asked now.
-                    if let Action::Hear { short, .. } = &mut command.action {
-                        short.clear();
-                    }
+                    forget_shortages(&mut command);
                     seen = there;
                 }
                 Attempt::Short(_) if unanswered => {
@@ -150,6 +149,13 @@ fn unchanged(seen: Option<Reservation>) -> Result<Outcome, StoreError> {
     let reservation =
         seen.ok_or_else(|| StoreError::corrupt("a decision", "unchanged, but there is no record"))?;
     Ok(Outcome::Done { reservation, first: false })
+}
+
+/// What an order was short of when the record was another is no answer to what is asked now.
+fn forget_shortages(command: &mut Command) {
+    if let Action::Hear { short, .. } = &mut command.action {
+        short.clear();
+    }
 }
 
 /// Adds what was learned of the stock; the newest figure of a stock unit counts.
