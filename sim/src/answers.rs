@@ -86,7 +86,7 @@ impl Look<'_> {
     /// A success: this operation wrote what is answered, or it was so at a moment while it was asked.
     fn done(&self, op: &Op, ask: &Ask, tried: &Try, status: u16, body: &Value) -> bool {
         let Some(command) = op.command(&tried.label, tried.now) else { return false };
-        let state = body["state"].as_str().unwrap_or_default();
+        let state = body["status"].as_str().unwrap_or_default();
         let begun = self.tries.first().map_or(tried.from, |first| first.from);
         let says = |record: &Reservation| {
             record.state_at(tried.now).name() == state && granted(ask, record, tried.now)

@@ -60,23 +60,23 @@ async fn orders_as_events() {
     let (shoe, order, bus, given_up) = (own("SHOE"), own("order"), own("order"), own("order"));
     shop.add(&shoe, 10).await;
     shop.tell(&event("OrderCreated", &order, &[(&shoe, 2)])).await;
-    shop.until("it is held", async |shop: &Api| shop.state(&order).await == "RESERVED").await;
+    shop.until("it is held", async |shop: &Api| shop.status(&order).await == "RESERVED").await;
     let detail = json!({"orderId": bus, "items": lines(&[(&shoe, 3)])}).to_string();
     let entry = json!({
         "Source": "shop", "DetailType": "OrderCreated", "EventBusName": "holdfast-events", "Detail": detail,
     });
     shop.put_event(&entry).await;
-    shop.until("it is held", async |shop: &Api| shop.state(&bus).await == "RESERVED").await;
+    shop.until("it is held", async |shop: &Api| shop.status(&bus).await == "RESERVED").await;
     for name in ["PaymentSucceeded", "PaymentSucceeded", "OrderDelivered"] {
         shop.tell(&event(name, &order, &[])).await;
     }
-    shop.until("it is shipped", async |shop: &Api| shop.state(&order).await == "FULFILLED").await;
+    shop.until("it is shipped", async |shop: &Api| shop.status(&order).await == "FULFILLED").await;
     shop.tell(&event("OrderCancelled", &given_up, &[])).await;
-    shop.until("it is noted", async |shop: &Api| !shop.state(&given_up).await.is_empty()).await;
+    shop.until("it is noted", async |shop: &Api| !shop.status(&given_up).await.is_empty()).await;
     shop.tell(&event("OrderCreated", &given_up, &[(&shoe, 5)])).await;
-    shop.until("nothing is held", async |shop: &Api| shop.state(&given_up).await == "RELEASED").await;
+    shop.until("nothing is held", async |shop: &Api| shop.status(&given_up).await == "RELEASED").await;
     shop.tell(&event("OrderCancelled", &bus, &[])).await;
-    shop.until("it is given back", async |shop: &Api| shop.state(&bus).await == "RELEASED").await;
+    shop.until("it is given back", async |shop: &Api| shop.status(&bus).await == "RELEASED").await;
     assert_eq!(shop.stock(&shoe).await, [8, 0, 2]);
     let reserved = hears(&shop, "InventoryReserved", &order).await;
     assert_eq!((&reserved["items"][0]["quantity"], &reserved["correlationId"]), (&json!(2), &json!("e2e")));
@@ -95,20 +95,20 @@ async fn orders_that_end_otherwise() {
     let failed = hears(&shop, "StockReservationFailed", &greedy).await;
     assert_eq!((&failed["reason"], &failed["paid"]), (&json!("insufficient_stock"), &json!(false)));
     assert_eq!(failed["failedItems"][0]["availableQuantity"], 20);
-    assert_eq!(shop.state(&greedy).await, "REJECTED");
+    assert_eq!(shop.status(&greedy).await, "REJECTED");
 
     let booked = json!({"bookingId": booking, "itemId": shoe, "quantity": 12});
     shop.tell(&json!({"eventType": "BookingCreated", "data": booked})).await;
     hears(&shop, "LowStock", &shoe).await;
-    assert_eq!(shop.state(&booking).await, "RESERVED");
+    assert_eq!(shop.status(&booking).await, "RESERVED");
     shop.tell(&json!({"eventType": "PaymentFailed", "data": {"bookingId": booking}})).await;
     assert_eq!(hears(&shop, "InventoryReleased", &booking).await["reason"], "payment_failed");
 
     shop.tell(&json!({"event": "order.created", "data": {"orderId": gone, "items": lines(&[(&shoe, 3)])}}))
         .await;
-    shop.until("it is held", async |shop: &Api| shop.state(&gone).await == "RESERVED").await;
+    shop.until("it is held", async |shop: &Api| shop.status(&gone).await == "RESERVED").await;
     shop.tell(&json!({"event": "order.updated", "data": {"orderId": gone, "status": "delivered"}})).await;
-    shop.until("it has left", async |shop: &Api| shop.state(&gone).await == "FULFILLED").await;
+    shop.until("it has left", async |shop: &Api| shop.status(&gone).await == "FULFILLED").await;
     shop.tell(&json!({"event": "order.delivered", "data": {"orderId": gone}})).await;
     hears(&shop, "InventoryDeducted", &gone).await;
     shop.add(&shoe, 1).await;
@@ -181,7 +181,7 @@ async fn the_race_for_the_last_ten() {
     assert_eq!((told(201), told(409)), (10, 50), "{bought:?}");
     assert_eq!(shop.stock(&shoe).await, [0, 10, 0]);
     for (order, answer) in orders.iter().zip(&bought) {
-        assert_eq!(shop.state(order).await, if answer.status == 201 { "RESERVED" } else { "" });
+        assert_eq!(shop.status(order).await, if answer.status == 201 { "RESERVED" } else { "" });
     }
     shop.adds_up_for(&shoe).await;
 }
@@ -194,7 +194,7 @@ async fn a_poison_message_ends_in_the_dead_letter_queue() {
     let before = shop.queued("holdfast-orders-dead").await;
     shop.tell(&json!({"type": "OrderCreated", "orderId": own("poison"), "items": "none"})).await;
     shop.tell(&event("OrderCreated", &order, &[(&shoe, 1)])).await;
-    shop.until("the good one is held", async |shop: &Api| shop.state(&order).await == "RESERVED").await;
+    shop.until("the good one is held", async |shop: &Api| shop.status(&order).await == "RESERVED").await;
     shop.until_within(A_MINUTE_AND_MORE, "the bad one is set aside", async |shop: &Api| {
         shop.queued("holdfast-orders-dead").await == before + 1
     })
@@ -239,7 +239,7 @@ async fn processes_that_are_killed() {
     })
     .await;
     for order in told.iter().chain(&asked) {
-        assert_eq!(shop.state(order).await, "RESERVED");
+        assert_eq!(shop.status(order).await, "RESERVED");
         hears(&shop, "InventoryReserved", order).await;
     }
     shop.adds_up_for(&shoe).await;
@@ -279,6 +279,6 @@ async fn a_permission_taken_away() {
         shop.order("confirm", &order).await.says() == (500, "internal")
     })
     .await;
-    assert_eq!((shop.stock(&shoe).await, shop.state(&order).await), ([4, 1, 0], "RESERVED".to_owned()));
+    assert_eq!((shop.stock(&shoe).await, shop.status(&order).await), ([4, 1, 0], "RESERVED".to_owned()));
     shop.restore("settle").await;
 }

@@ -49,7 +49,7 @@ async fn an_order_event_holds_stock_and_is_published_within_a_second() {
         let took = began.elapsed();
         assert!(order == "warm-up" || took < Duration::from_secs(1), "{took:?}");
     }
-    assert_eq!(shop.state("order-1").await, "RESERVED");
+    assert_eq!(shop.status("order-1").await, "RESERVED");
     assert_eq!(shop.stock("A").await, [90, 10, 0]);
 
     shop.tell(
@@ -65,7 +65,7 @@ async fn an_order_event_holds_stock_and_is_published_within_a_second() {
     shop.tell(&json!({"event": "order.created", "data": {"orderId": "o-2", "items": [{"sku": "A", "quantity": 3}]}})).await;
     shop.tell(&json!({"event": "order.updated", "data": {"orderId": "o-2", "status": "delivered"}})).await;
     shop.tell(&json!({"event": "order.delivered", "data": {"orderId": "o-2"}})).await;
-    shop.until("it has left", async |shop: &Api| shop.state("o-2").await == "FULFILLED").await;
+    shop.until("it has left", async |shop: &Api| shop.status("o-2").await == "FULFILLED").await;
     shop.until("all is done", async |shop: &Api| shop.queued("holdfast-orders").await == 0).await;
     assert_eq!(shop.stock("A").await, [87, 10, 3]);
     shop.adds_up().await;
@@ -79,7 +79,7 @@ async fn an_order_that_does_not_fit_is_a_result_not_a_failure() {
     shop.tell(&created("o", &[("A", 4), ("NOPE", 1)])).await;
     shop.until("it is published", async |shop: &Api| shop.said("StockReservationFailed", "o").await == 1)
         .await;
-    assert_eq!(shop.state("o").await, "REJECTED");
+    assert_eq!(shop.status("o").await, "REJECTED");
     let failed =
         shop.published().await.into_iter().find(|e| e["eventType"] == "StockReservationFailed").unwrap();
     assert_eq!(failed["failedItems"].as_array().unwrap().len(), 2, "{failed}");
@@ -143,7 +143,7 @@ async fn every_sample_of_an_order_event_does_what_it_says() {
         let sample = std::fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
         shop.tell(&serde_json::from_str(&sample).unwrap()).await;
         let done =
-            async |shop: &Api| shop.queued("holdfast-orders").await == 0 && shop.state(order).await == state;
+            async |shop: &Api| shop.queued("holdfast-orders").await == 0 && shop.status(order).await == state;
         shop.until(name, done).await;
     }
     assert_eq!(shop.stock("SAMPLE-1").await, [93, 4, 3]);
@@ -183,7 +183,7 @@ async fn the_rule_brings_order_events_from_the_bus() {
         .unwrap();
     assert_eq!(sent.failed_entry_count(), 1);
     assert_eq!(sent.entries()[1].error_code(), Some("MalformedDetail"));
-    shop.until("it is held", async |shop: &Api| shop.state("o").await == "RESERVED").await;
+    shop.until("it is held", async |shop: &Api| shop.status("o").await == "RESERVED").await;
     // What nobody understands is not dropped by the rule: it is on its way to the dead-letter queue.
     shop.until("the rest waits", async |shop: &Api| shop.queued("holdfast-orders").await == 1).await;
     assert_eq!(shop.stock("A").await, [8, 2, 0]);
@@ -203,7 +203,7 @@ async fn a_rule_may_call_a_function() {
     shop.add("A", 10).await;
     let body = json!({"orderId": "o", "productId": "A", "quantity": 4, "ttlSeconds": 1});
     assert_eq!(shop.post("/api/inventory/reserve", &body).await.status, 201);
-    shop.until("it is due", async |shop: &Api| shop.state("o").await == "EXPIRED").await;
+    shop.until("it is due", async |shop: &Api| shop.status("o").await == "EXPIRED").await;
     let event = json!({"Source": "shop", "DetailType": "SweepNow", "Detail": "{}", "EventBusName": "holdfast-events"});
     shop.put_event(&event).await;
     shop.until("it is given back", async |shop: &Api| shop.stock("A").await == [10, 0, 0]).await;
@@ -241,7 +241,7 @@ async fn scenarios_37_38_batches_that_are_not_as_they_should_be() {
         let batch =
             json!({"Records": [record(json!("m-1"), &order), record(json!("m-2"), &fact("OrderPaid", "o"))]});
         assert_eq!(shop.invoke("order-events", &batch).await, json!({"batchItemFailures": []}));
-        assert_eq!((shop.state("o").await.as_str(), shop.stock("A").await), ("CONFIRMED", [8, 2, 0]));
+        assert_eq!((shop.status("o").await.as_str(), shop.stock("A").await), ("CONFIRMED", [8, 2, 0]));
     }
     for id in [json!(""), json!(null), json!(7)] {
         let batch = json!({"Records": [record(json!("m-1"), &order), record(id, &order)]});
@@ -330,7 +330,7 @@ async fn scenario_50_two_hundred_orders_through_an_unruly_queue() {
     let mut want: BTreeMap<&str, [u64; 3]> = products.map(|product| (product, [10_000, 0, 0])).into();
     for (order, facts, lines) in &orders {
         let state = expected(facts);
-        assert_eq!(shop.state(order).await, state, "seed {seed}: {order} {facts:?}");
+        assert_eq!(shop.status(order).await, state, "seed {seed}: {order} {facts:?}");
         for (product, quantity) in lines {
             let [available, reserved, sold] = want.get_mut(product).unwrap();
             match state {

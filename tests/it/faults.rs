@@ -9,7 +9,7 @@ use shared::function::Deps;
 
 use shared::domain::{
     Action, Command, Fact, IdempotencyKey, LineKey, Location, OrderId, OrderLines, ProductId, Quantity,
-    Reason, ReservationId, State, Timestamp,
+    Reason, Refusal, ReservationId, State, Timestamp,
 };
 use shared::metrics::Metric;
 use shared::store::{
@@ -114,6 +114,30 @@ async fn scenarios_1_2_7_9_10_a_reserve_that_is_disturbed() {
         let tries: u64 = tries.into_iter().filter_map(serde_json::Value::as_u64).sum();
         assert_eq!(tries, faults.len() as u64, "{faults:?}: {counted}");
     }
+}
+
+/// Some endpoints say that a condition failed and do not show on what: the record is read then.
+#[tokio::test]
+async fn what_a_refusal_does_not_show_is_read() {
+    let faulty = faulty().await;
+    let order_id = OrderId::parse("o").unwrap();
+    let confirm = || command(&order_id, Action::Confirm);
+    assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved);
+    assert_eq!(first(faulty.does(confirm()).await), State::Confirmed);
+    let repeated = async |again: Command| {
+        faulty.wire.put_in([Fault::WithoutItem]);
+        match faulty.does(again).await {
+            Ok(Outcome::Done { reservation, first: false }) => reservation.state,
+            other => panic!("not a repetition: {other:?}"),
+        }
+    };
+    assert_eq!(repeated(confirm()).await, State::Confirmed);
+    assert_eq!(repeated(reserve("o", 4)).await, State::Confirmed);
+    faulty.wire.put_in([Fault::WithoutItem]);
+    let nobody = command(&OrderId::parse("nobody").unwrap(), Action::Confirm);
+    let refused = faulty.does(nobody).await;
+    assert!(matches!(refused, Ok(Outcome::Refused { refusal: Refusal::NotFound, .. })), "{refused:?}");
+    faulty.holds([6, 4, 0]).await;
 }
 
 /// The same for what comes after the hold.

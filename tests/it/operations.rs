@@ -133,8 +133,8 @@ async fn functions_count_what_they_do() {
     shop.tell(&json!({"type": "OrderCreated", "orderId": "e-1", "items": items})).await;
     let items = json!([{"productId": "A", "quantity": 10}]);
     shop.tell(&json!({"type": "OrderCreated", "orderId": "e-2", "items": items})).await;
-    shop.until("e-1 is refused", async |shop| shop.state("e-1").await == "REJECTED").await;
-    shop.until("e-2 is held", async |shop| shop.state("e-2").await == "RESERVED").await;
+    shop.until("e-1 is refused", async |shop| shop.status("e-1").await == "REJECTED").await;
+    shop.until("e-2 is held", async |shop| shop.status("e-2").await == "RESERVED").await;
     // Only now: a payment that overtakes its order is told in another event.
     shop.tell(&json!({"type": "PaymentSucceeded", "orderId": "e-1"})).await;
     shop.until("it was told", async |shop| shop.said("InventoryConfirmationRefused", "e-1").await == 1).await;

@@ -1,9 +1,9 @@
 //! The scenarios of `docs/scenarios.md` that concern one order, over HTTP.
 
 use futures::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::Runner;
+use crate::support::{Api, Runner};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_11_the_same_order_fifty_times_at_once() {
@@ -30,6 +30,66 @@ async fn scenarios_12_13_32_other_lines_and_the_same_lines_split() {
     let other = shop.reserve("order-1", &[("A", 3)]).await;
     assert_eq!(other.says(), (422, "order_lines_differ"));
     assert_eq!((shop.stock("A").await, shop.stock("B").await), ([7, 3, 0], [9, 1, 0]));
+    // Who sends an order's products one by one is told what the order has, and what would be right.
+    let next = shop.reserve("order-1", &[("B", 1)]).await;
+    let held = json!([
+        {"productId": "A", "location": "main", "quantity": 3}, {"productId": "B", "location": "main", "quantity": 1},
+    ]);
+    assert_eq!(next.body["items"], held);
+    assert!(next.body["detail"].as_str().unwrap().contains("with all its lines in items[]"), "{}", next.body);
+    shop.adds_up().await;
+}
+
+/// A line may be sent as a shop has it, and an order of one line is answered as it was asked.
+#[tokio::test]
+async fn a_line_as_a_shop_writes_it() {
+    let shop = Runner::start().await;
+    shop.add("A", 10).await;
+    shop.add("B", 10).await;
+    let flat = json!({"orderId": "order-1", "sku": "A", "quantity": 2, "unitPrice": 9.99, "price": "19.98", "name": "Pair"});
+    let held = shop.post("/api/inventory/reserve", &flat).await;
+    assert_eq!(held.says(), (201, "RESERVED"));
+    let line = ["productId", "location", "quantity"].map(|member| &held.body[member]);
+    assert_eq!(line, [&json!("A"), &json!("main"), &json!(2)]);
+    let items = json!([
+        {"productId": "A", "quantity": 1, "unitPrice": {"amount": 1}, "name": null},
+        {"productId": "B", "quantity": 1, "price": [1]},
+    ]);
+    let two = shop.post("/api/inventory/reserve", &json!({"orderId": "order-2", "items": items})).await;
+    assert_eq!((two.says(), &two.body["productId"]), ((201, "RESERVED"), &Value::Null));
+    let unknown =
+        json!({"orderId": "order-3", "items": [{"productId": "A", "quantity": 1, "colour": "red"}]});
+    assert_eq!(shop.post("/api/inventory/reserve", &unknown).await.says(), (400, "invalid_request"));
+}
+
+/// A reason is kept as it was given; that the payment failed has a meaning in any spelling.
+#[tokio::test]
+async fn a_reason_is_free_text() {
+    let shop = Runner::start().await;
+    shop.add("A", 10).await;
+    for (order, reason) in [("order-1", "Payment failed"), ("order-2", "Kunde will doch nicht – schade!")] {
+        shop.reserve(order, &[("A", 1)]).await;
+        let released =
+            shop.post("/api/inventory/release", &json!({"orderId": order, "reason": reason})).await;
+        assert_eq!((released.says(), &released.body["reason"]), ((200, "RELEASED"), &json!(reason)));
+    }
+    for order in ["order-1", "order-2"] {
+        shop.tell(&json!({"eventType": "OrderPaid", "orderId": order})).await;
+    }
+    shop.until("what was paid after all is held", async |shop: &Api| {
+        shop.status("order-1").await == "CONFIRMED"
+    })
+    .await;
+    shop.until("it is heard", async |shop: &Api| {
+        shop.said("InventoryConfirmationRefused", "order-2").await == 1
+    })
+    .await;
+    assert_eq!((shop.status("order-2").await.as_str(), shop.stock("A").await), ("RELEASED", [9, 1, 0]));
+    for bad in [" ".to_owned(), "x".repeat(201)] {
+        let refused =
+            shop.post("/api/inventory/release", &json!({"orderId": "order-1", "reason": bad})).await;
+        assert_eq!(refused.says(), (400, "invalid_request"), "{bad:?}");
+    }
     shop.adds_up().await;
 }
 

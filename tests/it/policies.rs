@@ -107,14 +107,14 @@ async fn do_everything(shop: &Api) {
     assert_eq!(shop.get("/health").await.status, 200);
     assert_eq!(shop.get("/api/inventory").await.status, 200);
     assert_eq!(shop.get("/api/inventory/A").await.status, 200);
-    assert_eq!(shop.state("o-1").await, "FULFILLED");
+    assert_eq!(shop.status("o-1").await, "FULFILLED");
     assert_eq!(shop.post("/api/inventory/check", &json!(["A"])).await.status, 200);
     assert_eq!(shop.get("/docs").await.status, 200);
     // order-events
     for (name, state) in [("OrderCreated", "RESERVED"), ("OrderCancelled", "RELEASED")] {
         let items = json!([{"productId": "A", "quantity": 1}]);
         shop.tell(&json!({"type": name, "orderId": "e-1", "items": items})).await;
-        shop.until(name, async |shop| shop.state("e-1").await == state).await;
+        shop.until(name, async |shop| shop.status("e-1").await == state).await;
     }
     // expiry-sweep
     let short = json!({"orderId": "o-5", "productId": "A", "quantity": 1, "ttlSeconds": 1});
@@ -270,5 +270,5 @@ async fn without_its_permission_a_function_is_refused() {
     shop.add("A", 5).await;
     let refused = shop.reserve("order-1", &[("A", 1)]).await;
     assert_eq!(refused.says(), (500, "internal"), "{refused:?}");
-    assert_eq!((shop.stock("A").await, shop.state("order-1").await), ([5, 0, 0], String::new()));
+    assert_eq!((shop.stock("A").await, shop.status("order-1").await), ([5, 0, 0], String::new()));
 }

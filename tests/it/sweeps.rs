@@ -181,7 +181,7 @@ async fn the_schedule_gives_back_what_nobody_pays_for() {
     for _ in 0..2 {
         shop.tell(&json!({"eventType": "PaymentSucceeded", "orderId": "o"})).await;
     }
-    shop.until("it is held again", async |shop: &Api| shop.state("o").await == "CONFIRMED").await;
+    shop.until("it is held again", async |shop: &Api| shop.status("o").await == "CONFIRMED").await;
     assert_eq!(shop.stock("A").await, [6, 4, 0]);
     shop.adds_up().await;
     assert_eq!(shop.said("InventoryReserved", "o").await, 2);

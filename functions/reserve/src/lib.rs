@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use shared::domain::{
     Action, Command, Location, OrderId, ProductId, Quantity, ReservationId, Timestamp, Whole,
 };
@@ -49,6 +50,13 @@ struct ReserveRequest {
     location: Option<Location>,
     items: Option<Vec<ItemRequest>>,
     ttl_seconds: Option<Ttl>,
+    // What a shop's one line says besides, as in `items`.
+    #[serde(default, rename = "unitPrice")]
+    _unit_price: IgnoredAny,
+    #[serde(default, rename = "price")]
+    _price: IgnoredAny,
+    #[serde(default, rename = "name")]
+    _name: IgnoredAny,
 }
 
 impl ReserveRequest {

@@ -45,7 +45,7 @@ pub enum Action {
     Confirm,
     /// Give back what is held.
     Release {
-        /// Why. `payment_failed` is the one reason that a later payment undoes.
+        /// Why. That the payment failed is the one reason that a later payment undoes.
         reason: Reason,
     },
     /// Let held goods leave the shelf.
@@ -246,7 +246,7 @@ impl Change {
     }
 
     fn release(mut self, reason: &Reason) -> Decision {
-        let fact = if *reason == Reason::payment_failed() { Fact::PaymentFailed } else { Fact::Cancelled };
+        let fact = if reason.is_payment_failed() { Fact::PaymentFailed } else { Fact::Cancelled };
         match self.seen.state {
             State::Fulfilled => return refuse(Refusal::Fulfilled),
             // A payment has succeeded since, so it is not given back for one that failed.
@@ -338,7 +338,7 @@ impl Change {
 
     /// Why it was cancelled. A payment that failed is a weaker reason than that.
     fn reason_cancelled(&self) -> Reason {
-        let given = self.seen.reason.clone().filter(|reason| *reason != Reason::payment_failed());
+        let given = self.seen.reason.clone().filter(|reason| !reason.is_payment_failed());
         given.unwrap_or_else(Reason::order_cancelled)
     }
 }

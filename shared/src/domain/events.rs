@@ -49,8 +49,9 @@ pub mod name {
 /// An event to be published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// `<key>:<version>:<name>` of the record that caused it: a repetition is recognised by it. One change
-    /// may cause several events, so the name is a part.
+    /// `STOCK#…:<version>:<name>` or `RES#…:<created>:<version>:<name>` of the record that caused it: a repetition
+    /// is recognised by it. One change may cause several events, so the name is a part. A reservation may be purged
+    /// and its order reserved anew, so the time at which its record began (epoch milliseconds) is a part, too.
     pub id: String,
     /// Its name, the `detail-type` on the bus.
     pub name: &'static str,
@@ -188,7 +189,7 @@ pub fn of_reservation(old: Option<&Reservation>, new: &Reservation) -> Vec<Event
             let reason = if new.state == State::Rejected { "rejected" } else { "cancelled" };
             said.push((name::INVENTORY_CONFIRMATION_REFUSED, json!({"items": ordered, "reason": reason})));
         } else if new.state != State::Pending {
-            said.push((name::STOCK_RESERVATION_FAILED, failed(new, ordered.clone(), "expired")));
+            said.push((name::STOCK_RESERVATION_FAILED, failed(new, ordered.clone(), lost_because(new))));
         }
     }
     if !shipped.is_empty() {
@@ -247,7 +248,7 @@ pub fn state_of_reservation(now: &Reservation) -> Vec<Event> {
         let about = json!({"items": open, "reason": "cancelled"});
         said.push((name::INVENTORY_CONFIRMATION_REFUSED, about));
     } else if now.heard(Fact::Paid) && matches!(now.state, State::Released | State::Expired) {
-        said.push((name::STOCK_RESERVATION_FAILED, failed(now, open, "expired")));
+        said.push((name::STOCK_RESERVATION_FAILED, failed(now, open, lost_because(now))));
     }
     said.retain(|(_, about)| about["items"].as_array().is_some_and(|items| !items.is_empty()));
     if now.lines.iter().any(|line| line.missing > 0) {
@@ -271,7 +272,7 @@ fn republished(mut event: Event) -> Event {
 }
 
 fn event_of(new: &Reservation, name: &'static str, about: &Value) -> Event {
-    let key = format!("RES#{}", new.id);
+    let key = format!("RES#{}:{}", new.id, new.created_at.as_millisecond());
     let mut detail = head(&key, new.version, name, new.updated_at, &new.correlation_id);
     detail["orderId"] = new.order_id.as_str().into();
     detail["reservationId"] = new.id.to_string().into();
@@ -294,6 +295,11 @@ fn failed(new: &Reservation, ordered: Value, reason: &str) -> Value {
         })
         .collect();
     json!({"items": ordered, "reason": reason, "failedItems": short, "paid": new.heard(Fact::Paid)})
+}
+
+/// How an order that is paid, and for which the stock is gone, had lost its hold.
+fn lost_because(reservation: &Reservation) -> &'static str {
+    if reservation.state == State::Expired { "expired" } else { "payment_failed" }
 }
 
 fn rejected_because(shortages: &[Shortage]) -> &'static str {

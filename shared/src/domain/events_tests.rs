@@ -117,7 +117,7 @@ fn an_event_says_what_happened() {
     let [event] = order.said.as_slice() else { panic!("{:?}", order.said) };
     assert_eq!(
         (event.id.as_str(), event.name),
-        (format!("RES#{id}:1:InventoryReserved").as_str(), INVENTORY_RESERVED)
+        (format!("RES#{id}:1001000:1:InventoryReserved").as_str(), INVENTORY_RESERVED)
     );
     let detail = json!({
         "eventId": event.id, "eventType": "InventoryReserved", "timestamp": "1970-01-01T00:16:41.000Z",
@@ -142,6 +142,15 @@ fn held_confirmed_and_shipped_in_parts() {
     let rest = order.about(INVENTORY_DEDUCTED);
     assert_eq!((&rest["items"], &rest["complete"]), (&json!([item("A", 2), item("B", 1)]), &json!(true)));
     assert_eq!(order.again(), [INVENTORY_DEDUCTED]);
+}
+
+/// After its record was purged an order may be reserved anew, and its versions begin again.
+#[test]
+fn an_id_is_of_one_life_of_the_record() {
+    let (first, mut second) = (Order::of([reserve()]), Order::new());
+    second.now = 8_000_000;
+    second.does(reserve());
+    assert_ne!(first.said[0].id, second.said[0].id);
 }
 
 #[test]
@@ -180,6 +189,13 @@ fn paid_when_its_time_was_up() {
     assert_eq!(failed["failedItems"], json!([missing]));
     assert!(order.paid_but_short());
     assert_eq!(order.again(), [RESERVATION_EXPIRED, STOCK_RESERVATION_FAILED]);
+    // What was given back because the payment had failed did not expire.
+    let mut order = Order::of([reserve(), heard(Fact::PaymentFailed)]);
+    assert_eq!(order.does(hear(Fact::Paid, short(Lack::Short { available: 1 }))), [STOCK_RESERVATION_FAILED]);
+    assert_eq!(order.about(STOCK_RESERVATION_FAILED)["reason"], "payment_failed");
+    assert_eq!(order.again(), [INVENTORY_RELEASED, STOCK_RESERVATION_FAILED]);
+    let mut order = expired();
+    order.does(hear(Fact::Paid, short(Lack::Short { available: 1 })));
     // Told once only: what comes later changes nothing of it.
     assert_eq!(order.does(heard(Fact::PaymentFailed)), [""; 0]);
     assert!(!order.paid_but_short());

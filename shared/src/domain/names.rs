@@ -6,12 +6,15 @@ use serde::Deserialize;
 use thiserror::Error;
 use uuid::Uuid;
 
-/// Longest product id, location, reason or shipment id, in characters.
+/// Longest product id, location, key or shipment id, in characters.
 const MAX_CODE_CHARS: usize = 100;
 
 /// Longest order id, in characters. Shops name orders freely (`#1001`, `ORD 2026/17`), so
 /// only the length and control characters are limited.
 const MAX_ORDER_ID_CHARS: usize = 200;
+
+/// Longest reason, in characters. A reason is free text; this keeps records and events small.
+const MAX_REASON_CHARS: usize = 200;
 
 /// Namespace of reservation ids. It must never change: a reservation is found by
 /// computing its id from the order id again.
@@ -84,9 +87,9 @@ text_newtype!(
 );
 
 text_newtype!(
-    /// Why stock was given back or corrected: 1–100 characters, letters, digits and `-_.:`.
+    /// Why stock was given back or corrected: any text of 1–200 characters that is not blank, kept as it was given.
     Reason,
-    |text| code("a reason", text)
+    reason
 );
 
 text_newtype!(
@@ -120,6 +123,13 @@ impl Reason {
     #[must_use]
     pub fn payment_failed() -> Self {
         Self("payment_failed".to_owned())
+    }
+
+    /// Whether it says, in any spelling (`payment_failed`, `Payment failed`, `PaymentFailed`), that the payment failed.
+    #[must_use]
+    pub fn is_payment_failed(&self) -> bool {
+        let letters = self.0.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase);
+        letters.eq("paymentfailed".chars())
     }
 
     /// Released by request, without a reason of its own.
@@ -196,6 +206,17 @@ fn order_id(text: &str) -> Result<(), Invalid> {
     )))
 }
 
+fn reason(text: &str) -> Result<(), Invalid> {
+    let length = text.chars().count();
+    if (1..=MAX_REASON_CHARS).contains(&length) && !text.trim().is_empty() {
+        return Ok(());
+    }
+    Err(Invalid(format!(
+        "a reason is a text of 1 to {MAX_REASON_CHARS} characters that is not blank, unlike {:?}",
+        excerpt(text)
+    )))
+}
+
 /// The beginning of a text that may be long, for an error message.
 fn excerpt(text: &str) -> String {
     const SHOWN: usize = 40;
@@ -228,6 +249,29 @@ mod tests {
         for bad in ["", " a", "a ", "a\nb", &"ü".repeat(201)] {
             assert!(OrderId::parse(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_reason_is_any_text_and_is_kept_as_given() {
+        for good in ["Customer changed their mind", "kaputt – Glasbruch", "2nd try #4", &"ü".repeat(200)] {
+            assert_eq!(Reason::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "  ", "\n", &"ü".repeat(201)] {
+            assert!(Reason::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_failed_payment_is_recognised_in_any_spelling() {
+        for same in
+            ["payment_failed", "Payment failed", "PaymentFailed", "PAYMENT-FAILED.", " payment failed"]
+        {
+            assert!(Reason::parse(same).unwrap().is_payment_failed(), "{same}");
+        }
+        for other in ["the payment failed", "payment failed twice", "payment_faile", "requested"] {
+            assert!(!Reason::parse(other).unwrap().is_payment_failed(), "{other}");
+        }
+        assert!(Reason::payment_failed().is_payment_failed());
     }
 
     /// The namespace is part of the stored data: this value must never change.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::views::time;
 use crate::domain::stock::MAX_STOCK;
-use crate::domain::{Invalid, Lack, Refusal, Reservation, Shortage};
+use crate::domain::{Invalid, Lack, Line, Refusal, Reservation, Shortage};
 use crate::store::{StockRefusal, StoreError};
 
 /// How long a client is asked to wait before it tries again, in seconds.
@@ -197,10 +197,7 @@ impl Problem {
         let unprocessable = |code, detail: &str| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail);
         let problem = match refusal {
             Refusal::NotFound => return Self::no_reservation(),
-            Refusal::LinesDiffer => unprocessable(
-                code::ORDER_LINES_DIFFER,
-                "this order was reserved before with other lines; nothing was changed",
-            ),
+            Refusal::LinesDiffer => lines_differ(reservation),
             Refusal::Expired => {
                 let since = reservation.and_then(|r| r.expires_at).map(|at| format!(" at {}", time(at)));
                 let detail = format!("the hold ended{}", since.unwrap_or_default());
@@ -249,7 +246,6 @@ impl Problem {
         }
     }
 
-    /// The body.
     /// The body, as RFC 9457 has it.
     #[must_use]
     pub fn to_json(&self, correlation_id: &str) -> String {
@@ -263,6 +259,26 @@ impl Problem {
         body.insert("correlationId".to_owned(), correlation_id.into());
         Value::Object(body).to_string()
     }
+}
+
+/// Says what the order has, because a shop that sends its products one by one sees here that it must not.
+fn lines_differ(reservation: Option<&Reservation>) -> Problem {
+    let lines = reservation.map(|r| r.lines.as_slice()).unwrap_or_default();
+    let of_line = |line: &Line| {
+        json!({
+            "productId": line.key.product.as_str(),
+            "location": line.key.location.as_str(),
+            "quantity": line.quantity,
+        })
+    };
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        code::ORDER_LINES_DIFFER,
+        "this order was reserved before with other lines, which stand in items; nothing was changed. An order is \
+         reserved once, with all its lines in items[]: send exactly the same lines to repeat it, or reserve what is \
+         new under an order id of its own",
+    )
+    .with("items", lines.iter().map(of_line).collect::<Vec<_>>())
 }
 
 impl From<Invalid> for Problem {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Problem;
@@ -39,10 +39,17 @@ struct Item {
     quantity: Quantity,
     #[serde(default)]
     location: Location,
+    // A line may be sent as the shop has it; what Holdfast has no use for is not looked at.
+    #[serde(default, rename = "unitPrice")]
+    _unit_price: IgnoredAny,
+    #[serde(default, rename = "price")]
+    _price: IgnoredAny,
+    #[serde(default, rename = "name")]
+    _name: IgnoredAny,
 }
 
 impl From<Object<Item>> for ItemRequest {
-    fn from(Object(Item { product_id, quantity, location }): Object<Item>) -> Self {
+    fn from(Object(Item { product_id, quantity, location, .. }): Object<Item>) -> Self {
         Self { product_id, quantity, location }
     }
 }
@@ -108,7 +115,10 @@ pub fn target(
 pub struct ReservationView {
     reservation_id: String,
     order_id: String,
-    state: &'static str,
+    status: &'static str,
+    /// Of an order of one line, as its request said it: the line stands at the top as well as in `items`.
+    #[serde(flatten)]
+    one_line: Option<OneLineView>,
     items: Vec<LineView>,
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,6 +131,25 @@ pub struct ReservationView {
     fulfilled_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OneLineView {
+    product_id: String,
+    location: String,
+    quantity: u64,
+}
+
+impl OneLineView {
+    fn of(lines: &[Line]) -> Option<Self> {
+        let [Line { key, quantity, .. }] = lines else { return None };
+        Some(Self {
+            product_id: key.product.to_string(),
+            location: key.location.to_string(),
+            quantity: *quantity,
+        })
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -145,7 +174,8 @@ impl ReservationView {
         Self {
             reservation_id: reservation.id.to_string(),
             order_id: reservation.order_id.to_string(),
-            state: reservation.state_at(now).name(),
+            status: reservation.state_at(now).name(),
+            one_line: OneLineView::of(&reservation.lines),
             items: reservation.lines.iter().map(line).collect(),
             created_at: time(reservation.created_at),
             expires_at: reservation.expires_at.map(time),

@@ -49,8 +49,12 @@ impl Store {
                 may_land = unanswered;
                 match attempt {
                     Attempt::Committed(reservation) => return Ok(Outcome::Done { reservation, first: true }),
-                    Attempt::Changed(there) => there,
-                    Attempt::Short(_) | Attempt::Failed(_) => None,
+                    Attempt::Changed(Some(there)) => Some(there),
+                    // There is no record, or the endpoint does not show what failed the condition.
+                    Attempt::Changed(None) | Attempt::Short(_) | Attempt::Failed(_) => {
+                        let read = self.reservation(command.id, invocation).await;
+                        read.map_err(|e| e.after(may_land))?
+                    }
                 }
             }
             _ => self.reservation(command.id, invocation).await?,

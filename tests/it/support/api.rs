@@ -32,9 +32,9 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The problem's code, or the reservation's state.
+    /// The problem's code, or the reservation's status.
     pub(crate) fn says(&self) -> (u16, &str) {
-        let word = self.body["code"].as_str().or(self.body["state"].as_str()).unwrap_or_default();
+        let word = self.body["code"].as_str().or(self.body["status"].as_str()).unwrap_or_default();
         (self.status, word)
     }
 }
@@ -245,10 +245,10 @@ impl Api {
         said.map(|event| event["eventId"].as_str().unwrap()).collect::<BTreeSet<_>>().len()
     }
 
-    /// The state of an order; empty where nothing is known of it.
-    pub(crate) async fn state(&self, order: &str) -> String {
+    /// The status of an order; empty where nothing is known of it.
+    pub(crate) async fn status(&self, order: &str) -> String {
         let found = self.get(&format!("/api/inventory/reservations/order/{order}")).await;
-        found.body["items"][0]["state"].as_str().unwrap_or_default().to_owned()
+        found.body["items"][0]["status"].as_str().unwrap_or_default().to_owned()
     }
 
     /// Waits until a condition holds.

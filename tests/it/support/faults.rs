@@ -40,6 +40,8 @@ pub(crate) enum Fault {
     /// It is refused: another write on its second item is under way, and the third item's condition does not
     /// hold; that item is shown.
     ConflictAndCondition(Value),
+    /// It is answered as older endpoints do: a refusal does not show the item whose condition failed.
+    WithoutItem,
     /// It is refused until then: a transaction with the same token is under way.
     InProgress(tokio::time::Instant),
 }
@@ -98,6 +100,23 @@ impl Wire {
         let status = sent.status();
         (status, sent.text().await.unwrap()).into_response()
     }
+
+    async fn real_without_item(&self, headers: HeaderMap, body: String) -> Response {
+        let sent = reqwest::Client::new().post(&self.real).headers(headers).body(body).send().await.unwrap();
+        let status = sent.status();
+        let answer: Value = serde_json::from_str(&sent.text().await.unwrap()).unwrap();
+        error(status, &without_item(answer))
+    }
+}
+
+/// What an endpoint answers that does not know `ReturnValuesOnConditionCheckFailure`.
+fn without_item(mut answer: Value) -> Value {
+    let reasons = answer["CancellationReasons"].as_array_mut().into_iter().flatten();
+    reasons.filter_map(Value::as_object_mut).for_each(|reason| drop(reason.remove("Item")));
+    if let Some(members) = answer.as_object_mut() {
+        members.remove("Item");
+    }
+    answer
 }
 
 async fn pass(State(wire): State<Wire>, headers: HeaderMap, body: String) -> Response {
@@ -141,6 +160,7 @@ async fn pass(State(wire): State<Wire>, headers: HeaderMap, body: String) -> Res
             go_on.notified().await;
             wire.real(headers, body).await
         }
+        Some(Fault::WithoutItem) => wire.real_without_item(headers, body).await,
         Some(Fault::Conflict) => cancelled(&body, "TransactionConflict"),
         Some(Fault::Twice) => {
             wire.real(headers, body.clone()).await;
