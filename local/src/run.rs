@@ -38,7 +38,7 @@ pub struct Options {
     pub auth: bool,
     /// Most processes of one function.
     pub concurrency: usize,
-    /// How often schedules fire; none for what the template says.
+    /// How often schedules fire that do so more than hourly; none for what the template says.
     pub sweep_every: Option<Duration>,
     /// Whether queues deliver out of order and some messages twice, on purpose.
     pub unruly: bool,

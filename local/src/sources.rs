@@ -9,7 +9,8 @@ use crate::bus;
 use crate::dynamodb::DynamoDb;
 use crate::lambda::Lambda;
 use crate::queues::{Message, Queues};
-use crate::template::{Function, Queue, QueueSource, StreamSource};
+use crate::run::now_ms;
+use crate::template::{Function, Queue, QueueSource, Schedule, StreamSource};
 
 /// Batches of one queue that are worked on at once.
 const QUEUE_READERS: usize = 2;
@@ -29,7 +30,7 @@ pub struct Sources {
     pub queues: Queues,
     /// The database.
     pub dynamodb: DynamoDb,
-    /// Instead of what the schedules say.
+    /// Instead of what those schedules say that fire more often than every hour.
     pub every: Option<Duration>,
 }
 
@@ -52,19 +53,18 @@ impl Sources {
                 let (reader, name, source) = (self.clone(), function.name.clone(), source.clone());
                 tokio::spawn(async move { reader.read_stream(&name, &source).await });
             }
-            for rate in &function.schedules {
+            for schedule in function.schedules.clone() {
                 let (caller, name) = (self.clone(), function.name.clone());
-                let every = self.every.unwrap_or(*rate);
-                tokio::spawn(async move { caller.call_every(&name, every).await });
+                tokio::spawn(async move { caller.call_by(&name, schedule).await });
             }
         }
         Ok(())
     }
 
-    async fn call_every(&self, function: &str, every: Duration) {
-        let mut ticks = tokio::time::interval(every);
+    async fn call_by(&self, function: &str, schedule: Schedule) {
+        let first = tokio::time::Instant::now() + first_call(schedule, self.every, now_ms());
+        let mut ticks = tokio::time::interval_at(first, period(schedule, self.every));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        ticks.tick().await;
         loop {
             ticks.tick().await;
             if let Err(e) = self.lambda.invoke(function, "{}".into()).await {
@@ -202,6 +202,26 @@ impl Sources {
     }
 }
 
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// How much time lies between two calls. `hurry` is for the impatient; what runs by the hour or by night is left alone.
+fn period(schedule: Schedule, hurry: Option<Duration>) -> Duration {
+    match schedule {
+        Schedule::Every(rate) if rate < HOUR => hurry.unwrap_or(rate),
+        Schedule::Every(rate) => rate,
+        Schedule::Daily(_) => DAY,
+    }
+}
+
+/// How long it is from now to the first call.
+fn first_call(schedule: Schedule, hurry: Option<Duration>, now_ms: i64) -> Duration {
+    let Schedule::Daily(at) = schedule else { return period(schedule, hurry) };
+    let since_midnight = now_ms.rem_euclid(i64::try_from(DAY.as_millis()).unwrap_or(i64::MAX));
+    let since_midnight = Duration::from_millis(since_midnight.unsigned_abs());
+    if since_midnight < at { at - since_midnight } else { at + DAY - since_midnight }
+}
+
 fn sequence_number(record: &Value) -> &str {
     record["dynamodb"]["SequenceNumber"].as_str().unwrap_or_default()
 }
@@ -226,6 +246,20 @@ fn failed_items(answer: &[u8], partial: bool, items: &[&str]) -> Option<Vec<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_impatient_hurry_the_sweep_and_not_the_night() {
+        let (minute, second) = (Duration::from_secs(60), Duration::from_secs(1));
+        assert_eq!(period(Schedule::Every(minute), None), minute);
+        assert_eq!(period(Schedule::Every(minute), Some(second)), second);
+        assert_eq!(period(Schedule::Every(DAY), Some(second)), DAY);
+        let at_three = Schedule::Daily(3 * HOUR);
+        assert_eq!(period(at_three, Some(second)), DAY);
+        let now = |hour: i64| 1_700_000 * 86_400_000 + hour * 3_600_000;
+        assert_eq!(first_call(at_three, Some(second), now(1)), 2 * HOUR);
+        assert_eq!(first_call(at_three, None, now(3)), DAY);
+        assert_eq!(first_call(at_three, None, now(22)), 5 * HOUR);
+    }
 
     #[test]
     fn partial_answers_are_read_as_lambda_reads_them() {

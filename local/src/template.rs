@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use thiserror::Error;
+
+mod scope;
+mod yaml;
+
+use scope::Scope;
+pub use yaml::yaml_as_json;
 
 /// The stack's name on this machine; resources are named after it.
 pub const STACK_NAME: &str = "holdfast";
@@ -18,6 +23,9 @@ pub const ACCOUNT_ID: &str = "000000000000";
 
 /// Lambda's own time-out where a template gives none, in seconds.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 3;
+
+/// Lambda's own memory where a template gives none.
+const DEFAULT_MEMORY_MB: u64 = 128;
 
 /// What is wrong with a template.
 #[derive(Debug, Error)]
@@ -114,6 +122,15 @@ impl StreamSource {
     }
 }
 
+/// When a schedule fires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Schedule {
+    /// Again and again, so long after the last time.
+    Every(Duration),
+    /// Once a day, so long after midnight in UTC.
+    Daily(Duration),
+}
+
 /// A function.
 #[derive(Debug, Clone)]
 pub struct Function {
@@ -131,8 +148,8 @@ pub struct Function {
     pub queues: Vec<QueueSource>,
     /// The streams that call it.
     pub streams: Vec<StreamSource>,
-    /// How often schedules call it.
-    pub schedules: Vec<Duration>,
+    /// When schedules call it.
+    pub schedules: Vec<Schedule>,
     /// What its role allows, apart from what Lambda itself does with it.
     pub statements: Vec<Value>,
 }
@@ -195,6 +212,9 @@ impl Template {
         let mut auth = (String::new(), String::new());
         for (id, resource) in resources {
             let inside = |BadTemplate(e)| bad(format!("resource {id}: {e}"));
+            if !scope.is_made(resource).map_err(inside)? {
+                continue;
+            }
             match resource["Type"].as_str() {
                 Some("AWS::Serverless::Function") => {
                     functions.push(function(resource, resources, &globals, &scope).map_err(inside)?);
@@ -217,8 +237,8 @@ impl Template {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct FunctionProperties {
-    timeout: Option<u64>,
-    memory_size: Option<u64>,
+    timeout: Option<Value>,
+    memory_size: Option<Value>,
     environment: Option<Environment>,
     #[serde(default)]
     events: BTreeMap<String, Event>,
@@ -257,8 +277,10 @@ fn function(
             environment.insert(variable.clone(), plain(value));
         }
     }
-    let setting =
-        |of: fn(&FunctionProperties) -> Option<u64>| of(&own).or_else(|| shared.as_ref().and_then(of));
+    let setting = |of: fn(&FunctionProperties) -> Option<&Value>, default| {
+        let value = of(&own).or_else(|| shared.as_ref().and_then(of));
+        number(value.unwrap_or(&Value::Null), default)
+    };
     let of_type = |wanted: &'static str| own.events.iter().filter(move |(_, event)| event.r#type == wanted);
     let inside = |id: &str, BadTemplate(e)| bad(format!("event {id}: {e}"));
     Ok(Function {
@@ -269,20 +291,16 @@ fn function(
             .map(|(id, event)| stream_source(&event.properties).map_err(|e| inside(id, e)))
             .collect::<Result<_, _>>()?,
         schedules: of_type("ScheduleV2")
-            .map(|(id, event)| rate(&event.properties).map_err(|e| inside(id, e)))
+            .filter(|(_, event)| event.properties["State"] != "DISABLED")
+            .map(|(id, event)| schedule(&event.properties).map_err(|e| inside(id, e)))
             .collect::<Result<_, _>>()?,
         statements: statements(&resource["Properties"]["Role"], resources, scope)?,
         name: name.to_owned(),
-        timeout: Duration::from_secs(setting(|p| p.timeout).unwrap_or(DEFAULT_TIMEOUT_SECONDS)),
-        memory_mb: setting(|p| p.memory_size).unwrap_or(128),
+        timeout: Duration::from_secs(setting(|p| p.timeout.as_ref(), DEFAULT_TIMEOUT_SECONDS)?),
+        memory_mb: setting(|p| p.memory_size.as_ref(), DEFAULT_MEMORY_MB)?,
         environment,
-        routes: own
-            .events
-            .iter()
-            .filter(|(_, event)| event.r#type == "HttpApi")
-            .map(|(id, event)| {
-                route(&event.properties).map_err(|BadTemplate(e)| bad(format!("event {id}: {e}")))
-            })
+        routes: of_type("HttpApi")
+            .map(|(id, event)| route(&event.properties).map_err(|e| inside(id, e)))
             .collect::<Result<_, _>>()?,
     })
 }
@@ -328,6 +346,11 @@ fn number(value: &Value, default: u64) -> Result<u64, BadTemplate> {
     }
 }
 
+/// A flag in a template may be written as text, as parameters are.
+fn flag(value: &Value) -> bool {
+    plain(value) == "true"
+}
+
 fn reports_items(properties: &Value) -> bool {
     let types = properties["FunctionResponseTypes"].as_array();
     types.is_some_and(|types| types.iter().any(|of| of == "ReportBatchItemFailures"))
@@ -351,25 +374,50 @@ fn stream_source(properties: &Value) -> Result<StreamSource, BadTemplate> {
         table: table.to_owned(),
         batch_size: number(&properties["BatchSize"], 100)?,
         partial: reports_items(properties),
-        bisect: properties["BisectBatchOnFunctionError"] == true,
-        max_retries: number(&properties["MaximumRetryAttempts"], u64::MAX)?,
+        bisect: flag(&properties["BisectBatchOnFunctionError"]),
+        max_retries: retries(&properties["MaximumRetryAttempts"])?,
         on_failure: properties["DestinationConfig"]["OnFailure"]["Destination"].as_str().map(str::to_owned),
         patterns: filters.into_iter().flatten().map(pattern).collect::<Result<_, _>>()?,
     })
 }
 
-/// `rate(1 minute)` and the like.
-fn rate(properties: &Value) -> Result<Duration, BadTemplate> {
+/// How often a batch of a stream is tried again. -1 is for ever.
+fn retries(value: &Value) -> Result<u64, BadTemplate> {
+    if plain(value) == "-1" { Ok(u64::MAX) } else { number(value, u64::MAX) }
+}
+
+/// `rate(1 minute)` and the like, or once a day: `cron(30 3 * * ? *)`.
+fn schedule(properties: &Value) -> Result<Schedule, BadTemplate> {
     let text = properties["ScheduleExpression"].as_str().unwrap_or_default();
-    let words = text.strip_prefix("rate(").and_then(|rest| rest.strip_suffix(')')).unwrap_or_default();
-    let seconds = match words.split_once(' ').map(|(n, unit)| (n.parse::<u64>(), unit.trim_end_matches('s')))
-    {
-        Some((Ok(n), "minute")) => n * 60,
-        Some((Ok(n), "hour")) => n * 3_600,
-        Some((Ok(n), "day")) => n * 86_400,
-        _ => return Err(bad(format!("ScheduleExpression is {text:?}; here only rate(...) is understood"))),
+    let inside = |kind: &str| text.strip_prefix(kind).and_then(|rest| rest.strip_suffix(')'));
+    let found = if let Some(rate) = inside("rate(") {
+        every(rate).map(Schedule::Every)
+    } else {
+        inside("cron(").and_then(daily).map(Schedule::Daily)
     };
-    Ok(Duration::from_secs(seconds))
+    found.ok_or_else(|| {
+        bad(format!(
+            "ScheduleExpression is {text:?}; here rate(...) and cron(MINUTE HOUR * * ? *) are understood"
+        ))
+    })
+}
+
+fn every(rate: &str) -> Option<Duration> {
+    let (number, unit) = rate.split_once(' ')?;
+    let seconds = match unit.trim_end_matches('s') {
+        "minute" => 60,
+        "hour" => 3_600,
+        "day" => 86_400,
+        _ => return None,
+    };
+    Some(Duration::from_secs(number.parse::<u32>().ok().filter(|number| *number > 0)?.into()) * seconds)
+}
+
+fn daily(cron: &str) -> Option<Duration> {
+    let words: Vec<&str> = cron.split_whitespace().collect();
+    let [minute, hour, "*", "*", "?", "*"] = words.as_slice() else { return None };
+    let (minute, hour) = (minute.parse::<u32>().ok()?, hour.parse::<u32>().ok()?);
+    (minute < 60 && hour < 24).then(|| Duration::from_secs(u64::from(hour * 60 + minute) * 60))
 }
 
 fn queue(resource: &Value, scope: &Scope) -> Result<Queue, BadTemplate> {
@@ -420,10 +468,22 @@ fn table(resource: &Value, scope: &Scope) -> Result<Table, BadTemplate> {
         .and_then(Value::as_str)
         .ok_or_else(|| bad("TableName is missing"))?
         .to_owned();
-    create.remove("PointInTimeRecoverySpecification");
-    create.remove("ContributorInsightsSpecification");
-    // On this machine a table goes with the folder that it lies in.
-    create.remove("DeletionProtectionEnabled");
+    // On this machine a table goes with the folder that it lies in, and takes what the processor takes.
+    for set_elsewhere in [
+        "ContributorInsightsSpecification",
+        "DeletionProtectionEnabled",
+        "OnDemandThroughput",
+        "PointInTimeRecoverySpecification",
+        "WarmThroughput",
+    ] {
+        create.remove(set_elsewhere);
+    }
+    for index in create.get_mut("GlobalSecondaryIndexes").and_then(Value::as_array_mut).into_iter().flatten()
+    {
+        if let Some(index) = index.as_object_mut() {
+            index.retain(|name, _| !["OnDemandThroughput", "WarmThroughput"].contains(&name.as_str()));
+        }
+    }
     let ttl = create.remove("TimeToLiveSpecification").unwrap_or_default();
     if let Some(stream) = create.get_mut("StreamSpecification").and_then(Value::as_object_mut) {
         stream.insert("StreamEnabled".to_owned(), true.into());
@@ -435,138 +495,6 @@ fn table(resource: &Value, scope: &Scope) -> Result<Table, BadTemplate> {
     })
 }
 
-/// What references are resolved against.
-struct Scope {
-    values: BTreeMap<String, String>,
-    conditions: Map<String, Value>,
-}
-
-impl Scope {
-    fn of(template: &Value, given: &BTreeMap<String, String>, endpoint: &str) -> Result<Self, BadTemplate> {
-        let mut values: BTreeMap<String, String> = [
-            ("AWS::StackName", STACK_NAME),
-            ("AWS::Region", REGION),
-            ("AWS::AccountId", ACCOUNT_ID),
-            ("AWS::Partition", "aws"),
-            ("AWS::URLSuffix", "amazonaws.com"),
-            // What is set to it counts as not set; nothing here asks for the difference.
-            ("AWS::NoValue", ""),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into();
-        let declared = template["Parameters"].as_object();
-        if let Some(unknown) =
-            given.keys().find(|name| declared.is_none_or(|declared| !declared.contains_key(*name)))
-        {
-            let names: Vec<&str> = declared.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
-            return Err(bad(format!("there is no parameter {unknown}; there are {}", names.join(", "))));
-        }
-        for (name, parameter) in declared.into_iter().flatten() {
-            let value = given.get(name).cloned().or_else(|| parameter.get("Default").map(plain));
-            values.insert(
-                name.clone(),
-                value.ok_or_else(|| bad(format!("parameter {name} has no default and is not given")))?,
-            );
-        }
-        let conditions = template["Conditions"].as_object().cloned().unwrap_or_default();
-        let mut scope = Self { values, conditions };
-        for (id, resource) in template["Resources"].as_object().into_iter().flatten() {
-            // `Ref` of a resource is its name, here as for the resources that the template uses.
-            let named = ["TableName", "QueueName", "Name"].iter().find_map(|n| resource["Properties"].get(n));
-            // A function goes by the name of its binary here.
-            let binary = resource["Metadata"]["BuildProperties"]["Binary"].as_str();
-            let name = match (binary, named) {
-                (Some(binary), _) => binary.to_owned(),
-                (None, Some(name)) => plain(&scope.resolve(name)?),
-                (None, None) => id.clone(),
-            };
-            let (service, kind) = match resource["Type"].as_str().unwrap_or_default() {
-                "AWS::DynamoDB::Table" => ("dynamodb", "table/"),
-                "AWS::SQS::Queue" => ("sqs", ""),
-                "AWS::Events::EventBus" => ("events", "event-bus/"),
-                "AWS::Events::Rule" => ("events", "rule/"),
-                "AWS::Serverless::Function" => ("lambda", "function:"),
-                _ => ("", ""),
-            };
-            let arn = format!("arn:aws:{service}:{REGION}:{ACCOUNT_ID}:{kind}{name}");
-            scope.values.insert(format!("{id}.StreamArn"), format!("{arn}/stream/local"));
-            scope.values.insert(format!("{id}.Arn"), arn);
-            // A queue is referred to by its address.
-            let reference = if service == "sqs" { format!("{endpoint}/{ACCOUNT_ID}/{name}") } else { name };
-            scope.values.insert(id.clone(), reference);
-        }
-        Ok(scope)
-    }
-
-    fn value(&self, name: &str) -> Result<&str, BadTemplate> {
-        self.values
-            .get(name)
-            .map(String::as_str)
-            .ok_or_else(|| bad(format!("a reference to {name}, which is not declared")))
-    }
-
-    /// Whether a condition holds, named or written out.
-    fn holds(&self, condition: &Value) -> Result<bool, BadTemplate> {
-        let unknown = || bad(format!("the condition {condition} is not understood here"));
-        let (function, inner) = match condition {
-            Value::String(name) => {
-                let named = self.conditions.get(name);
-                return self.holds(named.ok_or_else(|| bad(format!("there is no condition {name}")))?);
-            }
-            Value::Object(map) if map.len() == 1 => map.iter().next().ok_or_else(unknown)?,
-            _ => return Err(unknown()),
-        };
-        match (function.as_str(), inner.as_array().map(Vec::as_slice)) {
-            ("Condition", _) => self.holds(inner),
-            ("Fn::Equals", Some([a, b])) => Ok(plain(&self.resolve(a)?) == plain(&self.resolve(b)?)),
-            ("Fn::Not", Some([a])) => Ok(!self.holds(a)?),
-            _ => Err(unknown()),
-        }
-    }
-
-    /// Resolves `Ref`, `Fn::GetAtt`, `Fn::Sub` and `Fn::If`, wherever they stand.
-    fn resolve(&self, value: &Value) -> Result<Value, BadTemplate> {
-        match value {
-            Value::Array(items) => items.iter().map(|item| self.resolve(item)).collect(),
-            Value::Object(map) => {
-                let only = map.iter().next().filter(|_| map.len() == 1);
-                match only.map(|(key, inner)| (key.as_str(), inner)) {
-                    Some(("Ref" | "Fn::GetAtt", Value::String(name))) => Ok(json!(self.value(name)?)),
-                    Some(("Fn::Sub", Value::String(text))) => Ok(json!(self.substitute(text)?)),
-                    Some(("Fn::If", Value::Array(parts))) => match parts.as_slice() {
-                        [condition, then, _] if self.holds(condition)? => self.resolve(then),
-                        [_, _, otherwise] => self.resolve(otherwise),
-                        _ => Err(bad("Fn::If takes a condition and two values")),
-                    },
-                    Some((function, _)) if function.starts_with("Fn::") => {
-                        Err(bad(format!("{function} in a form that is not understood here")))
-                    }
-                    _ => map
-                        .iter()
-                        .map(|(key, inner)| Ok((key.clone(), self.resolve(inner)?)))
-                        .collect::<Result<Map<_, _>, _>>()
-                        .map(Value::Object),
-                }
-            }
-            plain => Ok(plain.clone()),
-        }
-    }
-
-    fn substitute(&self, text: &str) -> Result<String, BadTemplate> {
-        let mut result = String::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once("${") {
-            let (name, behind) =
-                after.split_once('}').ok_or_else(|| bad(format!("{text:?} has a brace too few")))?;
-            result.push_str(before);
-            result.push_str(self.value(name)?);
-            rest = behind;
-        }
-        result.push_str(rest);
-        Ok(result)
-    }
-}
-
 fn object<'a>(value: &'a Value, what: &str) -> Result<&'a Map<String, Value>, BadTemplate> {
     value.as_object().ok_or_else(|| bad(format!("{what} is missing or no mapping")))
 }
@@ -574,48 +502,6 @@ fn object<'a>(value: &'a Value, what: &str) -> Result<&'a Map<String, Value>, Ba
 /// A value as the environment takes it.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// A YAML document as JSON; CloudFormation's short tags become their long forms.
-///
-/// # Errors
-/// If it is no YAML, or has what JSON cannot say.
-pub fn yaml_as_json(text: &str) -> Result<Value, BadTemplate> {
-    let documents = Yaml::load_from_str(text).map_err(|e| bad(format!("not YAML: {e}")))?;
-    to_json(documents.first().ok_or_else(|| bad("it is empty"))?)
-}
-
-/// YAML as JSON; CloudFormation's short tags become their long forms (`!Ref X` becomes `{"Ref": "X"}`).
-fn to_json(yaml: &Yaml) -> Result<Value, BadTemplate> {
-    match yaml {
-        Yaml::Value(scalar) => Ok(match scalar {
-            Scalar::Null => Value::Null,
-            Scalar::Boolean(value) => json!(value),
-            Scalar::Integer(value) => json!(value),
-            Scalar::FloatingPoint(value) => json!(value.into_inner()),
-            Scalar::String(value) => json!(value),
-        }),
-        Yaml::Sequence(items) => items.iter().map(to_json).collect(),
-        Yaml::Mapping(mapping) => {
-            let mut map = Map::new();
-            for (key, value) in mapping {
-                let key = plain(&to_json(key)?);
-                if map.insert(key.clone(), to_json(value)?).is_some() {
-                    return Err(bad(format!("the key {key} stands twice in one mapping")));
-                }
-            }
-            Ok(Value::Object(map))
-        }
-        Yaml::Tagged(tag, inner) => {
-            let name = match tag.suffix.as_str() {
-                "Ref" => "Ref".to_owned(),
-                other => format!("Fn::{other}"),
-            };
-            Ok(Value::Object(Map::from_iter([(name, to_json(inner)?)])))
-        }
-        Yaml::Representation(text, ..) => Ok(json!(text)),
-        Yaml::Alias(_) | Yaml::BadValue => Err(bad("a value that cannot be read")),
-    }
 }
 
 #[cfg(test)]
@@ -678,6 +564,102 @@ Resources:
         let wrong = text.replace("[Long, a", "[Nope, a");
         let wrong = Template::parse(&wrong, &given, "http://x").unwrap_err().to_string();
         assert!(wrong.contains("no condition Nope"), "{wrong}");
+    }
+
+    /// The environment of the one function, whose variable TTL is set to this.
+    fn with_ttl(value: &str, conditions: &str, given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let text = ONE.replace("TTL: !Ref Ttl", &format!("TTL: {value}"));
+        let text = format!("{text}Conditions: {{{conditions}}}\n");
+        Template::parse(&text, given, "http://x").unwrap().functions.remove(0).environment
+    }
+
+    #[test]
+    fn conditions_are_combined_in_whatever_order_they_stand() {
+        let conditions = "Both: !And [!Condition Named, !Condition Long], One: !Or [!Condition Named, {Condition: Long}], \
+                          Long: !Equals [!Ref Ttl, 60], Named: !Not [!Equals [!Ref Who, '']]";
+        let value = "!If [Both, both, !If [One, one, none]]";
+        for (who, long, expected) in
+            [("x", "60", "both"), ("x", "1", "one"), ("", "60", "one"), ("", "1", "none")]
+        {
+            let given = [("Who".to_owned(), who.to_owned()), ("Ttl".to_owned(), long.to_owned())].into();
+            assert_eq!(with_ttl(value, conditions, &given)["TTL"], expected, "{who:?} {long}");
+        }
+        let text = format!("{ONE}Conditions: {{A: !Not [!Condition B], B: !Not [!Condition A]}}\n");
+        let circle = Template::parse(&text, &given(), "http://x").unwrap_err().to_string();
+        assert!(circle.contains("condition A: there is no condition B, or it needs itself"), "{circle}");
+    }
+
+    #[test]
+    fn what_is_set_to_no_value_is_not_written() {
+        let set = |who: &str| {
+            let given = [("Who".to_owned(), who.to_owned())].into();
+            with_ttl(
+                "!If [Named, !Ref Who, !Ref AWS::NoValue]",
+                "Named: !Not [!Equals [!Ref Who, '']]",
+                &given,
+            )
+        };
+        assert_eq!(set("x")["TTL"], "x");
+        assert!(!set("").contains_key("TTL"));
+    }
+
+    #[test]
+    fn texts_are_put_together() {
+        let ttl = |value: &str| with_ttl(value, "", &given())["TTL"].clone();
+        assert_eq!(ttl("!Join ['-', [a, !Ref Ttl, 3]]"), "a-15-3");
+        assert_eq!(ttl("!Sub ['${Ttl}/${Own}/${!Ttl}', {Own: !Ref Who}]"), "15/issuer/${Ttl}");
+        assert_eq!(ttl("!GetAtt [Things, Arn]"), ttl("!GetAtt Things.Arn"));
+    }
+
+    #[test]
+    fn what_is_not_made_is_not_run() {
+        let text = ONE.replace("Things: {Type:", "Things: {Condition: Made, Type:")
+            + "Conditions: {Made: !Equals [!Ref Ttl, 60]}\n";
+        let tables = |given| Template::parse(&text, &given, "http://x").unwrap().tables.len();
+        let mut given = given();
+        assert_eq!(tables(given.clone()), 0);
+        given.insert("Ttl".to_owned(), "60".to_owned());
+        assert_eq!(tables(given), 1);
+    }
+
+    #[test]
+    fn schedules_are_rates_or_daily_and_may_be_off() {
+        let schedules = |event: &str| {
+            let event = format!("Events: {{Often: {{Type: ScheduleV2, Properties: {{{event}}}}}, One:");
+            let template = Template::parse(&ONE.replace("Events: {One:", &event), &given(), "http://x");
+            template.map(|template| template.functions[0].schedules.clone())
+        };
+        let every = |seconds| vec![Schedule::Every(Duration::from_secs(seconds))];
+        assert_eq!(schedules("ScheduleExpression: rate(1 minute)").unwrap(), every(60));
+        assert_eq!(schedules("ScheduleExpression: rate(2 days)").unwrap(), every(172_800));
+        let night = vec![Schedule::Daily(Duration::from_secs((3 * 60 + 30) * 60))];
+        assert_eq!(schedules("ScheduleExpression: cron(30 3 * * ? *)").unwrap(), night);
+        assert_eq!(schedules("ScheduleExpression: rate(1 minute), State: DISABLED").unwrap(), []);
+        for unknown in [
+            "rate(0 minutes)",
+            "rate(1 week)",
+            "cron(30 24 * * ? *)",
+            "cron(0 3 ? * MON *)",
+            "at(2030-01-01)",
+        ] {
+            let error = schedules(&format!("ScheduleExpression: {unknown}")).unwrap_err().to_string();
+            assert!(error.contains("event Often: ScheduleExpression is"), "{error}");
+        }
+    }
+
+    /// What a processor, a price or an account limits on AWS is no part of the database of this machine.
+    #[test]
+    fn tables_are_made_without_their_limits() {
+        let limits =
+            "OnDemandThroughput: {MaxReadRequestUnits: !Ref Ttl}, WarmThroughput: {ReadUnitsPerSecond: 1}";
+        let index = format!("GlobalSecondaryIndexes: [{{IndexName: due, {limits}}}]");
+        let text = ONE.replace("BillingMode:", &format!("{limits}, {index}, BillingMode:"));
+        let template = Template::parse(&text, &given(), "http://x").unwrap();
+        let expected = serde_json::json!({
+            "TableName": "holdfast-things", "BillingMode": "PAY_PER_REQUEST",
+            "GlobalSecondaryIndexes": [{"IndexName": "due"}],
+        });
+        assert_eq!(template.tables[0].create, expected);
     }
 
     #[test]
