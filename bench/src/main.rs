@@ -4,6 +4,8 @@
 //! raw transaction through the SDK, and the same transaction as a reserve through gateway and function,
 //! in turn.
 
+mod tls;
+
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,6 +13,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use serde_json::json;
+use shared::domain::reservation::CLOCK_MARGIN;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
@@ -78,6 +81,9 @@ async fn bench() -> Result<(), Error> {
     report("raw SDK transaction, 1 client", &mut raw);
     report("reserve by HTTP, 1 client", &mut reserve);
     println!("ratio        {:.2} (medians; to reach: at most 2)", ratio(&reserve, &raw));
+    let [mut cold, mut warmed] = tls::first_calls(&runner.aws).await?;
+    report("first call by TLS, cold", &mut cold);
+    report("first call by TLS, warmed", &mut warmed);
     load(&runner).await?;
     runner.stop().await?;
     // A runner of its own: the publisher still works on what the load has left.
@@ -128,7 +134,8 @@ async fn sweep(runner: &Runner) -> Result<(), Error> {
     for client in clients {
         client.await??;
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The last of them is over after a second, and may be ended after the margin for clocks.
+    tokio::time::sleep(Duration::from_secs(1) + CLOCK_MARGIN).await;
     let began = Instant::now();
     let swept = runner.invoke("expiry-sweep").await?;
     println!(

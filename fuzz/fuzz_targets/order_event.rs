@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|body: &str| {
-    if let Err(invalid) = order_events::event::parse(body) {
+    if let Err(invalid) = order_events::event::parse(body, None) {
         assert!(!invalid.to_string().is_empty());
     }
 });

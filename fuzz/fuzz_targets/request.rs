@@ -6,7 +6,6 @@ use std::cell::LazyCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lambda_http::RequestExt as _;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 use shared::function::{Clock, Deps};
@@ -14,9 +13,13 @@ use shared::settings::Settings;
 use shared::store::Store;
 use tokio::runtime::{Builder, Runtime};
 
-const ROUTES: [&str; 11] = [
+const ROUTES: [&str; 12] = [
     "reserve", "extend", "confirm", "deduct", "release", "check", "check-availability", "add", "adjust", "audit", "",
+    PRODUCT,
 ];
+
+/// The one route that is no `POST`.
+const PRODUCT: &str = "{productId}";
 
 thread_local! {
     static WORLD: LazyCell<(Runtime, Arc<Deps>)> = const { LazyCell::new(world) };
@@ -42,27 +45,28 @@ fuzz_target!(|input: (u8, &[u8])| {
 });
 
 async fn answer(route: &str, body: &[u8], deps: &Arc<Deps>) -> u16 {
-    let key = format!("POST /api/inventory/{route}").trim_end_matches('/').to_owned();
+    let method = if route == PRODUCT { "PATCH" } else { "POST" };
+    let key = format!("{method} /api/inventory/{route}").trim_end_matches('/').to_owned();
     let event = json!({
         "version": "2.0", "routeKey": key, "rawPath": "/api/inventory", "rawQueryString": "", "headers": {},
         "requestContext": {
             "accountId": "0", "apiId": "a", "domainName": "d", "domainPrefix": "d", "requestId": "r", "routeKey": key,
             "stage": "$default", "timeEpoch": 0, "time": "",
-            "http": {"method": "POST", "path": "/", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": ""},
+            "http": {"method": method, "path": "/", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": ""},
             "authorizer": {"jwt": {"claims": {"cognito:groups": "[ADMIN SYSTEM]"}, "scopes": null}},
         },
-        "body": String::from_utf8_lossy(body), "isBase64Encoded": false,
+        "pathParameters": {"productId": "SAMPLE-1"}, "body": String::from_utf8_lossy(body), "isBase64Encoded": false,
     });
-    let event = lambda_http::request::from_str(&event.to_string()).expect("an event");
+    let event: shared::http::Event = serde_json::from_value(event).expect("an event");
     // No time is left: whatever is read or written is given up at once.
-    let event = event.with_lambda_context(lambda_http::Context::default());
+    let context = lambda_http::Context::default();
     let handled = async {
         match route {
-            "reserve" | "extend" => serve!(reserve, event, deps),
-            "confirm" | "deduct" => serve!(settle, event, deps),
-            "release" => serve!(release, event, deps),
-            "check" | "check-availability" => serve!(check, event, deps),
-            _ => serve!(stock_admin, event, deps),
+            "reserve" | "extend" => serve!(reserve, event, &context, deps),
+            "confirm" | "deduct" => serve!(settle, event, &context, deps),
+            "release" => serve!(release, event, &context, deps),
+            "check" | "check-availability" => serve!(check, event, &context, deps),
+            _ => serve!(stock_admin, event, &context, deps),
         }
     };
     let response = tokio::time::timeout(Duration::from_secs(5), handled).await.expect("an answer");
@@ -76,8 +80,8 @@ async fn answer(route: &str, body: &[u8], deps: &Arc<Deps>) -> u16 {
 /// One invocation of a function's handler.
 #[macro_export]
 macro_rules! serve {
-    ($function:ident, $event:expr, $deps:expr) => {
-        shared::http::answer("fuzz", $event, $deps, |deps: Arc<Deps>, request: Arc<shared::http::Request>| async move {
+    ($function:ident, $event:expr, $context:expr, $deps:expr) => {
+        shared::http::answer("fuzz", $event, $context, $deps, |deps: Arc<Deps>, request: Arc<shared::http::Request>| async move {
             $function::handle(&deps, &request).await
         })
         .await

@@ -115,6 +115,7 @@ async fn answer(State(endpoint): State<Endpoint>, headers: HeaderMap, body: Byte
             Ok(answer) => respond(200, answer.to_string()),
             Err((code, message)) => respond(400, json!({"__type": code, "message": message}).to_string()),
         },
+        Some("DescribeEventBus") => respond(200, Bus::describe(&request).to_string()),
         _ => unknown(target),
     }
 }
@@ -132,7 +133,7 @@ async fn ask_dynamodb(dynamodb: DynamoDb, operation: &str, body: String, headers
 
 fn unknown(target: &str) -> Response {
     let message = format!(
-        "this endpoint speaks DynamoDB, DynamoDB Streams, SQS (JSON), PutEvents of EventBridge, and Lambda's Invoke; \
+        "this endpoint speaks DynamoDB, DynamoDB Streams, SQS (JSON), PutEvents and DescribeEventBus of EventBridge, and Lambda's Invoke; \
          the request's target is {target:?}"
     );
     respond(

@@ -46,6 +46,13 @@ impl Bus {
         Ok(json!({"events": events, "last": last}))
     }
 
+    /// Answers `DescribeEventBus`.
+    #[must_use]
+    pub fn describe(request: &Value) -> Value {
+        let name = request["Name"].as_str().unwrap_or("default");
+        json!({"Name": name, "Arn": format!("arn:aws:events:{REGION}:{ACCOUNT_ID}:event-bus/{name}")})
+    }
+
     /// Answers `PutEvents`.
     ///
     /// # Errors

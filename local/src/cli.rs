@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
 use crate::client;
+use crate::redrive::{self, Target};
 use crate::run::{self, Options};
 
 /// How long a token from `token` is valid, in hours, unless said otherwise.
@@ -83,7 +84,7 @@ enum Command {
         #[arg(long, default_value_t = 4566)]
         aws_port: u16,
     },
-    /// Look whether everything adds up in a running holdfast
+    /// Look whether everything adds up in a running holdfast, and make levels of stock anew
     Reconcile {
         /// One product [default: all]
         #[arg(long)]
@@ -94,6 +95,18 @@ enum Command {
         /// With --republish: of all reservations that were written in so many hours
         #[arg(long, value_name = "HOURS", requires = "republish")]
         since_hours: Option<u32>,
+        /// Port of its AWS endpoint
+        #[arg(long, default_value_t = 4566)]
+        aws_port: u16,
+    },
+    /// Give the publisher the records again that were given up
+    Redrive {
+        /// Objects of the bucket of failures, messages of the publisher's dead-letter queue, or folders of them
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The publisher of this stack on AWS, called by the AWS CLI [default: that of a running holdfast]
+        #[arg(long, conflicts_with = "aws_port")]
+        stack: Option<String>,
         /// Port of its AWS endpoint
         #[arg(long, default_value_t = 4566)]
         aws_port: u16,
@@ -135,6 +148,9 @@ pub fn main() -> ExitCode {
         Cli { command: Some(Command::Reconcile { product, republish, since_hours, aws_port }), .. } => {
             let asked = json!({"productId": product, "republish": republish, "sinceHours": since_hours});
             client::reconcile(&asked, aws_port)
+        }
+        Cli { command: Some(Command::Redrive { files, stack, aws_port }), .. } => {
+            redrive::redrive(&files, &stack.map_or(Target::Runner(aws_port), Target::Stack))
         }
         Cli { command: None, run } => everything(run),
     };

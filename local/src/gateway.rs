@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -75,6 +75,16 @@ impl Gateway {
     }
 }
 
+/// What carries the id of a request in every answer of an HTTP API, its own included. It is the `requestId` that a
+/// function is told.
+const REQUEST_ID: HeaderName = HeaderName::from_static("apigw-requestid");
+
+/// An id of the form that API Gateway's have: base64 that may stand in an address.
+fn request_id() -> String {
+    let random = &uuid::Uuid::new_v4().into_bytes()[..11];
+    aws_smithy_types::base64::encode(random).replace('+', "-").replace('/', "_")
+}
+
 async fn call(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(source): ConnectInfo<SocketAddr>,
@@ -83,20 +93,33 @@ async fn call(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let matched = gateway.routes.get(method.as_str()).and_then(|routes| routes.at(uri.path()).ok());
+    let request_id = request_id();
+    let mut response = route(&gateway, &request_id, source, &method, &uri, &headers, &body).await;
+    let value = HeaderValue::from_str(&request_id).expect("base64 fits a header");
+    response.headers_mut().insert(REQUEST_ID, value);
+    response
+}
+
+async fn route(
+    gateway: &Gateway,
+    request_id: &str,
+    source: SocketAddr,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Response {
+    let Some(path) = decoded_path(uri) else { return message(StatusCode::BAD_REQUEST) };
+    let matched = gateway.routes.get(method.as_str()).and_then(|routes| routes.at(&path).ok());
     let Some(matchit::Match { value: target, params }) = matched else {
         return message(StatusCode::NOT_FOUND);
     };
-    let decoded = params.iter().map(|(name, value)| {
-        let value = percent_encoding::percent_decode_str(value).decode_utf8().ok()?;
-        Some((name, value.into_owned()))
-    });
-    let Some(parameters) = decoded.collect() else { return message(StatusCode::BAD_REQUEST) };
-    let claims = match gateway.authorize(target, &headers) {
+    let parameters = params.iter().map(|(name, value)| (name, value.to_owned())).collect();
+    let claims = match gateway.authorize(target, headers) {
         Ok(claims) => claims,
         Err(refused) => return *refused,
     };
-    let event = event(target, &method, &uri, &parameters, &headers, &body, claims, source);
+    let event = event(target, request_id, method, uri, &path, &parameters, headers, body, claims, source);
     match gateway.lambda.invoke(&target.function, event.to_string().into()).await {
         Ok(answer) => response(&answer).unwrap_or_else(|e| {
             eprintln!("function {} gave no HTTP response: {e}", target.function);
@@ -109,11 +132,21 @@ async fn call(
     }
 }
 
+/// The path as an HTTP API takes it: decoded before a route is looked for, and cut at a question mark that
+/// was encoded. So an id with a slash finds no route, and one with a question mark is another id.
+/// None: it is not UTF-8.
+fn decoded_path(uri: &Uri) -> Option<String> {
+    let decoded = percent_encoding::percent_decode_str(uri.path()).decode_utf8().ok()?;
+    Some(decoded.split('?').next().unwrap_or_default().to_owned())
+}
+
 #[expect(clippy::too_many_arguments, reason = "an event is made of all that a request has")]
 fn event(
     target: &Target,
+    request_id: &str,
     method: &Method,
     uri: &Uri,
+    path: &str,
     parameters: &BTreeMap<&str, String>,
     headers: &HeaderMap,
     body: &Bytes,
@@ -135,7 +168,7 @@ fn event(
     let mut event = json!({
         "version": "2.0",
         "routeKey": target.route_key,
-        "rawPath": uri.path(),
+        "rawPath": path,
         "rawQueryString": uri.query().unwrap_or_default(),
         "headers": joined,
         "requestContext": {
@@ -145,12 +178,12 @@ fn event(
             "domainPrefix": "local",
             "http": {
                 "method": method.as_str(),
-                "path": uri.path(),
+                "path": path,
                 "protocol": "HTTP/1.1",
                 "sourceIp": source.ip().to_string(),
                 "userAgent": joined.get("user-agent").cloned().unwrap_or_default(),
             },
-            "requestId": uuid::Uuid::new_v4().to_string(),
+            "requestId": request_id,
             "routeKey": target.route_key,
             "stage": "$default",
             "timeEpoch": now_ms(),
@@ -200,4 +233,19 @@ fn response(answer: &[u8]) -> Result<Response, String> {
 fn message(status: StatusCode) -> Response {
     let body = json!({"message": status.canonical_reason().unwrap_or_default()}).to_string();
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_decoded_before_its_route_is_looked_for() {
+        let path = |uri: &str| decoded_path(&uri.parse().unwrap());
+        assert_eq!(path("/order/%231001-%C3%BC?x=%2F").as_deref(), Some("/order/#1001-ü"));
+        assert_eq!(path("/order/a%2Fb").as_deref(), Some("/order/a/b"));
+        assert_eq!(path("/order/a%3Fb").as_deref(), Some("/order/a"));
+        assert_eq!(path("/order/a%252Fb").as_deref(), Some("/order/a%2Fb"));
+        assert_eq!(path("/order/%FF"), None);
+    }
 }

@@ -129,6 +129,10 @@ fn asks(service: &str, operation: &str, request: &Value) -> Vec<Ask> {
             };
             vec![Ask { leading_keys: key.into_iter().collect(), ..ask(resource) }]
         }
+        ("events", "DescribeEventBus") => {
+            let bus = request["Name"].as_str().unwrap_or("default");
+            vec![ask(arn("events", &format!("event-bus/{bus}")))]
+        }
         ("events", _) => {
             let entries = request["Entries"].as_array().into_iter().flatten();
             let bus = |entry: &Value| entry["EventBusName"].as_str().unwrap_or("default").to_owned();

@@ -1,7 +1,8 @@
 //! All of Holdfast on one machine, as it is deployed: it reads `template.yaml` and stands in for the
 //! parts of AWS that the template uses. The modules in reading order:
 //!
-//! - [`cli`]: the options and commands; [`client`]: those that talk to a running one
+//! - [`cli`]: the options and commands; [`client`]: those that talk to a running one; [`redrive`]: the one for records
+//!   that were given up
 //! - [`template`]: what the template declares
 //! - [`run`]: brings everything up and down
 //! - [`gateway`]: API Gateway; [`auth`] issues and checks its tokens
@@ -21,6 +22,7 @@ pub mod gateway;
 pub mod iam;
 pub mod lambda;
 pub mod queues;
+pub mod redrive;
 pub mod run;
 pub mod sources;
 pub mod template;

@@ -14,14 +14,9 @@ use tokio::time::Instant;
 use crate::run::now_ms;
 use crate::template::{ACCOUNT_ID, Queue, REGION};
 
-/// Most messages in one batch. Source: Amazon SQS API Reference, SendMessageBatch.
-const MAX_BATCH: u64 = 10;
+pub(crate) mod limits;
 
-/// Largest message, in bytes. Source: Amazon SQS Developer Guide, "Message quotas".
-const MAX_MESSAGE_BYTES: usize = 1_048_576;
-
-/// Longest wait for a message, in seconds.
-const MAX_WAIT_SECONDS: u64 = 20;
+use limits::MAX_BATCH;
 
 /// Of a hundred deliveries of an unruly queue, how many are made twice.
 const TWICE_OF_HUNDRED: u8 = 30;
@@ -83,8 +78,8 @@ impl QueueError {
     pub fn query_code(&self) -> String {
         match self.kind {
             "QueueDoesNotExist" => "AWS.SimpleQueueService.NonExistentQueue;Sender".to_owned(),
-            "TooManyEntriesInBatchRequest" => {
-                "AWS.SimpleQueueService.TooManyEntriesInBatchRequest;Sender".to_owned()
+            of_a_batch if of_a_batch.contains("Batch") => {
+                format!("AWS.SimpleQueueService.{of_a_batch};Sender")
             }
             other => format!("{other};Sender"),
         }
@@ -101,10 +96,6 @@ impl From<rusqlite::Error> for QueueError {
     fn from(error: rusqlite::Error) -> Self {
         Self { kind: "InternalError", message: error.to_string() }
     }
-}
-
-fn invalid(message: impl Into<String>) -> QueueError {
-    QueueError { kind: "InvalidParameterValue", message: message.into() }
 }
 
 impl Queues {
@@ -147,12 +138,7 @@ impl Queues {
         attributes: &Value,
         delay: Duration,
     ) -> Result<String, QueueError> {
-        if body.is_empty() || body.len() > MAX_MESSAGE_BYTES {
-            return Err(invalid(format!(
-                "a message has 1 to {MAX_MESSAGE_BYTES} bytes, this one {}",
-                body.len()
-            )));
-        }
+        limits::check_message(body, attributes)?;
         let id = uuid::Uuid::new_v4().to_string();
         let now = now_ms();
         self.database().execute(
@@ -315,14 +301,14 @@ impl Queues {
         let queue = || self.find(text(request, "QueueUrl")?);
         match operation {
             "SendMessage" => self.send_one(queue()?, request),
-            "SendMessageBatch" => batch(request, |entry| self.send_one(queue()?, entry)),
+            "SendMessageBatch" => batch(operation, request, |entry| self.send_one(queue()?, entry)),
             "ReceiveMessage" => self.receive_some(queue()?, request).await,
             "DeleteMessage" => self.delete(text(request, "ReceiptHandle")?).map(|()| json!({})),
             "DeleteMessageBatch" => {
-                batch(request, |e| self.delete(text(e, "ReceiptHandle")?).map(|()| json!({})))
+                batch(operation, request, |e| self.delete(text(e, "ReceiptHandle")?).map(|()| json!({})))
             }
             "ChangeMessageVisibility" => self.change_one(request),
-            "ChangeMessageVisibilityBatch" => batch(request, |entry| self.change_one(entry)),
+            "ChangeMessageVisibilityBatch" => batch(operation, request, |entry| self.change_one(entry)),
             "GetQueueUrl" => {
                 let queue = self.find(text(request, "QueueName")?)?;
                 Ok(json!({"QueueUrl": format!("{url}/{ACCOUNT_ID}/{}", queue.name)}))
@@ -348,28 +334,23 @@ impl Queues {
 
     fn send_one(&self, queue: &Queue, request: &Value) -> Result<Value, QueueError> {
         let body = text(request, "MessageBody")?;
-        let delay = Duration::from_secs(request["DelaySeconds"].as_u64().unwrap_or(queue.delay_seconds));
+        let delay = limits::delay(request)?.unwrap_or(Duration::from_secs(queue.delay_seconds));
         let id = self.send(queue, body, &request["MessageAttributes"], delay)?;
         Ok(json!({"MessageId": id, "MD5OfMessageBody": md5_of(body)}))
     }
 
     fn change_one(&self, request: &Value) -> Result<Value, QueueError> {
-        let seconds =
-            request["VisibilityTimeout"].as_u64().ok_or_else(|| invalid("VisibilityTimeout is missing"))?;
-        self.change_visibility(text(request, "ReceiptHandle")?, Duration::from_secs(seconds))
-            .map(|()| json!({}))
+        let visibility = limits::visibility(request)?.ok_or_else(|| limits::missing("VisibilityTimeout"))?;
+        self.change_visibility(text(request, "ReceiptHandle")?, visibility).map(|()| json!({}))
     }
 
     async fn receive_some(&self, queue: &Queue, request: &Value) -> Result<Value, QueueError> {
-        let max = request["MaxNumberOfMessages"].as_u64().unwrap_or(1);
-        if !(1..=MAX_BATCH).contains(&max) {
-            return Err(invalid(format!("MaxNumberOfMessages is 1 to {MAX_BATCH}, not {max}")));
-        }
-        let visibility = request["VisibilityTimeout"].as_u64().unwrap_or(queue.visibility_seconds);
-        let wait = request["WaitTimeSeconds"].as_u64().unwrap_or(0).min(MAX_WAIT_SECONDS);
-        let until = Instant::now() + Duration::from_secs(wait);
+        let max = limits::most_messages(request)?;
+        let visibility = limits::visibility(request)?;
+        let visibility = visibility.unwrap_or(Duration::from_secs(queue.visibility_seconds));
+        let until = Instant::now() + limits::wait(request)?.unwrap_or_default();
         loop {
-            let messages = self.receive(queue, max, Duration::from_secs(visibility))?;
+            let messages = self.receive(queue, max, visibility)?;
             let left = until.saturating_duration_since(Instant::now());
             if !messages.is_empty() || left.is_zero() {
                 let messages: Vec<Value> = messages.iter().map(Message::to_api).collect();
@@ -454,14 +435,11 @@ impl Message {
 
 /// Does one thing for each entry of a batch.
 fn batch(
+    operation: &str,
     request: &Value,
     mut one: impl FnMut(&Value) -> Result<Value, QueueError>,
 ) -> Result<Value, QueueError> {
-    let entries = request["Entries"].as_array().ok_or_else(|| invalid("Entries is missing"))?;
-    if entries.is_empty() || entries.len() as u64 > MAX_BATCH {
-        let message = format!("a batch has 1 to {MAX_BATCH} entries, this one {}", entries.len());
-        return Err(QueueError { kind: "TooManyEntriesInBatchRequest", message });
-    }
+    let entries = limits::entries(request, operation)?;
     let (mut successful, mut failed) = (Vec::new(), Vec::new());
     for entry in entries {
         match one(entry) {
@@ -479,9 +457,7 @@ fn batch(
 }
 
 fn text<'a>(request: &'a Value, name: &str) -> Result<&'a str, QueueError> {
-    request[name]
-        .as_str()
-        .ok_or_else(|| QueueError { kind: "MissingParameter", message: format!("{name} is missing") })
+    request[name].as_str().ok_or_else(|| limits::missing(name))
 }
 
 fn millis(duration: Duration) -> i64 {

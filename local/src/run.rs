@@ -96,6 +96,7 @@ pub async fn start(options: &Options) -> Result<Running, String> {
         lambda: lambda.clone(),
         queues: queues.clone(),
         dynamodb: dynamodb.clone(),
+        buckets: buckets(options.data.as_deref()),
         every: options.sweep_every,
     };
     let router = aws::router(Endpoint { dynamodb, queues, bus, iam, lambda: lambda.clone(), url });
@@ -132,6 +133,11 @@ pub fn issuer(data: Option<&Path>) -> Result<Issuer, String> {
         Some(folder) => Issuer::open(folder),
         None => Issuer::open(&auth::default_folder()?),
     }
+}
+
+/// Where buckets lie. What is put into one outlives this process, also where all else is in memory.
+fn buckets(data: Option<&Path>) -> PathBuf {
+    data.map_or_else(std::env::temp_dir, Path::to_owned).join("holdfast-buckets")
 }
 
 /// A named template, or the nearest one upwards from here.

@@ -1,6 +1,7 @@
 //! What calls functions besides HTTP: queues, the table's stream, schedules. As Lambda's event source
 //! mappings and EventBridge Scheduler do it, with batches, partial answers, bisecting and retries.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use crate::dynamodb::DynamoDb;
 use crate::lambda::Lambda;
 use crate::queues::{Message, Queues};
 use crate::run::now_ms;
-use crate::template::{Function, Queue, QueueSource, Schedule, StreamSource};
+use crate::template::{ACCOUNT_ID, Function, NO_EVENT, Queue, QueueSource, REGION, Schedule, StreamSource};
 
 /// Batches of one queue that are worked on at once.
 const QUEUE_READERS: usize = 2;
@@ -30,6 +31,8 @@ pub struct Sources {
     pub queues: Queues,
     /// The database.
     pub dynamodb: DynamoDb,
+    /// Where buckets lie, a folder each.
+    pub buckets: PathBuf,
     /// Instead of what those schedules say that fire more often than every hour.
     pub every: Option<Duration>,
 }
@@ -53,21 +56,24 @@ impl Sources {
                 let (reader, name, source) = (self.clone(), function.name.clone(), source.clone());
                 tokio::spawn(async move { reader.read_stream(&name, &source).await });
             }
-            for schedule in function.schedules.clone() {
+            for (schedule, event) in function.schedules.clone() {
                 let (caller, name) = (self.clone(), function.name.clone());
-                tokio::spawn(async move { caller.call_by(&name, schedule).await });
+                // What an event asks for is meant for the schedule's own pace.
+                let is_hurried = period(schedule, self.every) != period(schedule, None);
+                let event = if is_hurried { NO_EVENT.to_owned() } else { event };
+                tokio::spawn(async move { caller.call_by(&name, schedule, event).await });
             }
         }
         Ok(())
     }
 
-    async fn call_by(&self, function: &str, schedule: Schedule) {
+    async fn call_by(&self, function: &str, schedule: Schedule, event: String) {
         let first = tokio::time::Instant::now() + first_call(schedule, self.every, now_ms());
         let mut ticks = tokio::time::interval_at(first, period(schedule, self.every));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
-            if let Err(e) = self.lambda.invoke(function, "{}".into()).await {
+            if let Err(e) = self.lambda.invoke(function, event.clone().into()).await {
                 eprintln!("schedule: {e}");
             }
         }
@@ -162,8 +168,7 @@ impl Sources {
             let Some(from) = from else { continue };
             tries += 1;
             let mut rest = part[from..].to_vec();
-            if tries > source.max_retries {
-                self.give_up(function, source, &rest);
+            if tries > source.max_retries && self.give_up(function, source, &rest, tries) {
                 tries = 0;
                 continue;
             }
@@ -182,25 +187,80 @@ impl Sources {
         }
     }
 
-    /// Tells the on-failure queue which records were given up, as Lambda does: where they are, not what.
-    fn give_up(&self, function: &str, source: &StreamSource, records: &[Value]) {
-        eprintln!("stream of {}: {} records were given up", source.table, records.len());
-        let Some(queue) = source.on_failure.as_deref().and_then(|queue| self.queues.find(queue).ok()) else {
-            return;
+    /// Puts what is given up where the source says, as Lambda does. False: it could not be kept, and so it is
+    /// not given up yet.
+    fn give_up(&self, function: &str, source: &StreamSource, records: &[Value], tries: u64) -> bool {
+        let (table, number) = (&source.table, records.len());
+        let Some(destination) = source.on_failure.as_deref() else {
+            eprintln!(
+                "stream of {table}: {number} records were given up; the template names no place for them"
+            );
+            return true;
         };
-        let body = json!({
-            "requestContext": {"functionArn": function, "condition": "RetryAttemptsExhausted"},
-            "DDBStreamBatchInfo": {
-                "startSequenceNumber": records.first().map(sequence_number),
-                "endSequenceNumber": records.last().map(sequence_number),
-                "batchSize": records.len(),
-            },
-        });
-        if let Err(e) = self.queues.send(queue, &body.to_string(), &Value::Null, Duration::ZERO) {
-            eprintln!("queue {}: {}", queue.name, e.to_json());
+        match self.put_invocation_record(destination, function, records, tries) {
+            Ok(place) => {
+                eprintln!("stream of {table}: {number} records were given up; they are in {place}");
+                true
+            }
+            Err(e) => {
+                eprintln!("stream of {table}: what is given up cannot be kept: {e}");
+                false
+            }
         }
     }
+
+    /// Answers with where it is. A bucket gets the records themselves, a queue the place in the stream where they are.
+    fn put_invocation_record(
+        &self,
+        destination: &str,
+        function: &str,
+        records: &[Value],
+        tries: u64,
+    ) -> Result<String, String> {
+        let now = jiff::Timestamp::from_millisecond(now_ms()).map_err(|e| e.to_string())?;
+        let mut about = invocation_record(function, records, tries, now);
+        let Some(bucket) = destination.strip_prefix("arn:aws:s3:::") else {
+            let queue = self.queues.find(destination).map_err(|e| e.to_json())?;
+            let sent = self.queues.send(queue, &about.to_string(), &Value::Null, Duration::ZERO);
+            return sent.map(|_| queue.name.clone()).map_err(|e| e.to_json());
+        };
+        about["payload"] = json!({"Records": records}).to_string().into();
+        let day = now.strftime("%Y/%m/%d");
+        let folder = format!("aws/lambda/{function}/{SHARD}/{day}");
+        let folder = self.buckets.join(bucket).join(folder);
+        let time = now.strftime("%Y-%m-%dT%H.%M.%S");
+        let file = folder.join(format!("{time}-{}", uuid::Uuid::new_v4()));
+        let failed = |e: std::io::Error| format!("{}: {e}", file.display());
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        std::fs::write(&file, about.to_string()).map_err(failed)?;
+        Ok(file.display().to_string())
+    }
 }
+
+/// What Lambda says of records that it gives up.
+/// Source: AWS Lambda Developer Guide, "Retain discarded records for a DynamoDB event source".
+fn invocation_record(function: &str, records: &[Value], tries: u64, now: jiff::Timestamp) -> Value {
+    json!({
+        "requestContext": {
+            "requestId": uuid::Uuid::new_v4().to_string(),
+            "functionArn": format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{function}"),
+            "condition": "RetryAttemptsExhausted",
+            "approximateInvokeCount": tries,
+        },
+        "version": "1.0",
+        "timestamp": now.to_string(),
+        "DDBStreamBatchInfo": {
+            "shardId": SHARD,
+            "startSequenceNumber": records.first().map(sequence_number),
+            "endSequenceNumber": records.last().map(sequence_number),
+            "batchSize": records.len(),
+            "streamArn": records.first().map(|record| &record["eventSourceARN"]),
+        },
+    })
+}
+
+/// A stream of this machine has one shard.
+const SHARD: &str = "shardId-00000000000000000000-00000000";
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use crate::queues::limits;
+
 mod scope;
 mod yaml;
 
@@ -109,7 +111,7 @@ pub struct StreamSource {
     pub bisect: bool,
     /// How often a batch is tried again.
     pub max_retries: u64,
-    /// The ARN of the queue that is told what was given up.
+    /// The ARN of the bucket or queue that is told what was given up.
     pub on_failure: Option<String>,
     /// A record is delivered if it fits one of them, or if there are none.
     patterns: Vec<Value>,
@@ -121,6 +123,9 @@ impl StreamSource {
         self.patterns.is_empty() || self.patterns.iter().any(|pattern| fits(pattern, record))
     }
 }
+
+/// The event of a schedule that has none of its own to say.
+pub const NO_EVENT: &str = "{}";
 
 /// When a schedule fires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,8 +153,8 @@ pub struct Function {
     pub queues: Vec<QueueSource>,
     /// The streams that call it.
     pub streams: Vec<StreamSource>,
-    /// When schedules call it.
-    pub schedules: Vec<Schedule>,
+    /// When schedules call it, and with which event.
+    pub schedules: Vec<(Schedule, String)>,
     /// What its role allows, apart from what Lambda itself does with it.
     pub statements: Vec<Value>,
 }
@@ -387,7 +392,7 @@ fn retries(value: &Value) -> Result<u64, BadTemplate> {
 }
 
 /// `rate(1 minute)` and the like, or once a day: `cron(30 3 * * ? *)`.
-fn schedule(properties: &Value) -> Result<Schedule, BadTemplate> {
+fn schedule(properties: &Value) -> Result<(Schedule, String), BadTemplate> {
     let text = properties["ScheduleExpression"].as_str().unwrap_or_default();
     let inside = |kind: &str| text.strip_prefix(kind).and_then(|rest| rest.strip_suffix(')'));
     let found = if let Some(rate) = inside("rate(") {
@@ -395,11 +400,12 @@ fn schedule(properties: &Value) -> Result<Schedule, BadTemplate> {
     } else {
         inside("cron(").and_then(daily).map(Schedule::Daily)
     };
-    found.ok_or_else(|| {
+    let found = found.ok_or_else(|| {
         bad(format!(
             "ScheduleExpression is {text:?}; here rate(...) and cron(MINUTE HOUR * * ? *) are understood"
         ))
-    })
+    })?;
+    Ok((found, properties["Input"].as_str().unwrap_or(NO_EVENT).to_owned()))
 }
 
 fn every(rate: &str) -> Option<Duration> {
@@ -426,10 +432,14 @@ fn queue(resource: &Value, scope: &Scope) -> Result<Queue, BadTemplate> {
     let dead = properties["RedrivePolicy"]["deadLetterTargetArn"].as_str();
     let dead = dead.and_then(|arn| arn.rsplit(':').next()).map(str::to_owned);
     let most = number(&properties["RedrivePolicy"]["maxReceiveCount"], 5)?;
+    let seconds = |attribute: &str, default, most: u64| match number(&properties[attribute], default)? {
+        seconds if seconds <= most => Ok(seconds),
+        seconds => Err(bad(format!("{attribute} is 0 to {most}, not {seconds}"))),
+    };
     Ok(Queue {
         name: name.to_owned(),
-        visibility_seconds: number(&properties["VisibilityTimeout"], 30)?,
-        delay_seconds: number(&properties["DelaySeconds"], 0)?,
+        visibility_seconds: seconds("VisibilityTimeout", 30, limits::MAX_VISIBILITY_SECONDS)?,
+        delay_seconds: seconds("DelaySeconds", 0, limits::MAX_DELAY_SECONDS)?,
         dead_letters: dead.map(|dead| (dead, i64::try_from(most).unwrap_or(i64::MAX))),
     })
 }
@@ -629,12 +639,16 @@ Resources:
             let template = Template::parse(&ONE.replace("Events: {One:", &event), &given(), "http://x");
             template.map(|template| template.functions[0].schedules.clone())
         };
-        let every = |seconds| vec![Schedule::Every(Duration::from_secs(seconds))];
+        let calls = |schedule, event: &str| vec![(schedule, event.to_owned())];
+        let every = |seconds| calls(Schedule::Every(Duration::from_secs(seconds)), "{}");
         assert_eq!(schedules("ScheduleExpression: rate(1 minute)").unwrap(), every(60));
         assert_eq!(schedules("ScheduleExpression: rate(2 days)").unwrap(), every(172_800));
-        let night = vec![Schedule::Daily(Duration::from_secs((3 * 60 + 30) * 60))];
+        let night = calls(Schedule::Daily(Duration::from_secs((3 * 60 + 30) * 60)), "{}");
         assert_eq!(schedules("ScheduleExpression: cron(30 3 * * ? *)").unwrap(), night);
         assert_eq!(schedules("ScheduleExpression: rate(1 minute), State: DISABLED").unwrap(), []);
+        let asks = r#"ScheduleExpression: rate(1 minute), Input: !Sub '{"every": ${Ttl}}'"#;
+        let ttl = Duration::from_secs(60);
+        assert_eq!(schedules(asks).unwrap(), calls(Schedule::Every(ttl), r#"{"every": 15}"#));
         for unknown in [
             "rate(0 minutes)",
             "rate(1 week)",
@@ -660,6 +674,25 @@ Resources:
             "GlobalSecondaryIndexes": [{"IndexName": "due"}],
         });
         assert_eq!(template.tables[0].create, expected);
+    }
+
+    #[test]
+    fn a_queue_keeps_within_the_limits_of_sqs() {
+        let queue = |attribute: &str| {
+            let queue =
+                format!("  Q: {{Type: AWS::SQS::Queue, Properties: {{QueueName: q, {attribute}}}}}\n");
+            let template = Template::parse(&format!("{ONE}{queue}"), &given(), "http://x");
+            template.map(|template| template.queues[0].clone())
+        };
+        assert_eq!(queue("DelaySeconds: 900").unwrap().delay_seconds, 900);
+        assert_eq!(queue("VisibilityTimeout: '43200'").unwrap().visibility_seconds, 43_200);
+        for (wrong, says) in [
+            ("DelaySeconds: 901", "resource Q: DelaySeconds is 0 to 900, not 901"),
+            ("DelaySeconds: -5", "resource Q: -5 is no number"),
+            ("VisibilityTimeout: 43201", "resource Q: VisibilityTimeout is 0 to 43200, not 43201"),
+        ] {
+            assert_eq!(queue(wrong).unwrap_err().to_string(), says);
+        }
     }
 
     #[test]

@@ -59,7 +59,8 @@ impl std::fmt::Debug for Clock {
 }
 
 impl Deps {
-    /// Reads the settings, starts logging, connects.
+    /// Reads the settings, starts logging, connects. The connection is made here, because the processor is not yet
+    /// shared while a function starts, and nobody waits.
     ///
     /// # Errors
     /// If a setting is bad.
@@ -67,7 +68,16 @@ impl Deps {
         let settings = Settings::from_env()?;
         telemetry::init(settings.log_level);
         let store = Store::connect(aws::config(), settings.store.clone()).await;
+        note_warm_up("DynamoDB", store.warm_up().await);
         Ok(Arc::new(Self { store, settings, clock: Clock::of_the_machine() }))
+    }
+}
+
+/// Notes that a service did not answer while the function started. That does not keep it from starting: the service may
+/// be there again when somebody asks, and if it is not, an answer that says so is better than none.
+pub fn note_warm_up(service: &'static str, outcome: Result<(), impl std::fmt::Display>) {
+    if let Err(error) = outcome {
+        tracing::warn!(service, error = error.to_string(), "there was no answer at the start");
     }
 }
 

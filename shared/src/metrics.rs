@@ -48,8 +48,10 @@ metrics! {
     ReservationsFailed in "Count";
     /// Requests that were answered with 5xx.
     FailedAnswers in "Count";
-    /// Orders that came a second time with other lines.
+    /// Facts of orders that contradict what was recorded before. Each one needs a person.
     OrderConflicts in "Count";
+    /// Order events under a name that is not known here. They need nothing.
+    UnknownEvents in "Count";
     /// Tries that met another transaction on the same item.
     Conflicts in "Count";
     /// Tries that DynamoDB throttled.
@@ -68,12 +70,16 @@ metrics! {
     OldestDueHoldAge in "Milliseconds";
     /// Events that were sent to the bus.
     EventsPublished in "Count";
-    /// Stock units that became low.
+    /// Stock units that were told to have become low.
     LowStock in "Count";
-    /// Stock units that ran out.
+    /// Stock units that were told to have run out.
     OutOfStock in "Count";
     /// Paid orders for which the stock was gone. Each one needs a person.
     PaidOrdersShort in "Count";
+    /// Differences that a reconciliation found.
+    ReconcileDifferences in "Count";
+    /// Stock units whose holders a reconciliation could not compare.
+    ReconcileNotCompared in "Count";
 }
 
 /// What one invocation has counted so far. Clones count together.

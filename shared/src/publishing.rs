@@ -39,6 +39,15 @@ impl Bus {
         Self { client: Client::new(&config.load().await), name: name.to_owned() }
     }
 
+    /// Opens the connection that the first events will find: a question about the bus itself, tried once.
+    ///
+    /// # Errors
+    /// If it had no answer, why. The first events will then make a connection of their own.
+    pub async fn warm_up(&self) -> Result<(), String> {
+        let asked = self.client.describe_event_bus().name(&self.name).send().await;
+        asked.map(drop).map_err(|e| DisplayErrorContext(&e).to_string())
+    }
+
     /// Sends at most [`MAX_ENTRIES`] events. Answers for each; every one may fail by itself.
     pub async fn put(&self, events: &[(Timestamp, &Event)]) -> Vec<Result<(), NotTaken>> {
         let entries = events.iter().map(|(at, event)| {

@@ -16,6 +16,9 @@ pub const MAX_TTL_SECONDS: u64 = 24 * 60 * 60;
 /// redelivered for up to 14 days; a record that is gone by then could be applied twice.
 const MIN_RETENTION_DAYS: u64 = 30;
 
+/// Longest that a public read may be kept, in seconds: an hour. What a shop shows as there is gone by then.
+const MAX_PUBLIC_CACHE_SECONDS: u64 = 3_600;
+
 /// What a function is set to.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -27,6 +30,10 @@ pub struct Settings {
     pub low_stock_threshold: u64,
     /// Whether the sweep gives back what is due; otherwise it only counts.
     pub auto_release: bool,
+    /// Whether a change of stock without an `Idempotency-Key` is refused.
+    pub requires_idempotency_key: bool,
+    /// How long anybody may keep what a public read answered; nothing is kept where it is zero.
+    pub public_cache: Duration,
     /// The bus that events go to; set where events are sent.
     pub event_bus: Option<String>,
     /// The queue for stream records that cannot be published; set where they are.
@@ -80,6 +87,12 @@ impl Settings {
             reservation_ttl: (ttl_minutes > 0).then(|| Duration::from_secs(ttl_minutes * 60)),
             low_stock_threshold: whole("LOW_STOCK_THRESHOLD", 10, 0, crate::domain::stock::MAX_STOCK)?,
             auto_release: yes_or_no("AUTO_RELEASE_ENABLED", lookup("AUTO_RELEASE_ENABLED"), true)?,
+            requires_idempotency_key: yes_or_no(
+                "REQUIRE_IDEMPOTENCY_KEY",
+                lookup("REQUIRE_IDEMPOTENCY_KEY"),
+                false,
+            )?,
+            public_cache: Duration::from_secs(whole("PUBLIC_CACHE_SECONDS", 0, 0, MAX_PUBLIC_CACHE_SECONDS)?),
             event_bus: lookup("EVENT_BUS"),
             dead_letter_queue_url: lookup("DEAD_LETTER_QUEUE_URL"),
             stack: lookup("STACK_NAME"),
@@ -186,6 +199,8 @@ mod tests {
             ("LOW_STOCK_THRESHOLD", "-1"),
             ("LEDGER_TABLE", "x"),
             ("AUTO_RELEASE_ENABLED", "maybe"),
+            ("REQUIRE_IDEMPOTENCY_KEY", "always"),
+            ("PUBLIC_CACHE_SECONDS", "3601"),
             ("LOG_LEVEL", "loud"),
         ] {
             let sentence = with(name, bad).unwrap_err().to_string();

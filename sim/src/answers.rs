@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use shared::domain::{Decision, Fact, Lack, Line, Reservation, Shortage, State, Timestamp, decide};
+use shared::domain::{
+    Decision, Fact, Lack, Line, Reservation, Shortage, State, StockUnit, Timestamp, decide,
+};
 use shared::http::Problem;
 use shared::store::Change as Written;
 
@@ -178,10 +180,23 @@ impl Look<'_> {
         if written.len() > 1 {
             self.note("twice", format!("{key} {change:?} was applied {} times", written.len()));
         }
-        let is_done = |_: &Self, tried: &Try, _, _: &Value| written.iter().any(|i| *i < tried.to);
+        let is_done = |look: &Self, tried: &Try, _, body: &Value| {
+            let by_then = written.iter().find(|i| **i < tried.to);
+            by_then.is_some_and(|i| look.figures_are_true(product, body, tried.from.max(i + 1), tried.to))
+        };
         let is_refused =
             |look: &Self, tried: &Try, body: &Value| look.stock_refused(product, change, tried, body);
         self.each_answer(&format!("{product} {change:?}"), is_done, is_refused);
+    }
+
+    /// Figures in an answer were so at a moment after the write; or there are none.
+    fn figures_are_true(&self, product: &str, body: &Value, from: usize, to: usize) -> bool {
+        let told = ["availableQuantity", "reservedQuantity", "totalQuantity", "soldQuantity"];
+        let told = told.map(|name| body[name].as_u64());
+        let figures = |unit: &StockUnit| [unit.available, unit.reserved, unit.on_hand(), unit.sold].map(Some);
+        let key = unit(product);
+        let mut units = self.history.unit_between(&key, from, to).flatten();
+        told == [None; 4] || units.any(|unit| figures(unit) == told)
     }
 
     fn stock_refused(&self, product: &str, change: &Change, tried: &Try, body: &Value) -> bool {
@@ -235,7 +250,7 @@ fn fits(code: &str, ask: &Ask, record: Option<&Reservation>, now: Timestamp) -> 
     match (code, ask) {
         ("reservation_not_found", Ask::Confirm | Ask::Deduct(_) | Ask::Extend(_)) => state == State::Pending,
         ("order_lines_differ", Ask::Reserve(lines, _)) => {
-            record.is_some_and(|record| !record.lines.is_empty() && !has_lines(record, lines))
+            record.is_some_and(|record| record.fingerprint.is_some() && !has_lines(record, lines))
         }
         ("reservation_expired", _) if begins_or_goes_on => {
             state == State::Expired || record.is_some_and(|record| is_over(record, now))
@@ -270,8 +285,8 @@ fn is_over(record: &Reservation, now: Timestamp) -> bool {
 
 /// Whether a record is of these lines.
 pub fn has_lines(record: &Reservation, lines: &Lines) -> bool {
-    let has: BTreeMap<&str, u64> =
-        record.lines.iter().map(|line| (line.key.product.as_str(), line.quantity)).collect();
+    let ordered = record.lines.iter().filter(|line| line.is_ordered());
+    let has: BTreeMap<&str, u64> = ordered.map(|line| (line.key.product.as_str(), line.quantity)).collect();
     has == summed(lines)
 }
 

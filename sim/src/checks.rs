@@ -3,21 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use shared::domain::events::{self, Level};
+use shared::domain::events;
 use shared::domain::{
-    Action, Command, Decision, Delta, Fact, Lack, Reservation, Shortage, State, StockUnit, UnitKey, decide,
+    Action, Command, Decision, Delta, Fact, Lack, Level, Reservation, Shortage, State, StockUnit, UnitKey,
+    decide,
 };
 use shared::store::Change;
 
-use crate::answers::has_lines;
-use crate::history::{Entry, History, Violation};
-use crate::ops::{Kind, Op, reservation_id};
+use crate::history::{Entry, History, THRESHOLD, Violation};
+use crate::ops::{Kind, Op};
 use crate::run::SETUP;
 use crate::wire::{INVENTORY, LEDGER};
 use crate::world::World;
-
-/// The service's own threshold in a run.
-const THRESHOLD: u64 = 3;
 
 /// Everything that is broken.
 #[must_use]
@@ -43,13 +40,11 @@ pub fn all(world: &World, ops: &[Op]) -> Vec<Violation> {
                 let looked = seen.looked.get(&entry.writer).map(|length| history.unit_at(&new.key, *length));
                 broken.asked_for(&ops, entry, old.as_ref(), new, looked.flatten());
             }
-            Change::Other => {}
+            Change::Level(_) | Change::Other => {}
         }
     }
     broken.moves(history);
-    for op in ops.values() {
-        broken.heard(history, op);
-    }
+    broken.0.extend(crate::deliveries::all(history, &ops));
     if !seen.set_aside.is_empty() {
         broken.note("set-aside", format!("{:?}", seen.set_aside));
     }
@@ -72,9 +67,22 @@ pub fn end(world: &World) -> Vec<String> {
         format!("{} {} v{} {facts:?} {lines:?} {reason:?}", r.order_id, r.state.name(), r.version)
     });
     let mut all: Vec<String> = stock.chain(orders).collect();
-    let ids: BTreeSet<String> = seen.bus.iter().map(|entry| detail(entry)["eventId"].to_string()).collect();
-    all.extend(ids);
+    let ids = seen.bus.iter().filter_map(|entry| id_without_time(detail(entry)["eventId"].as_str()?));
+    all.extend(ids.collect::<BTreeSet<_>>());
     all
+}
+
+/// An event's id without the time at which its reservation began. None for a level: which crossings of a threshold are
+/// seen depends on when the publisher looks.
+fn id_without_time(id: &str) -> Option<String> {
+    let parts: Vec<&str> = id.split(':').collect();
+    match parts.as_slice() {
+        [level, ..] if level.starts_with("LEVEL#") => None,
+        [reservation, _, version, name] if reservation.starts_with("RES#") => {
+            Some([*reservation, *version, *name].join(":"))
+        }
+        _ => Some(id.to_owned()),
+    }
 }
 
 /// The same without the versions of reservations and of their events.
@@ -103,7 +111,7 @@ impl Broken {
         self.0.push(Violation { rule, what });
     }
 
-    /// What lies in the table is what the history says; and alerts say how stock stands.
+    /// What lies in the table is what the history says; and levels are true.
     fn tables(&mut self, world: &World) {
         let items = scan(world, INVENTORY);
         let seen = world.wire.seen();
@@ -192,6 +200,7 @@ impl Broken {
             let said = match &entry.change {
                 Change::Stock(old, new) => events::of_stock(old.as_ref(), new, THRESHOLD),
                 Change::Reservation(old, new) => events::of_reservation(old.as_ref(), new),
+                Change::Level(alert) => events::of_level(alert).into_iter().collect(),
                 Change::Other => Vec::new(),
             };
             for event in said {
@@ -219,7 +228,7 @@ impl Broken {
         new: &Reservation,
     ) {
         let name = format!("{} v{} by {}", new.order_id, new.version, new.correlation_id);
-        let Some(command) = command_of(ops, new) else {
+        let Some(command) = command_of(ops, old, new) else {
             return self.note("unasked", name);
         };
         match decide(old, &command, new.updated_at) {
@@ -232,14 +241,15 @@ impl Broken {
             self.note("confirmed-late", format!("{name} at {}, it had ended at {ended}", new.updated_at));
         }
         let begins = old.is_none_or(|old| old.state == State::Pending) && new.state.holds();
-        for line in new.lines.iter().filter(|_| begins) {
+        for line in new.lines.iter().filter(|line| begins && line.held() > 0) {
             let most = history.unit_at(&line.key.unit(0), index).and_then(|unit| unit.max_per_order);
             if most.is_some_and(|most| line.quantity > most) {
                 self.note("limit", format!("{name}: {line:?} of at most {most:?}"));
             }
         }
-        let fresh = old.is_none_or(|old| old.shortages != new.shortages);
-        if !fresh {
+        let is_known = |shortage: &&Shortage| old.is_some_and(|old| old.shortages.contains(shortage));
+        let fresh: Vec<&Shortage> = new.shortages.iter().filter(|s| !is_known(s)).collect();
+        if fresh.is_empty() {
             return;
         }
         let from = world
@@ -251,7 +261,7 @@ impl Broken {
         // It was short while the record was as it was before, and of what has left no limit keeps anything back.
         let from = from.unwrap_or(0).max(history.reservation_since(new.id, index));
         let has_left = new.state == State::Fulfilled;
-        for shortage in &new.shortages {
+        for shortage in fresh {
             let limited = matches!(shortage.lack, Lack::OverLimit { .. });
             if !was_short(history, shortage, from, index) || (limited && has_left) {
                 self.note("untrue-shortage", format!("{name}: {shortage:?}"));
@@ -270,7 +280,7 @@ impl Broken {
         looked: Option<&StockUnit>,
     ) {
         let cause = &new.cause;
-        if !["create", "add", "adjust", "audit"].contains(&cause.operation.as_str())
+        if !["create", "add", "adjust", "audit", "update"].contains(&cause.operation.as_str())
             || cause.reference.starts_with(SETUP)
         {
             return;
@@ -289,6 +299,7 @@ impl Broken {
             }
             crate::ops::Change::Adjust(by) => *by,
             crate::ops::Change::Audit(counted) => counted.cast_signed() - on_hand(old),
+            crate::ops::Change::Update(_) => 0,
         };
         if matches!(change, crate::ops::Change::Adjust(_)) && !cause.reference.ends_with(" count") {
             self.note("reason", name.clone());
@@ -297,21 +308,13 @@ impl Broken {
         if *product != new.key.product.to_string() || change.name() != cause.operation || delta != wanted {
             self.note("stock", format!("{name}: {delta:?} instead of {wanted:?}"));
         }
+        if let crate::ops::Change::Update(limit) = change
+            && new.max_per_order != *limit
+        {
+            self.note("update", format!("{name}: {:?} instead of {limit:?}", new.max_per_order));
+        }
         if matches!(change, crate::ops::Change::Audit(_)) && on_hand(looked) != on_hand(old) {
             self.note("audit", format!("{name}: {} on hand, it saw {}", on_hand(old), on_hand(looked)));
-        }
-    }
-
-    /// No message is lost: what it told is in the record, unless the order was there with other lines.
-    fn heard(&mut self, history: &History, op: &Op) {
-        let Kind::Tell { order, fact, lines, .. } = &op.kind else { return };
-        let record = history.reservation_at(reservation_id(order), history.entries.len());
-        let Some(record) = record else {
-            return self.note("unheard", format!("{order}: nothing is known of it, it was {}", fact.name()));
-        };
-        let other_lines = *fact == Fact::Created && !record.lines.is_empty() && !has_lines(record, lines);
-        if !record.heard(*fact) && !other_lines {
-            self.note("unheard", format!("{order}: {} is not in {:?}", fact.name(), record.facts));
         }
     }
 
@@ -334,7 +337,7 @@ impl Broken {
                         of_orders = true;
                         says(old.as_ref(), new, &mut said);
                     }
-                    Change::Other => {}
+                    Change::Level(_) | Change::Other => {}
                 }
             }
             said.retain(|_, delta| *delta != Delta::default());
@@ -348,13 +351,15 @@ impl Broken {
 
 /// What a change of a record says of stock: what it holds more or less, and what has left for it.
 fn says(old: Option<&Reservation>, new: &Reservation, said: &mut BTreeMap<UnitKey, Delta>) {
-    for line in &new.lines {
-        let before = old.and_then(|old| old.lines.iter().find(|l| l.key == line.key));
-        let held = line.held().cast_signed() - before.map_or(0, |l| l.held()).cast_signed();
-        let left = line.fulfilled.cast_signed() - before.map_or(0, |l| l.fulfilled).cast_signed();
-        let sum = said.entry(line.key.unit(0)).or_default();
-        *sum = sum.and(Delta { available: -(held + left), reserved: held, sold: left });
-    }
+    let of = |record: Option<&Reservation>, sign: i64, said: &mut BTreeMap<UnitKey, Delta>| {
+        for line in record.into_iter().flat_map(|record| &record.lines) {
+            let (held, left) = (sign * line.held().cast_signed(), sign * line.fulfilled.cast_signed());
+            let sum = said.entry(line.key.unit(0)).or_default();
+            *sum = sum.and(Delta { available: -(held + left), reserved: held, sold: left });
+        }
+    };
+    of(old, -1, said);
+    of(Some(new), 1, said);
 }
 
 /// The number of the operation that a correlation id belongs to.
@@ -365,7 +370,7 @@ pub fn op_number(correlation_id: &str) -> Option<u32> {
 }
 
 /// The command that a record was written for.
-fn command_of(ops: &BTreeMap<u32, &Op>, new: &Reservation) -> Option<Command> {
+fn command_of(ops: &BTreeMap<u32, &Op>, old: Option<&Reservation>, new: &Reservation) -> Option<Command> {
     let correlation_id = new.correlation_id.clone();
     let swept = correlation_id.starts_with('s') || correlation_id.starts_with("last-sweep");
     if swept && !correlation_id.starts_with(SETUP) {
@@ -373,8 +378,21 @@ fn command_of(ops: &BTreeMap<u32, &Op>, new: &Reservation) -> Option<Command> {
     }
     let op = ops.get(&op_number(&correlation_id)?)?;
     let mut command = op.command(&correlation_id, new.updated_at)?;
-    if let Action::Hear { short, .. } = &mut command.action {
-        short.clone_from(&new.shortages);
+    if let Action::Hear { heard, short, .. } = &mut command.action {
+        // What the stock lacked is in the record where it decided the outcome: a hold that was not made, or a line
+        // of which more is missing now.
+        let held = |record: &Reservation| record.state.holds();
+        let not_held = match heard.fact() {
+            Fact::Created => new.state == State::Rejected && old.is_none_or(|old| old.state != new.state),
+            Fact::Paid => !held(new),
+            _ => false,
+        };
+        let missing = |record: Option<&Reservation>, unit: &UnitKey| {
+            let line = record.and_then(|record| record.lines.iter().find(|l| l.key.unit(0) == *unit));
+            line.map_or(0, |line| line.missing)
+        };
+        let decided = |s: &&Shortage| not_held || missing(Some(new), &s.unit) > missing(old, &s.unit);
+        *short = new.shortages.iter().filter(decided).cloned().collect();
     }
     (command.id == new.id).then_some(command)
 }

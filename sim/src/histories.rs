@@ -13,6 +13,9 @@ const REQUESTS: u32 = 16;
 /// Longer than any invocation takes.
 const LONGEST_MS: i64 = 60_000;
 
+/// How long after its time a hold is ended: before that a sweep finds nothing to do.
+const MARGIN_MS: u64 = 5_000;
+
 /// Longest history that is judged: with many tries without an answer the search would take long, and such a
 /// history says little.
 const MOST: usize = 48;
@@ -33,11 +36,11 @@ pub fn case(seed: u64) -> Case {
             5..7 => Ask::Confirm,
             _ => Ask::Release("requested"),
         };
-        Op { id, at: rng.u64(0..3_000), kind: Kind::Ask(format!("order-{order}"), ask) }
+        Op { id, at: 3 * rng.u64(0..3_000), kind: Kind::Ask(format!("order-{order}"), ask) }
     });
     let mut ops: Vec<Op> = ops.collect();
     for id in REQUESTS..REQUESTS + rng.u32(1..3) {
-        ops.push(Op { id, at: rng.u64(1_000..4_000), kind: Kind::Sweep });
+        ops.push(Op { id, at: MARGIN_MS + rng.u64(1_000..4_000), kind: Kind::Sweep(None) });
     }
     let per_mille = [0, 50, 150, 300][rng.usize(0..4)];
     let mix = Mix { per_mille, units_a_second: 1_000, ..Mix::default() };

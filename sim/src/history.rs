@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aws_lambda_events::event::dynamodb::EventRecord;
 use serde::Deserialize as _;
 use serde_json::Value;
-use shared::domain::{Fact, Reservation, ReservationId, State, StockUnit, UnitKey};
+use shared::domain::{Alert, Fact, Level, Reservation, ReservationId, State, StockUnit, Timestamp, UnitKey};
 use shared::store::{Change, parse_change};
 
 /// A rule that was broken: its short name, and what was seen.
@@ -41,9 +41,13 @@ pub struct History {
     pub reservations: BTreeMap<ReservationId, Vec<usize>>,
     /// What was broken.
     pub violations: Vec<Violation>,
+    levels: BTreeMap<UnitKey, Alert>,
     allocated: BTreeMap<UnitKey, u64>,
     writes: u64,
 }
+
+/// The service's own threshold in a run.
+pub const THRESHOLD: u64 = 3;
 
 /// The operations that may change how many units there are.
 const MAKES_UNITS: [&str; 4] = ["create", "add", "adjust", "audit"];
@@ -74,6 +78,7 @@ impl History {
                     self.reservation_rules(old.as_ref(), new, &raw);
                     self.allocate(old.as_ref(), new);
                 }
+                Change::Level(alert) => self.level_rules(alert),
                 Change::Other => {}
             }
             self.entries.push(Entry { write: self.writes, writer: writer.to_owned(), raw, change });
@@ -152,9 +157,45 @@ impl History {
         if made && !MAKES_UNITS.contains(&new.cause.operation.as_str()) {
             self.broken("conservation", format!("{name}: {old:?} became {new:?}"));
         }
+        let goods_moved = old.map(StockUnit::on_hand) != Some(new.on_hand());
+        if new.physical != old.map_or(0, |old| old.physical) + u64::from(goods_moved) {
+            self.broken("physical", format!("{name}: {old:?} became {new:?}"));
+        }
         let kept = |unit: &StockUnit| (unit.low_stock_threshold, unit.max_per_order, unit.name.clone());
-        if old.is_some_and(|old| kept(old) != kept(new)) {
+        if new.cause.operation != "update" && old.is_some_and(|old| kept(old) != kept(new)) {
             self.broken("attributes", format!("{name}: {old:?} became {new:?}"));
+        }
+    }
+
+    /// A level is true when it is set, and comes from the one before it.
+    fn level_rules(&mut self, alert: &Alert) {
+        let name =
+            format!("{} v{}: {:?} after {:?}", alert.unit.product, alert.version, alert.level, alert.before);
+        let stock = self.unit_at(&alert.unit, self.entries.len());
+        let level = stock.map(|unit| unit.level(THRESHOLD));
+        if level != Some(alert.level) {
+            self.broken("level", format!("{name}, but it has {:?}", stock.map(|unit| unit.available)));
+        }
+        let was = self.levels.insert(alert.unit.clone(), alert.clone());
+        let follows = match &was {
+            Some(was) => {
+                alert.before == Some(was.level)
+                    && alert.level != was.level
+                    && (alert.version, alert.created_at) == (was.version + 1, was.created_at)
+            }
+            // Without an alert there was enough, or it began like this.
+            None => {
+                let first = self.unit_at(&alert.unit, self.units[&alert.unit][0] + 1);
+                let first = first.map(|unit| unit.level(THRESHOLD));
+                let before = match alert.before {
+                    Some(before) => [Some(Level::Enough), first].contains(&Some(before)),
+                    None => first == Some(alert.level),
+                };
+                before && alert.version == 1 && alert.before != Some(alert.level)
+            }
+        };
+        if !follows {
+            self.broken("level", format!("{name}, but it was {was:?}"));
         }
     }
 
@@ -179,8 +220,8 @@ impl History {
             self.broken("lines", format!("{name}: the lines changed"));
         }
         if new.state == State::Expired && old.state == State::Reserved {
-            let at = old.expires_at.filter(|at| *at <= new.updated_at);
-            if at.is_none() {
+            let may_end = |at: Timestamp| at.as_millisecond() + 5_000 <= new.updated_at.as_millisecond();
+            if !old.expires_at.is_some_and(may_end) {
                 self.broken("ended-early", format!("{name} at {} of {:?}", new.updated_at, old.expires_at));
             }
         }

@@ -3,7 +3,7 @@
 //! - [`run`](mod@run): one run from its beginning to its checks; [`ops`]: what is done in it
 //! - [`world`]: the service's functions as they are, called by [`queue`], schedule, stream and clients
 //! - [`wire`]: where the cut is, between the SDK and AWS; [`faults`], [`requests`], [`refusals`], [`time`]
-//! - [`history`]: what was committed; [`checks`] and [`answers`]: what must hold of it
+//! - [`history`]: what was committed; [`checks`], [`deliveries`] and [`answers`]: what must hold of it
 //! - [`matrix`]: every operation with every fault, and every crash point; [`scenes`]: what they are made of
 //! - [`histories`]: short runs whose histories must be [`linear`]
 //! - [`shrink`](mod@shrink): makes a failing run small
@@ -12,6 +12,7 @@
 
 pub mod answers;
 pub mod checks;
+pub mod deliveries;
 pub mod faults;
 pub mod histories;
 pub mod history;

@@ -3,8 +3,8 @@
 use fastrand::Rng;
 use serde_json::{Value, json};
 use shared::domain::{
-    Action, Command, Fact, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Reason,
-    ReservationId, Shipment, Timestamp, UnitKey,
+    Action, Command, DeliveredLines, Delivery, Fact, Heard, LineKey, Location, OrderId, OrderLines, Ordered,
+    ProductId, Quantity, Reason, ReservationId, Shipment, ShipmentId, Timestamp, UnitKey,
 };
 
 /// Products and quantities.
@@ -37,13 +37,15 @@ pub enum Kind {
         order: String,
         /// The fact.
         fact: Fact,
-        /// Its lines.
+        /// Its lines; a delivery may have none.
         lines: Lines,
+        /// The shipment that a delivery is of.
+        shipment: Option<&'static str>,
         /// How often it is sent.
         copies: u32,
     },
-    /// The sweep runs.
-    Sweep,
+    /// The sweep runs: one pass, or one every so many seconds for as long as it may take.
+    Sweep(Option<u64>),
     /// The publisher takes what the stream has.
     Publish,
 }
@@ -74,15 +76,27 @@ pub enum Change {
     Adjust(i64),
     /// So much was counted.
     Audit(u64),
+    /// One order may hold so many, or as many as it likes.
+    Update(Option<u64>),
 }
 
 /// An HTTP request.
 #[derive(Debug, Clone)]
 pub struct Request {
+    /// The method.
+    pub method: &'static str,
     /// The route, without its base.
     pub path: &'static str,
+    /// The product in the path, where the route has one.
+    pub product: Option<String>,
     /// The body.
     pub body: Value,
+}
+
+impl Request {
+    fn post(path: &'static str, body: Value) -> Self {
+        Self { method: "POST", path, product: None, body }
+    }
 }
 
 fn items(lines: &Lines) -> Value {
@@ -118,7 +132,7 @@ impl Ask {
                 "/extend"
             }
         };
-        Request { path, body }
+        Request::post(path, body)
     }
 
     /// The same for `decide`, at a moment.
@@ -155,15 +169,21 @@ impl Change {
                 if let Some(limit) = limit {
                     body["maxPerOrder"] = (*limit).into();
                 }
-                Request { path: "/", body }
+                Request::post("/", body)
             }
-            Self::Add(quantity) => Request { path: "/add", body: with("quantity", (*quantity).into()) },
+            Self::Add(quantity) => Request::post("/add", with("quantity", (*quantity).into())),
             Self::Adjust(by) => {
                 let mut body = with("quantity", (*by).into());
                 body["reason"] = "count".into();
-                Request { path: "/adjust", body }
+                Request::post("/adjust", body)
             }
-            Self::Audit(counted) => Request { path: "/audit", body: with("quantity", (*counted).into()) },
+            Self::Audit(counted) => Request::post("/audit", with("quantity", (*counted).into())),
+            Self::Update(limit) => Request {
+                method: "PATCH",
+                path: "/{productId}",
+                product: Some(product.to_owned()),
+                body: json!({"maxPerOrder": limit}),
+            },
         }
     }
 
@@ -175,6 +195,7 @@ impl Change {
             Self::Add(_) => "add",
             Self::Adjust(_) => "adjust",
             Self::Audit(_) => "audit",
+            Self::Update(_) => "update",
         }
     }
 }
@@ -197,6 +218,24 @@ pub fn order_lines(lines: &Lines) -> OrderLines {
     })))
 }
 
+/// The lines of a delivery as the domain takes them.
+#[must_use]
+pub fn delivered_lines(lines: &Lines) -> DeliveredLines {
+    parsed(DeliveredLines::sum(lines.iter().map(|(product, quantity)| {
+        (parsed(ProductId::parse(product)), None, parsed(Quantity::new(*quantity)))
+    })))
+}
+
+/// What a delivery with these lines says.
+#[must_use]
+pub fn delivery(lines: &Lines, shipment: Option<&str>) -> Delivery {
+    match shipment.map(|id| parsed(ShipmentId::parse(id))) {
+        _ if lines.is_empty() => Delivery::All,
+        Some(id) => Delivery::Shipment(id, delivered_lines(lines)),
+        None => Delivery::Total(delivered_lines(lines)),
+    }
+}
+
 /// The stock unit of a product.
 #[must_use]
 pub fn unit(product: &str) -> UnitKey {
@@ -211,7 +250,7 @@ pub fn reservation_id(order: &str) -> ReservationId {
 
 /// The body of an order event.
 #[must_use]
-pub fn event(correlation: &str, order: &str, fact: Fact, lines: &Lines) -> Value {
+pub fn event(correlation: &str, order: &str, fact: Fact, lines: &Lines, shipment: Option<&str>) -> Value {
     let name = match fact {
         Fact::Created => "OrderCreated",
         Fact::PaymentFailed => "PaymentFailed",
@@ -223,6 +262,9 @@ pub fn event(correlation: &str, order: &str, fact: Fact, lines: &Lines) -> Value
     if matches!(fact, Fact::Created | Fact::Delivered) {
         event["items"] = items(lines);
     }
+    if let Some(shipment) = shipment {
+        event["shipmentId"] = shipment.into();
+    }
     event
 }
 
@@ -233,12 +275,18 @@ impl Op {
     pub fn command(&self, correlation_id: &str, now: Timestamp) -> Option<Command> {
         let (order, action) = match &self.kind {
             Kind::Ask(order, ask) => (order, ask.action(now)),
-            Kind::Tell { order, fact, lines, .. } => {
-                let lines = matches!(fact, Fact::Created | Fact::Delivered).then(|| order_lines(lines));
+            Kind::Tell { order, fact, lines, shipment, .. } => {
+                let heard = match fact {
+                    Fact::Created => Heard::Created(Ordered::Lines(order_lines(lines))),
+                    Fact::PaymentFailed => Heard::PaymentFailed,
+                    Fact::Paid => Heard::Paid,
+                    Fact::Cancelled => Heard::Cancelled,
+                    Fact::Delivered => Heard::Delivered(delivery(lines, *shipment)),
+                };
                 let expires_at = Some(after(now, DEFAULT_TTL));
-                (order, Action::Hear { fact: *fact, lines, expires_at, short: Vec::new() })
+                (order, Action::Hear { heard, expires_at, short: Vec::new() })
             }
-            Kind::Stock(..) | Kind::Sweep | Kind::Publish => return None,
+            Kind::Stock(..) | Kind::Sweep(_) | Kind::Publish => return None,
         };
         let order_id = parsed(OrderId::parse(order));
         let correlation_id = correlation_id.to_owned();
@@ -277,13 +325,35 @@ pub fn random(seed: u64, count: u32, products: &[String]) -> Vec<Op> {
         }
     };
     let sweeps = rng.u32(1..4);
-    more(&mut ops, &mut rng, Kind::Sweep, sweeps);
+    more(&mut ops, &mut rng, Kind::Sweep(None), sweeps);
     if let Some(sweep) = ops.last().cloned().filter(|_| rng.bool()) {
         // Two at once.
-        ops.push(Op { id: sweep.id + 1, at: sweep.at + rng.u64(0..30), kind: Kind::Sweep });
+        ops.push(Op { id: sweep.id + 1, at: sweep.at + rng.u64(0..30), kind: Kind::Sweep(None) });
+    }
+    if let Some(Op { kind, .. }) =
+        ops.last_mut().filter(|_| crate::faults::source(seed, "passes", 0).u8(0..4) == 0)
+    {
+        *kind = Kind::Sweep(Some(10));
     }
     more(&mut ops, &mut rng, Kind::Publish, 6);
     ops
+}
+
+/// What was ordered, a part of it, more of it, something else, or no lines; in one or in several shipments.
+fn some_delivery(rng: &mut Rng, mut lines: Lines, other: &str) -> (Lines, Option<&'static str>) {
+    match rng.u8(0..8) {
+        0 | 1 => return (Vec::new(), None),
+        2 => {}
+        3 => lines[0].1 += 1,
+        4 => lines.push((other.to_owned(), 1)),
+        _ => {
+            lines.truncate(rng.usize(1..=lines.len()));
+            let last = lines.len() - 1;
+            lines[last].1 = rng.u64(1..=lines[last].1);
+        }
+    }
+    let shipments = ["s-1", "s-2", "s-3"];
+    (lines, rng.bool().then(|| shipments[rng.usize(0..3)]))
 }
 
 fn kind(rng: &mut Rng, seed: u64, order: u32, products: &[String]) -> Kind {
@@ -329,8 +399,12 @@ fn kind(rng: &mut Rng, seed: u64, order: u32, products: &[String]) -> Kind {
             if fact == Fact::Created && rng.u8(0..20) == 0 {
                 lines[0].1 += 1;
             }
+            let mut shipment = None;
+            if fact == Fact::Delivered {
+                (lines, shipment) = some_delivery(rng, lines, &product);
+            }
             let copies = if rng.bool() { 1 } else { rng.u32(1..=3) };
-            Kind::Tell { order: name, fact, lines, copies }
+            Kind::Tell { order: name, fact, lines, shipment, copies }
         }
     }
 }

@@ -137,15 +137,16 @@ async fn one(world: &Rc<World>, op: &Op) {
             let key = format!("k{}", op.id);
             client(world, op, &change.request(product), Some(&key)).await;
         }
-        Kind::Tell { order, fact, lines, copies } => {
+        Kind::Tell { order, fact, lines, shipment, copies } => {
             world.sent.borrow_mut().push(Sent { op: op.id, from: world.length() });
             let mut rng = source(world.seed, "on its way", op.id);
             for _ in 0..*copies {
                 let at = world.wire.time.ms() + rng.i64(0..ON_ITS_WAY_MS.cast_signed());
-                world.queue.borrow_mut().send(event(&format!("m{}", op.id), order, *fact, lines), at);
+                let told = event(&format!("m{}", op.id), order, *fact, lines, *shipment);
+                world.queue.borrow_mut().send(told, at);
             }
         }
-        Kind::Sweep => drop(world.sweep(&format!("s{}", op.id)).await),
+        Kind::Sweep(every_seconds) => drop(world.sweep(&format!("s{}", op.id), *every_seconds).await),
         Kind::Publish => world.publish(source(world.seed, "batch", op.id).usize(1..100)).await,
     }
 }
@@ -219,7 +220,7 @@ async fn settle(world: &Rc<World>) {
     }
     tokio::time::sleep(LONG).await;
     for round in 0..5 {
-        let swept = world.sweep(&format!("last-sweep{round}")).await;
+        let swept = world.sweep(&format!("last-sweep{round}"), None).await;
         match swept {
             Some(Ok(answer)) if answer["due"] == 0 => break,
             Some(Ok(_)) => {}

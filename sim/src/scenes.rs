@@ -8,8 +8,8 @@ use crate::run::Case;
 
 /// The number of the operation in the middle.
 const TARGET: u32 = 100;
-/// When it happens, in milliseconds.
-const WHEN: u64 = 4_000;
+/// When it happens, in milliseconds: late enough for a sweep to end a hold of one second, with the margin for clocks.
+const WHEN: u64 = 8_000;
 
 /// One operation, what goes before it, and what AWS calls it makes.
 pub struct Scene {
@@ -44,7 +44,12 @@ fn ask(ask: Ask) -> Kind {
 }
 
 fn tell(fact: Fact) -> Kind {
-    Kind::Tell { order: order(), fact, lines: lines(), copies: 1 }
+    Kind::Tell { order: order(), fact, lines: lines(), shipment: None, copies: 1 }
+}
+
+/// Not all that was ordered, and not the same.
+fn tell_less(fact: Fact, shipment: Option<&'static str>) -> Kind {
+    Kind::Tell { order: order(), fact, lines: vec![("P0".to_owned(), 1)], shipment, copies: 1 }
 }
 
 fn stock(change: Change) -> Kind {
@@ -52,7 +57,9 @@ fn stock(change: Change) -> Kind {
 }
 
 const TRANSACT: &[&str] = &["TransactWriteItems"];
+const TRANSACT_READ: &[&str] = &["TransactWriteItems", "GetItem"];
 const READ_TRANSACT: &[&str] = &["GetItem", "TransactWriteItems"];
+const TRANSACT_PUT: &[&str] = &["TransactWriteItems", "PutItem"];
 const READ_PUT: &[&str] = &["GetItem", "PutItem"];
 
 macro_rules! scene {
@@ -71,9 +78,10 @@ pub const SCENES: &[Scene] = &[
     scene!("release", "o100.1", READ_TRANSACT, 2, true, [reserve(600)], ask(Ask::Release("requested"))),
     scene!("deduct", "o100.1", READ_TRANSACT, 2, true, [reserve(600)], ask(Ask::Deduct(None))),
     scene!("extend", "o100.1", READ_PUT, 2, true, [reserve(600)], ask(Ask::Extend(900))),
-    scene!("add", "o100.1", TRANSACT, 1, true, [], stock(Change::Add(3))),
-    scene!("adjust", "o100.1", TRANSACT, 1, true, [], stock(Change::Adjust(-2))),
-    scene!("audit", "o100.1", READ_TRANSACT, 2, true, [], stock(Change::Audit(17))),
+    scene!("add", "o100.1", TRANSACT_READ, 2, true, [], stock(Change::Add(3))),
+    scene!("adjust", "o100.1", TRANSACT_READ, 2, true, [], stock(Change::Adjust(-2))),
+    scene!("audit", "o100.1", READ_TRANSACT, 3, true, [], stock(Change::Audit(17))),
+    scene!("update", "o100.1", TRANSACT_READ, 2, true, [], stock(Change::Update(Some(7)))),
     scene!("hear-created", "q1", TRANSACT, 1, true, [], tell(Fact::Created)),
     scene!("hear-paid", "q1", READ_PUT, 2, true, [reserve(600)], tell(Fact::Paid)),
     scene!("hear-cancelled", "q1", READ_TRANSACT, 2, true, [reserve(600)], tell(Fact::Cancelled)),
@@ -85,13 +93,13 @@ pub const SCENES: &[Scene] = &[
         20,
         true,
         [reserve(1), Kind::Ask("other".to_owned(), Ask::Reserve(lines(), Some(1)))],
-        Kind::Sweep
+        Kind::Sweep(None)
     ),
     scene!(
         "publish",
         "p1",
-        &["PutEvents", "BatchWriteItem", "PutItem"],
-        4,
+        &["PutEvents", "BatchWriteItem", "GetItem", "TransactWriteItems"],
+        8,
         true,
         [reserve(600), stock(Change::Adjust(-16)), ask(Ask::Confirm)],
         Kind::Publish
@@ -99,8 +107,8 @@ pub const SCENES: &[Scene] = &[
     scene!(
         "create",
         "o100.1",
-        TRANSACT,
-        1,
+        TRANSACT_READ,
+        2,
         false,
         [],
         Kind::Stock("P9".to_owned(), Change::Create(7, Some(3)))
@@ -129,6 +137,33 @@ pub const SCENES: &[Scene] = &[
     ),
     scene!("hear-cancelled-first", "q1", READ_PUT, 2, false, [], tell(Fact::Cancelled)),
     scene!("hear-delivered-first", "q1", READ_TRANSACT, 2, false, [], tell(Fact::Delivered)),
+    scene!(
+        "hear-delivered-less",
+        "q1",
+        READ_TRANSACT,
+        2,
+        false,
+        [reserve(600)],
+        tell_less(Fact::Delivered, None)
+    ),
+    scene!(
+        "hear-shipment",
+        "q1",
+        READ_TRANSACT,
+        2,
+        false,
+        [reserve(600)],
+        tell_less(Fact::Delivered, Some("s-1"))
+    ),
+    scene!(
+        "hear-created-otherwise",
+        "q1",
+        TRANSACT_PUT,
+        2,
+        false,
+        [reserve(600)],
+        tell_less(Fact::Created, None)
+    ),
     scene!("hear-payment-failed", "q1", READ_TRANSACT, 2, false, [reserve(600)], tell(Fact::PaymentFailed)),
     scene!(
         "hear-paid-after-failed",

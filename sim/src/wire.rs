@@ -83,7 +83,7 @@ pub struct Seen {
     pub requests: u64,
     /// How many calls each invocation made.
     pub calls: BTreeMap<String, u32>,
-    /// How many changes there were when an invocation last read a stock unit.
+    /// How many changes there were when an invocation last read a stock unit before it wrote.
     pub looked: BTreeMap<String, usize>,
     /// The calls that something happened to by chance.
     pub chances: Vec<(String, u32)>,
@@ -350,7 +350,9 @@ impl Wire {
         if call.operation == "GetItem" && call.body["Key"]["pk"]["S"].as_str().is_some_and(is_stock) {
             let mut seen = self.seen();
             let length = seen.history.entries.len();
-            seen.looked.insert(call.label.clone(), length);
+            if !seen.history.entries.iter().any(|entry| entry.writer == call.label) {
+                seen.looked.insert(call.label.clone(), length);
+            }
         }
         if answer.status == 200 && call.writes_inventory() {
             self.absorb(&call.label);

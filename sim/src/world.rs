@@ -7,18 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_smithy_async::time::SharedTimeSource;
-use lambda_http::{Body, Context, RequestExt as _};
+use aws_smithy_types::timeout::TimeoutConfig;
+use lambda_http::{Body, Context};
 use local::dynamodb::DynamoDb;
 use local::template::{Table, Template};
 use publisher::Outbox;
 use serde_json::{Value, json};
+use shared::aws::ANSWER_TIMEOUT;
 use shared::domain::Timestamp;
 use shared::function::{Clock, Deps, invocation};
+use shared::http::Event;
 use shared::settings::Settings;
 use shared::store::{Invocation, Store};
 
 use crate::faults::{Mix, source};
-use crate::history::Violation;
+use crate::history::{THRESHOLD, Violation};
 use crate::ops::Request;
 use crate::queue::Queue;
 use crate::time::VirtualTime;
@@ -108,7 +111,7 @@ fn settings() -> Settings {
             "LEDGER_TABLE" => LEDGER,
             "EVENT_BUS" => "bus",
             "DEAD_LETTER_QUEUE_URL" => "http://localhost/queue",
-            "LOW_STOCK_THRESHOLD" => "3",
+            "LOW_STOCK_THRESHOLD" => return Some(THRESHOLD.to_string()),
             "LOG_LEVEL" => "off",
             _ => return None,
         };
@@ -127,8 +130,11 @@ impl World {
         let time = VirtualTime::begin();
         let wire = Wire::new(db, time, seed, mix);
         let config = || {
+            // This wire is always connected, so that only the wait for an answer is bounded.
+            let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ANSWER_TIMEOUT).build();
             shared::aws::config_for("http://localhost", "sim")
                 .http_client(wire.client())
+                .timeout_config(timeouts)
                 .time_source(SharedTimeSource::new(time))
         };
         let settings = settings();
@@ -227,33 +233,33 @@ impl World {
         key: Option<&str>,
     ) -> Option<(u16, Value)> {
         let event = http_event(label, request, key);
-        let mut event = lambda_http::request::from_str(&event).unwrap_or_else(|e| panic!("an event: {e}"));
+        let event: Event = serde_json::from_str(&event).unwrap_or_else(|e| panic!("an event: {e}"));
         let (now, from, began) = (self.now_at(label), self.length(), self.tick());
         let path = request.path;
         let response = self
             .invoke(label, HTTP_TIMEOUT, async move |deps, context| {
-                event = event.with_lambda_context(context);
+                let context = &context;
                 match path {
                     "/reserve" | "/extend" => {
-                        shared::http::answer("reserve", event, deps, async |deps, request| {
+                        shared::http::answer("reserve", event, context, deps, async |deps, request| {
                             reserve::handle(&deps, &request).await
                         })
                         .await
                     }
                     "/confirm" | "/deduct" => {
-                        shared::http::answer("settle", event, deps, async |deps, request| {
+                        shared::http::answer("settle", event, context, deps, async |deps, request| {
                             settle::handle(&deps, &request).await
                         })
                         .await
                     }
                     "/release" => {
-                        shared::http::answer("release", event, deps, async |deps, request| {
+                        shared::http::answer("release", event, context, deps, async |deps, request| {
                             release::handle(&deps, &request).await
                         })
                         .await
                     }
                     _ => {
-                        shared::http::answer("stock-admin", event, deps, async |deps, request| {
+                        shared::http::answer("stock-admin", event, context, deps, async |deps, request| {
                             stock_admin::handle(&deps, &request).await
                         })
                         .await
@@ -296,10 +302,12 @@ impl World {
         outcome
     }
 
-    /// One sweep. Answers how many entries were due.
-    pub async fn sweep(&self, label: &str) -> Option<Result<Value, String>> {
+    /// One invocation of the sweep, for one pass, or for as many as there are in a minute. Answers how many entries were
+    /// due.
+    pub async fn sweep(&self, label: &str, every_seconds: Option<u64>) -> Option<Result<Value, String>> {
+        let event = json!({"everySeconds": every_seconds});
         self.event(label, SWEEP_TIMEOUT, async |deps, invocation| {
-            expiry_sweep::handle(deps, &invocation).await
+            expiry_sweep::handle(deps, &event, &invocation).await
         })
         .await
     }
@@ -347,7 +355,8 @@ impl World {
 /// An event as API Gateway makes it of a request with a checked token.
 fn http_event(label: &str, request: &Request, key: Option<&str>) -> String {
     let path = format!("/api/inventory{}", request.path.trim_end_matches('/'));
-    let route = format!("POST {path}");
+    let route = format!("{} {path}", request.method);
+    let parameters = request.product.as_ref().map(|product| json!({"productId": product}));
     let mut headers = json!({"content-type": "application/json", "x-correlation-id": label});
     if let Some(key) = key {
         headers["idempotency-key"] = key.into();
@@ -356,12 +365,12 @@ fn http_event(label: &str, request: &Request, key: Option<&str>) -> String {
         "version": "2.0", "routeKey": route, "rawPath": path, "rawQueryString": "", "headers": headers,
         "requestContext": {
             "accountId": "1", "apiId": "a", "domainName": "api.example.com", "domainPrefix": "api",
-            "http": {"method": "POST", "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "sim"},
+            "http": {"method": request.method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "sim"},
             "requestId": label, "routeKey": route, "stage": "$default",
             "time": "20/Nov/2026:10:00:00 +0000", "timeEpoch": 1_795_168_800_000_i64,
             "authorizer": {"jwt": {"claims": {"cognito:groups": "[ADMIN SYSTEM]", "token_use": "access"}, "scopes": null}},
         },
-        "isBase64Encoded": false, "body": request.body.to_string(),
+        "pathParameters": parameters, "isBase64Encoded": false, "body": request.body.to_string(),
     })
     .to_string()
 }

@@ -38,6 +38,7 @@ fn path(of: &str) -> String {
 async fn call(api: &Api, method: &str, path: &str) -> (u16, String) {
     let answer = match method {
         "GET" => api.get(path).await,
+        "PATCH" => api.patch(path, &json!({})).await,
         _ => api.post_text(path, "{}", &[]).await,
     };
     (answer.status, answer.body.to_string())
@@ -87,7 +88,7 @@ async fn every_protected_route_refuses_every_bad_token() {
         let (status, _) = call(&shop, &route.method, &path(&route.path)).await;
         assert_eq!(status, 401, "without a header: {route:?}");
     }
-    assert_eq!(refused, 26 * bad.len());
+    assert_eq!(refused, 28 * bad.len());
     assert_eq!(shop.calls().await, calls, "not one DynamoDB call");
     assert!(shop.functions().is_empty(), "and not one function was started");
 }
@@ -131,8 +132,48 @@ async fn every_route_asks_for_its_role() {
             right += 1;
         }
     }
-    assert_eq!(right, 26);
+    assert_eq!(right, 28);
     assert_eq!(shop.calls().await - calls, 2, "the two that read an order's list, and nothing else");
+}
+
+/// A role is a name as a whole: no word of another name becomes one, however a list was made a text on the way.
+#[tokio::test]
+async fn a_part_of_a_name_is_no_role() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let shop = Runner::with(&["--auth", "--data", data]).await;
+    let issuer = local::auth::Issuer::open(folder.path()).unwrap();
+    let now = local::run::now_ms() / 1_000;
+    let add = json!({"productId": "A", "quantity": 1});
+    let adds = async |claim: &str, value: &Value| {
+        let claims = json!({
+            "iss": local::auth::ISSUER, "aud": local::auth::AUDIENCE, "exp": now + 600, "nbf": now - 600, claim: value,
+        });
+        shop.with_token(&issuer.sign(&claims).unwrap()).post("/api/inventory/add", &add).await.status
+    };
+    for claim in ["roles", "role"] {
+        for none in [
+            json!(["STORE ADMIN"]),
+            json!(["NOT ADMIN"]),
+            json!(["ADMIN STORE"]),
+            json!(["SYSTEM ADMIN"]),
+            json!("[x ADMIN]"),
+            json!("x ADMIN"),
+            json!(["x", "ADMIN"]),
+            json!(["ROLE_ADMINS"]),
+            json!("[\"x\",\"ADMIN\"]"),
+        ] {
+            assert_eq!(adds(claim, &none).await, 403, "{claim} {none}");
+        }
+        for one in [json!(["ADMIN"]), json!("ADMIN"), json!(["ROLE_ADMIN"]), json!("ROLE_ADMIN")] {
+            assert_eq!(adds(claim, &one).await, 200, "{claim} {one}");
+        }
+    }
+    for groups in [json!(["customers", "ADMIN"]), json!(["eu-west-1_aBc_Google", "ROLE_ADMIN"])] {
+        assert_eq!(adds("cognito:groups", &groups).await, 200, "{groups}");
+    }
+    assert_eq!(adds("cognito:groups", &json!(["NOT_ADMIN", "admin"])).await, 403);
+    assert_eq!(adds("scope", &json!("openid holdfast/ADMIN")).await, 200);
 }
 
 #[tokio::test]

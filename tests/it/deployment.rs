@@ -20,15 +20,28 @@ fn resources(of_type: &str) -> Vec<Value> {
     found
 }
 
+/// What may not be lost is kept when the stack goes, but not what a first deployment that failed had just made.
+#[test]
+fn what_may_not_be_lost_outlives_its_stack() {
+    let kept = ["AWS::DynamoDB::Table", "AWS::Cognito::UserPool", "AWS::S3::Bucket"];
+    for resource in kept.into_iter().flat_map(resources) {
+        let policies = (&resource["DeletionPolicy"], &resource["UpdateReplacePolicy"]);
+        assert_eq!(policies, (&json!("RetainExceptOnCreate"), &json!("Retain")), "{resource}");
+    }
+    let protected = template()["Conditions"]["IsProtected"].clone();
+    assert_eq!(protected, json!({"Fn::Equals": [{"Ref": "DeletionProtection"}, "true"]}));
+    assert_eq!(template()["Parameters"]["DeletionProtection"]["Default"], "true");
+    let pool = resources("AWS::Cognito::UserPool").remove(0);
+    let active = json!({"Fn::If": ["IsProtected", "ACTIVE", "INACTIVE"]});
+    assert_eq!(pool["Properties"]["DeletionProtection"], active);
+}
+
 #[test]
 fn tables_outlive_mistakes() {
     for table in resources("AWS::DynamoDB::Table") {
         let properties = &table["Properties"];
-        assert_eq!(
-            (&table["DeletionPolicy"], &table["UpdateReplacePolicy"]),
-            (&json!("Retain"), &json!("Retain"))
-        );
-        assert_eq!(properties["DeletionProtectionEnabled"], true, "{properties}");
+        let protected = json!({"Fn::If": ["IsProtected", true, false]});
+        assert_eq!(properties["DeletionProtectionEnabled"], protected, "{properties}");
         let recovery = &properties["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"];
         assert_eq!((recovery, &properties["SSESpecification"]["SSEEnabled"]), (&json!(true), &json!(true)));
     }
@@ -39,9 +52,18 @@ fn functions_are_seen_and_come_into_use_step_by_step() {
     let globals = template()["Globals"]["Function"].clone();
     assert_eq!(globals["Tracing"], "Active");
     assert_eq!(globals["LoggingConfig"]["LogGroup"], json!({"Ref": "LogGroup"}));
-    assert_eq!(globals["AutoPublishAlias"], "live");
+    assert_eq!(
+        (&globals["AutoPublishAlias"], &globals["AutoPublishAliasAllProperties"]),
+        (&json!("live"), &json!(true))
+    );
     let alarms = template()["Resources"].clone();
-    let watching = globals["DeploymentPreference"]["Alarms"].as_array().unwrap();
+    // SAM's transform takes a list in either case and nothing else, and `sam validate --lint` does not say so.
+    let watching = &globals["DeploymentPreference"]["Alarms"]["Fn::If"];
+    assert_eq!(
+        (&watching[0], &watching[2]),
+        (&json!("WatchesDeployments"), &json!([{"Ref": "AWS::NoValue"}]))
+    );
+    let watching = watching[1].as_array().unwrap();
     assert!(!watching.is_empty());
     for alarm in watching {
         let name = alarm["Ref"].as_str().unwrap();
@@ -51,10 +73,49 @@ fn functions_are_seen_and_come_into_use_step_by_step() {
         assert_eq!(group["Properties"]["RetentionInDays"], json!({"Ref": "LogRetentionDays"}));
     }
     let api = resources("AWS::Serverless::HttpApi").remove(0)["Properties"].clone();
-    assert_eq!(api["FailOnWarnings"], true);
+    assert_eq!(api["FailOnWarnings"], json!({"Fn::If": ["FailsOnWarnings", true, false]}));
+    let by_route = &api["DefaultRouteSettings"]["DetailedMetricsEnabled"];
+    assert_eq!(*by_route, json!({"Fn::If": ["CountsByRoute", true, false]}));
+    assert_eq!(template()["Parameters"]["DetailedRouteMetrics"]["Default"], "false");
     assert_eq!(api["CorsConfiguration"]["Fn::If"][0], "HasCors");
     for limit in ["ThrottlingRateLimit", "ThrottlingBurstLimit"] {
         assert!(api["DefaultRouteSettings"][limit]["Ref"].is_string(), "{limit}");
+    }
+}
+
+/// A browser asks before it sends; what the gateway does not name there is not sent. It must also be able to read the
+/// id that a change without an answer is sent again with.
+#[test]
+fn browsers_may_send_what_there_are_routes_for() {
+    let cors = resources("AWS::Serverless::HttpApi").remove(0)["Properties"]["CorsConfiguration"]["Fn::If"]
+        [1]
+    .clone();
+    let listed = |name: &str| -> BTreeSet<String> {
+        cors[name].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+    };
+    let routes = crate::contract::template().functions.into_iter().flat_map(|function| function.routes);
+    assert_eq!(listed("AllowMethods"), routes.map(|route| route.method).collect());
+    assert!(listed("ExposeHeaders").contains("apigw-requestid"));
+}
+
+/// What anybody may read has limits of its own, on both bases.
+#[test]
+fn public_reads_are_throttled_by_themselves() {
+    let api = resources("AWS::Serverless::HttpApi").remove(0)["Properties"].clone();
+    let limited = api["RouteSettings"].as_object().unwrap();
+    let functions = crate::contract::template().functions;
+    let check = functions.iter().find(|function| function.name == "check").unwrap();
+    let public = check.routes.iter().filter(|route| !route.protected);
+    let public: BTreeSet<String> = public.map(|route| format!("{} {}", route.method, route.path)).collect();
+    assert_eq!(limited.keys().cloned().collect::<BTreeSet<_>>(), public);
+    for (route, settings) in limited {
+        assert_eq!(settings["ThrottlingRateLimit"], json!({"Ref": "PublicRateLimit"}), "{route}");
+        assert_eq!(settings["ThrottlingBurstLimit"], json!({"Ref": "PublicBurstLimit"}), "{route}");
+        // What is not said of a route is not taken from the default of all.
+        assert_eq!(
+            settings["DetailedMetricsEnabled"], api["DefaultRouteSettings"]["DetailedMetricsEnabled"],
+            "{route}"
+        );
     }
 }
 
@@ -113,7 +174,13 @@ fn environments_say_what_the_template_knows() {
     for environment in environments {
         let deploy = &config[environment]["deploy"]["parameters"];
         assert_eq!(deploy["capabilities"].as_str(), Some("CAPABILITY_IAM"), "{environment}");
-        for word in deploy["parameter_overrides"].as_str().unwrap().split(' ') {
+        // Where `sam build` reads it, too, and nothing takes its place.
+        let overrides = config[environment]["global"]["parameters"]["parameter_overrides"].as_str().unwrap();
+        for command in ["build", "deploy"] {
+            assert!(config[environment][command]["parameters"].get("parameter_overrides").is_none());
+        }
+        assert!(overrides.contains("Architecture="), "{environment}: {overrides}");
+        for word in overrides.split(' ') {
             let (name, value) = word.split_once('=').unwrap();
             let parameter = &parameters[name];
             assert!(parameter.is_object(), "{environment}: {name}");
@@ -124,6 +191,48 @@ fn environments_say_what_the_template_knows() {
         }
     }
     assert_eq!(config["default"]["global"], config["dev"]["global"]);
-    let canary = config["prod"]["deploy"]["parameters"]["parameter_overrides"].as_str().unwrap();
+    let canary = config["prod"]["global"]["parameters"]["parameter_overrides"].as_str().unwrap();
     assert!(canary.contains("Deployment=Canary"), "{canary}");
+    assert!(canary.contains("RequireIdempotencyKey=true"), "{canary}");
+}
+
+/// Every parameter says what it does.
+#[test]
+fn parameters_are_described() {
+    for (name, parameter) in template()["Parameters"].as_object().unwrap() {
+        assert!(parameter["Description"].as_str().is_some_and(|text| text.len() > 20), "{name}");
+    }
+}
+
+#[test]
+fn what_lambda_gives_up_goes_whole_into_a_private_bucket() {
+    let publisher =
+        crate::contract::template().functions.into_iter().find(|f| f.name == "publisher").unwrap();
+    let stream = &publisher.streams[0];
+    assert_eq!(stream.max_retries, u64::MAX, "as long as the stream keeps a record");
+    assert_eq!(stream.on_failure.as_deref(), Some("arn:aws:s3:::PublisherFailures"));
+    let bucket = template()["Resources"]["PublisherFailures"]["Properties"].clone();
+    let access = bucket["PublicAccessBlockConfiguration"].as_object().unwrap();
+    assert_eq!(access.len(), 4);
+    assert!(access.values().all(|blocked| blocked == true), "{access:?}");
+    assert!(bucket["BucketEncryption"].is_object() && bucket["LifecycleConfiguration"].is_object());
+    let policy = &template()["Resources"]["PublisherFailuresPolicy"]["Properties"];
+    let statement = &policy["PolicyDocument"]["Statement"][0];
+    assert_eq!(statement["Effect"], "Deny");
+    assert_eq!(statement["Condition"], json!({"Bool": {"aws:SecureTransport": "false"}}));
+    let own = publisher.statements.iter().filter(|statement| statement.to_string().contains("s3:"));
+    for statement in own {
+        assert_eq!(
+            statement["Condition"]["StringEquals"]["s3:ResourceAccount"], "000000000000",
+            "{statement}"
+        );
+    }
+}
+
+#[test]
+fn what_was_on_the_bus_is_kept_for_a_fortnight() {
+    let archive = resources("AWS::Events::Archive").remove(0)["Properties"].clone();
+    assert_eq!(archive["RetentionDays"], 14);
+    assert_eq!(archive["SourceArn"], json!({"Fn::GetAtt": "EventBus.Arn"}));
+    assert!(archive.get("EventPattern").is_none(), "all of it");
 }

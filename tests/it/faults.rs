@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lambda_http::RequestExt as _;
 use serde_json::{Value, json};
 use shared::function::Deps;
 
 use shared::domain::{
-    Action, Command, Fact, IdempotencyKey, LineKey, Location, OrderId, OrderLines, ProductId, Quantity,
-    Reason, Refusal, ReservationId, State, Timestamp,
+    Action, Command, DeliveredLines, Delivery, Heard, IdempotencyKey, LineKey, Location, OrderId, OrderLines,
+    Ordered, ProductId, Quantity, Reason, Refusal, ReservationId, State, Timestamp,
 };
 use shared::metrics::Metric;
 use shared::store::{
-    Invocation, Outcome, RetryPolicy, StockChange, StockOutcome, StockWrite, Store, StoreError, StoreSettings,
+    Invocation, Outcome, RetryPolicy, StockChange, StockOutcome, StockRefusal, StockWrite, Store, StoreError,
+    StoreSettings,
 };
 
 use crate::support::faults::{Fault, Wire};
@@ -22,10 +22,11 @@ use crate::support::{Tables, conserved, deps, product};
 
 /// One invocation of a function's handler.
 macro_rules! serve {
-    ($function:ident, $event:expr, $deps:expr) => {
+    ($function:ident, $event:expr, $context:expr, $deps:expr) => {
         shared::http::answer(
             "test",
             $event,
+            $context,
             $deps,
             |deps: Arc<Deps>, request: Arc<shared::http::Request>| async move {
                 $function::handle(&deps, &request).await
@@ -44,14 +45,18 @@ async fn faulty() -> Faulty {
     let tables = Tables::start().await;
     tables.add("A", 10).await;
     let wire = Wire::to(&tables.url).await;
+    let store = store_at(&wire.url).await;
+    Faulty { tables, wire, store }
+}
+
+async fn store_at(url: &str) -> Store {
     let settings = StoreSettings {
         inventory_table: "holdfast-inventory".to_owned(),
         ledger_table: "holdfast-ledger".to_owned(),
         retention: Duration::from_secs(86_400),
         retry: RetryPolicy { max_attempts: 30, backoff: Duration::from_millis(25) },
     };
-    let store = Store::connect(shared::aws::config_for(&wire.url, "store"), settings).await;
-    Faulty { tables, wire, store }
+    Store::connect(shared::aws::config_for(url, "store"), settings).await
 }
 
 fn reserve(order: &str, quantity: u64) -> Command {
@@ -215,6 +220,168 @@ async fn a_correction_after_a_try_without_answer_is_not_called_refused() {
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
 }
 
+fn audit(counted: u64) -> StockWrite {
+    StockWrite {
+        unit: product("A"),
+        change: StockChange::Audit { on_hand: counted },
+        idempotency_key: IdempotencyKey::parse("count-1").unwrap(),
+        answer: "done".to_owned(),
+    }
+}
+
+impl Faulty {
+    /// An audit between whose look and write something else happens.
+    async fn audits_while(&self, counted: u64, happens: impl Future<Output = ()>) -> StockOutcome {
+        let [arrived, go_on] = [(); 2].map(|()| Arc::new(tokio::sync::Notify::new()));
+        self.wire.put_in([Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) }]);
+        let meanwhile = async {
+            arrived.notified().await;
+            happens.await;
+            go_on.notify_one();
+        };
+        let write = audit(counted);
+        let invocation = at(0);
+        let (outcome, ()) = tokio::join!(self.store.change_stock(&write, &invocation), meanwhile);
+        outcome.unwrap()
+    }
+}
+
+/// A sale between an audit's look and its write changes nothing on the shelf: the audit is one look and one write.
+#[tokio::test(flavor = "multi_thread")]
+async fn sales_do_not_disturb_an_audit() {
+    let faulty = faulty().await;
+    let before = faulty.tables.usage();
+    let outcome = faulty
+        .audits_while(12, async {
+            first(faulty.tables.store.apply(reserve("o", 4), &at(0)).await);
+        })
+        .await;
+    assert_eq!(outcome, StockOutcome::Done { answer: "done".to_owned(), first: true });
+    let calls = faulty.tables.usage_since(&before);
+    assert_eq!(
+        (calls["GetItem"].0, calls["TransactWriteItems"].0),
+        (1, 2),
+        "the other is the sale: {calls:?}"
+    );
+    assert_eq!(faulty.tables.stock("A").await, [8, 4, 0]);
+}
+
+/// What leaves or comes between does change it, held before or not: what was counted is no longer what lies there.
+#[tokio::test(flavor = "multi_thread")]
+async fn goods_that_leave_or_come_disturb_an_audit() {
+    let order = OrderId::parse("o").unwrap();
+    let faulty = faulty().await;
+    first(faulty.does(reserve("o", 4)).await);
+    let store = &faulty.tables.store;
+    let outcome = faulty
+        .audits_while(12, async {
+            first(store.apply(command(&order, Action::Deduct { part: None }), &at(0)).await);
+        })
+        .await;
+    assert_eq!(outcome, StockOutcome::Refused(StockRefusal::Changed { was: 10, is: 6 }));
+    let outcome = faulty.audits_while(12, faulty.tables.add("A", 1)).await;
+    assert_eq!(outcome, StockOutcome::Refused(StockRefusal::Changed { was: 6, is: 7 }));
+    let unheld = OrderId::parse("p").unwrap();
+    let two = (ProductId::parse("A").unwrap(), None, Quantity::new(2).unwrap());
+    let heard = Heard::Delivered(Delivery::Total(DeliveredLines::sum([two]).unwrap()));
+    let delivered = Action::Hear { heard, expires_at: None, short: Vec::new() };
+    let outcome = faulty
+        .audits_while(12, async {
+            first(store.apply(command(&unheld, delivered), &at(0)).await);
+        })
+        .await;
+    assert_eq!(outcome, StockOutcome::Refused(StockRefusal::Changed { was: 7, is: 5 }));
+    assert_eq!(faulty.tables.stock("A").await, [5, 0, 6]);
+}
+
+/// Goods came and left again, so that the figure is as it was: the audit tries again as everything else does, with a
+/// pause, and not for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_gives_way_to_who_is_at_it() {
+    let faulty = faulty().await;
+    let store = &faulty.tables.store;
+    let come_and_leave = async |n: u8| {
+        faulty.tables.add("A", 1).await;
+        let write = StockWrite {
+            change: StockChange::Adjust { by: -1, reason: Reason::requested() },
+            idempotency_key: IdempotencyKey::parse(format!("adjust-{n}")).unwrap(),
+            ..audit(0)
+        };
+        let adjusted = store.change_stock(&write, &at(0)).await.unwrap();
+        assert!(matches!(adjusted, StockOutcome::Done { .. }), "{adjusted:?}");
+    };
+    let outcome = faulty.audits_while(12, come_and_leave(0)).await;
+    assert_eq!(outcome, StockOutcome::Done { answer: "done".to_owned(), first: true });
+    assert_eq!(faulty.tables.stock("A").await, [12, 0, 0]);
+
+    let [arrived, go_on] = [(); 2].map(|()| Arc::new(tokio::sync::Notify::new()));
+    let wait = || Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) };
+    faulty.wire.put_in([wait(), wait()]);
+    let settings = StoreSettings {
+        inventory_table: "holdfast-inventory".to_owned(),
+        ledger_table: "holdfast-ledger".to_owned(),
+        retention: Duration::from_secs(86_400),
+        retry: RetryPolicy { max_attempts: 2, backoff: Duration::from_millis(1) },
+    };
+    let hasty = Store::connect(shared::aws::config_for(&faulty.wire.url, "store"), settings).await;
+    let write = StockWrite { idempotency_key: IdempotencyKey::parse("count-2").unwrap(), ..audit(3) };
+    let others = async {
+        for n in 1..3 {
+            arrived.notified().await;
+            come_and_leave(n).await;
+            go_on.notify_one();
+        }
+    };
+    let invocation = at(0);
+    let (outcome, ()) = tokio::join!(hasty.change_stock(&write, &invocation), others);
+    assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
+    assert_eq!(faulty.tables.stock("A").await, [12, 0, 0]);
+}
+
+/// Where an endpoint does not show what failed the condition, it is read: near its bound stock is added all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_addition_is_decided_on_what_is_there_shown_or_not() {
+    let faulty = faulty().await;
+    let most = 1_000_000_000;
+    let write = |key: &str, change| StockWrite {
+        unit: product("A"),
+        change,
+        idempotency_key: IdempotencyKey::parse(key).unwrap(),
+        answer: "done".to_owned(),
+    };
+    let all = StockChange::Audit { on_hand: most - 1 };
+    faulty.store.change_stock(&write("count", all), &at(0)).await.unwrap();
+    let add = || StockChange::Add(Quantity::ONE);
+    faulty.wire.put_in([Fault::WithoutItem]);
+    let added = faulty.store.change_stock(&write("first", add()), &at(0)).await.unwrap();
+    assert!(matches!(added, StockOutcome::Done { .. }), "{added:?}");
+    faulty.wire.put_in([Fault::WithoutItem]);
+    let refused = faulty.store.change_stock(&write("second", add()), &at(0)).await.unwrap();
+    assert_eq!(refused, StockOutcome::Refused(StockRefusal::TooMuch { on_hand: most }));
+}
+
+/// The write is done; that the figures cannot be read is no reason to say otherwise, nor to answer late.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_is_answered_without_figures_where_they_cannot_be_read() {
+    let faulty = faulty().await;
+    let deps = deps(faulty.store.clone(), &[]);
+    let sample = std::fs::read_to_string(crate::contract::root().join("events/http-add.json")).unwrap();
+    let sample = sample.replace("SAMPLE-1", "A");
+    let event = serde_json::from_str(&sample).unwrap();
+    let mut context = lambda_http::Context::default();
+    context.deadline = u64::try_from(local::run::now_ms()).unwrap() + 10_000;
+    faulty.wire.let_reads_hang();
+    let began = tokio::time::Instant::now();
+    let response = serve!(stock_admin, event, &context, &deps);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let lambda_http::Body::Text(text) = response.body() else { panic!("{response:?}") };
+    let answer: Value = serde_json::from_str(text).unwrap();
+    assert_eq!((response.status().as_u16(), &answer["operation"]), (200, &json!("add")));
+    assert!(answer.get("availableQuantity").is_none(), "{answer}");
+    let [available, ..] = faulty.tables.stock("A").await;
+    assert_eq!(Some(available), answer["quantity"].as_u64().map(|added| added + 10));
+}
+
 /// Nor is an error for good: the first try was applied, so whoever asks must ask again with the same key.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_after_a_try_without_answer_is_no_end() {
@@ -246,19 +413,18 @@ async fn what_was_short_before_is_not_short_now() {
     let faulty = faulty().await;
     let order = OrderId::parse("o").unwrap();
     let Action::Reserve { lines, .. } = reserve("o", 12).action else { unreachable!() };
-    let hear =
-        |fact, lines| command(&order, Action::Hear { fact, lines, expires_at: None, short: Vec::new() });
+    let hear = |heard| command(&order, Action::Hear { heard, expires_at: None, short: Vec::new() });
     let [go, arrived, go_on] = [(); 3].map(|()| Arc::new(tokio::sync::Notify::new()));
     go.notify_one();
     faulty.wire.put_in([
         Fault::Wait { arrived: Arc::default(), go_on: go },
         Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) },
     ]);
-    let created = faulty.does(hear(Fact::Created, Some(lines)));
+    let created = faulty.does(hear(Heard::Created(Ordered::Lines(lines))));
     let meanwhile = async {
         arrived.notified().await;
         faulty.tables.add("A", 10).await;
-        let told = faulty.tables.store.apply(hear(Fact::Delivered, None), &at(0)).await;
+        let told = faulty.tables.store.apply(hear(Heard::Delivered(Delivery::All)), &at(0)).await;
         assert_eq!(first(told), State::Pending);
         go_on.notify_one();
     };
@@ -303,6 +469,70 @@ async fn scenario_6_transaction_in_progress_for_long() {
     faulty.holds([6, 4, 0]).await;
 }
 
+/// Scenario 7: one hot product must not hold every environment for as long as a request may take. It is given up after
+/// three seconds, and never called out of stock.
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_7_conflicts_that_do_not_end() {
+    let faulty = faulty().await;
+    let deps = deps(faulty.store.clone(), &[]);
+    let samples = samples();
+    let (function, sample) = samples.iter().find(|(_, sample)| sample.contains("/reserve")).unwrap();
+    let began = tokio::time::Instant::now();
+    let until = began + Duration::from_secs(6);
+    faulty.wire.put_in([Fault::ConflictUntil(until)]);
+    assert_eq!(answer(&deps, function, sample, Duration::from_secs(10)).await, (503, true));
+    let took = began.elapsed();
+    assert!((Duration::from_secs(2)..Duration::from_millis(3_500)).contains(&took), "{took:?}");
+    tokio::time::sleep_until(until).await;
+    assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved);
+    faulty.holds([6, 4, 0]).await;
+}
+
+/// After a try without an answer the conflict may be with that try, which DynamoDB ends only after five seconds: it is
+/// waited out.
+#[tokio::test(flavor = "multi_thread")]
+async fn conflicts_with_a_try_of_its_own_are_waited_out() {
+    let faulty = faulty().await;
+    let until = tokio::time::Instant::now() + Duration::from_secs(6);
+    faulty.wire.put_in([Fault::Drop, Fault::ConflictUntil(until)]);
+    assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved);
+    assert!(tokio::time::Instant::now() > until);
+    faulty.holds([6, 4, 0]).await;
+}
+
+/// Where no connection could be made nothing was sent, so that being short is as certain as without that try. A port
+/// that takes the request and does not answer is another matter: see the tests above.
+#[tokio::test(flavor = "multi_thread")]
+async fn short_after_a_connection_that_was_never_made_is_short() {
+    let tables = Tables::start().await;
+    tables.add("A", 10).await;
+    let address = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let store = store_at(&format!("http://{address}")).await;
+    let invocation = at(0);
+    let answers_later = async {
+        let refused =
+            || invocation.metrics.line("s", "o", invocation.now).is_some_and(|l| l.contains("Unanswered"));
+        while !refused() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        forward(address, tables.url.clone()).await;
+    };
+    let (outcome, ()) = tokio::join!(store.apply(reserve("o", 12), &invocation), answers_later);
+    assert!(matches!(outcome, Ok(Outcome::Short(_))), "{outcome:?}");
+}
+
+/// From now on what comes to this address goes to that one.
+async fn forward(from: std::net::SocketAddr, to: String) {
+    let listener = tokio::net::TcpListener::bind(from).await.unwrap();
+    let to = to.strip_prefix("http://").unwrap().to_owned();
+    tokio::spawn(async move {
+        while let Ok((mut here, _)) = listener.accept().await {
+            let mut there = tokio::net::TcpStream::connect(&to).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut here, &mut there).await });
+        }
+    });
+}
+
 /// Scenario 5: DynamoDB answers nothing at all. Every function answers at least a second before its time-out, and
 /// says that the outcome is not known.
 #[tokio::test(flavor = "multi_thread")]
@@ -311,7 +541,7 @@ async fn scenario_5_every_operation_hangs() {
     let deps =
         deps(faulty.store.clone(), &[("EVENT_BUS", "holdfast-events"), ("DEAD_LETTER_QUEUE_URL", "-")]);
     let samples = samples();
-    assert_eq!(samples.len(), 17);
+    assert_eq!(samples.len(), 18);
     faulty.wire.fall_silent();
     let timeout = Duration::from_millis(2_500);
     let began = tokio::time::Instant::now();
@@ -332,7 +562,7 @@ async fn scenario_5_every_operation_hangs() {
     };
     let invocation = within();
     let sweep = async {
-        assert!(expiry_sweep::handle(deps, &invocation).await.is_ok_and(|r| r["complete"] == false))
+        assert!(expiry_sweep::sweep(deps, None, &invocation).await.is_ok_and(|r| r["complete"] == false))
     };
     let invocation = within();
     let publish = async {
@@ -371,13 +601,13 @@ async fn answer(deps: &Arc<Deps>, function: &str, sample: &str, timeout: Duratio
     let mut context = lambda_http::Context::default();
     context.deadline =
         u64::try_from(local::run::now_ms()).unwrap() + u64::try_from(timeout.as_millis()).unwrap();
-    let event = lambda_http::request::from_str(sample).unwrap().with_lambda_context(context);
+    let (event, context) = (serde_json::from_str(sample).unwrap(), &context);
     let response = match function {
-        "reserve" => serve!(reserve, event, deps),
-        "release" => serve!(release, event, deps),
-        "settle" => serve!(settle, event, deps),
-        "check" => serve!(check, event, deps),
-        _ => serve!(stock_admin, event, deps),
+        "reserve" => serve!(reserve, event, context, deps),
+        "release" => serve!(release, event, context, deps),
+        "settle" => serve!(settle, event, context, deps),
+        "check" => serve!(check, event, context, deps),
+        _ => serve!(stock_admin, event, context, deps),
     };
     (response.status().as_u16(), response.headers().contains_key("retry-after"))
 }
@@ -434,7 +664,7 @@ async fn a_hold_that_is_confirmed_under_the_sweep() {
     let later = Invocation { now: Timestamp::from_millisecond(1_000_000).unwrap(), ..at(0) };
     let (arrived, go_on) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
     faulty.wire.put_in([Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) }]);
-    let sweep = expiry_sweep::handle(&deps, &later);
+    let sweep = expiry_sweep::sweep(&deps, None, &later);
     let confirm = async {
         arrived.notified().await;
         let order = OrderId::parse("p").unwrap();
@@ -461,10 +691,10 @@ async fn scenario_25_the_index_lacks_a_due_hold() {
     let later = Invocation { now: Timestamp::from_millisecond(1_000_000).unwrap(), ..at(0) };
     // Every shard is asked once for what is due.
     faulty.wire.put_behind(16);
-    let swept = expiry_sweep::handle(&deps, &later).await.unwrap();
+    let swept = expiry_sweep::sweep(&deps, None, &later).await.unwrap();
     assert_eq!((&swept["due"], &swept["complete"]), (&json!(0), &json!(true)));
     assert_eq!(faulty.tables.stock("A").await, [6, 4, 0]);
-    let swept = expiry_sweep::handle(&deps, &later).await.unwrap();
+    let swept = expiry_sweep::sweep(&deps, None, &later).await.unwrap();
     assert_eq!((&swept["due"], &swept["expired"]), (&json!(1), &json!(1)));
     faulty.holds([10, 0, 0]).await;
 }

@@ -4,6 +4,8 @@
 //! - `readme`: the tour, command by command; `walks`: what the README promises beyond it
 //! - `orders`, `stock`: the scenarios of `docs/scenarios.md`, by number
 //! - `events`: orders as events, from the queue to what is published; `sweeps`: holds that end by themselves
+//! - `edges`: what comes from outside and is odd, or too much for one answer
+//! - `levels`: how stock stands to its threshold; `reconciles`: whether everything adds up while it moves
 //! - `storage`: the store against the embedded DynamoDB, with calls and write units counted
 //! - `faults`: a wire to DynamoDB that misbehaves
 //! - `e2e`: the suite that also runs on a deployed stack
@@ -16,13 +18,16 @@ mod access;
 mod contract;
 mod deployment;
 mod e2e;
+mod edges;
 mod events;
 mod faults;
+mod levels;
 mod openapi;
 mod operations;
 mod orders;
 mod policies;
 mod readme;
+mod reconciles;
 mod runner;
 mod stock;
 mod storage;

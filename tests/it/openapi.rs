@@ -218,6 +218,7 @@ async fn send(shop: &Api, method: &str, path: &str, body: Option<&Value>) -> cra
     match (method, body) {
         ("GET", None) => shop.get(path).await,
         ("POST", Some(body)) => shop.post(path, body).await,
+        ("PATCH", Some(body)) => shop.patch(path, body).await,
         other => panic!("{other:?}"),
     }
 }

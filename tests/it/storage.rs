@@ -4,12 +4,13 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::future::join_all;
 use shared::domain::{
-    Action, Command, Fact, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Reason, Reservation,
-    ReservationId, State, Timestamp,
+    Action, Command, DeliveredLines, Delivery, Edit, Fact, Heard, IdempotencyKey, LineKey, Location, OrderId,
+    OrderLines, Ordered, ProductId, Quantity, Reason, Reservation, ReservationId, Shipment, ShipmentId,
+    State, Timestamp,
 };
-use shared::store::{Outcome, StoreError};
+use shared::store::{Outcome, StockChange, StockOutcome, StockWrite, StoreError};
 
-use crate::support::tables::{INVENTORY, Usages, at};
+use crate::support::tables::{INVENTORY, Usages, at, product, uuid};
 use crate::support::{Tables, conserved};
 
 fn order(id: &str) -> OrderId {
@@ -34,6 +35,8 @@ fn command(id: &str, action: Action) -> Command {
 }
 
 const TTL: i64 = 900_000;
+/// From when on the sweep may end a hold: five seconds after its time.
+const MAY_END: i64 = TTL + 5_000;
 
 impl Tables {
     async fn does(&self, now: i64, id: &str, action: Action) -> Result<Outcome, StoreError> {
@@ -46,15 +49,37 @@ impl Tables {
     }
 
     async fn hears(&self, now: i64, id: &str, fact: Fact, of: &[(&str, u64)]) -> Reservation {
-        let lines = (!of.is_empty()).then(|| lines(of));
+        self.is_told(now, id, heard(fact, of)).await
+    }
+
+    async fn is_told(&self, now: i64, id: &str, heard: Heard) -> Reservation {
         let expires_at = Some(Timestamp::from_millisecond(now + TTL).unwrap());
-        done(self.does(now, id, Action::Hear { fact, lines, expires_at, short: Vec::new() }).await.unwrap()).0
+        done(self.does(now, id, Action::Hear { heard, expires_at, short: Vec::new() }).await.unwrap()).0
     }
 
     async fn costs(&self, now: i64, id: &str, action: Action) -> Usages {
         let before = self.usage();
         done(self.does(now, id, action).await.unwrap());
         self.usage_since(&before)
+    }
+}
+
+fn delivered(of: &[(&str, u64)]) -> DeliveredLines {
+    let line = |(product, quantity): &(&str, u64)| {
+        (ProductId::parse(*product).unwrap(), None, Quantity::new(*quantity).unwrap())
+    };
+    DeliveredLines::sum(of.iter().map(line)).unwrap()
+}
+
+/// A delivery without lines is one of all, one with lines gives totals.
+fn heard(fact: Fact, of: &[(&str, u64)]) -> Heard {
+    match fact {
+        Fact::Created => Heard::Created(Ordered::Lines(lines(of))),
+        Fact::PaymentFailed => Heard::PaymentFailed,
+        Fact::Paid => Heard::Paid,
+        Fact::Cancelled => Heard::Cancelled,
+        Fact::Delivered if of.is_empty() => Heard::Delivered(Delivery::All),
+        Fact::Delivered => Heard::Delivered(Delivery::Total(delivered(of))),
     }
 }
 
@@ -78,6 +103,27 @@ async fn each_operation_costs_what_the_design_says() {
         let before = tables.usage();
         tables.add(product, 100).await;
         assert_eq!(tables.usage_since(&before), usage(&[("TransactWriteItems", 1, 4)]), "add");
+    }
+    for (change, expected) in [
+        (StockChange::Add(Quantity::ONE), &[("TransactWriteItems", 1, 4)][..]),
+        (StockChange::Adjust { by: 1, reason: Reason::requested() }, &[("TransactWriteItems", 1, 4)][..]),
+        (StockChange::Adjust { by: -1, reason: Reason::requested() }, &[("TransactWriteItems", 1, 4)][..]),
+        (StockChange::Audit { on_hand: 100 }, &[("GetItem", 1, 0), ("TransactWriteItems", 1, 4)][..]),
+        (
+            StockChange::Update {
+                name: Edit::Set("Shoe".to_owned()),
+                low_stock_threshold: Edit::Keep,
+                max_per_order: Edit::Clear,
+            },
+            &[("TransactWriteItems", 1, 4)][..],
+        ),
+    ] {
+        let name = change.name();
+        let key = IdempotencyKey::parse(uuid()).unwrap();
+        let write = StockWrite { unit: product("A"), change, idempotency_key: key, answer: String::new() };
+        let before = tables.usage();
+        tables.store.change_stock(&write, &at(0)).await.unwrap();
+        assert_eq!(tables.usage_since(&before), usage(expected), "{name}");
     }
     let expires_at = Some(Timestamp::from_millisecond(TTL).unwrap());
     for (id, of) in [("one", &[("A", 1)][..]), ("three", &[("A", 1), ("B", 1), ("C", 1)][..])] {
@@ -142,13 +188,13 @@ async fn scenario_18_paid_before_created_and_paid_too_late() {
     assert_eq!(tables.hears(0, "early", Fact::Paid, &[]).await.state, State::Pending);
     assert_eq!(tables.hears(0, "early", Fact::Created, &[("A", 1)]).await.state, State::Confirmed);
     done(tables.reserves(0, "late", &[("A", 3)]).await);
-    assert_eq!(done(tables.does(TTL, "late", Action::Expire).await.unwrap()).0.state, State::Expired);
+    assert_eq!(done(tables.does(MAY_END, "late", Action::Expire).await.unwrap()).0.state, State::Expired);
     assert_eq!(tables.stock("A").await, [4, 1, 0]);
     assert_eq!(tables.hears(TTL, "late", Fact::Paid, &[]).await.state, State::Confirmed);
     assert_eq!(tables.stock("A").await, [1, 4, 0]);
 
     done(tables.reserves(TTL, "gone", &[("A", 1)]).await);
-    done(tables.does(2 * TTL, "gone", Action::Expire).await.unwrap());
+    done(tables.does(TTL + MAY_END, "gone", Action::Expire).await.unwrap());
     done(tables.reserves(2 * TTL, "other", &[("A", 1)]).await);
     let short = tables.hears(2 * TTL, "gone", Fact::Paid, &[]).await;
     assert_eq!((short.state, short.shortages.len()), (State::Expired, 1));
@@ -229,6 +275,47 @@ async fn records_come_back_as_they_were_written() {
     let written = tables.hears(0, "held", Fact::Paid, &[]).await;
     let read = tables.store.reservation(written.id, &at(0)).await.unwrap();
     assert_eq!(read, Some(written));
+    let shipment = |id: &str, of| Delivery::Shipment(ShipmentId::parse(id).unwrap(), delivered(of));
+    for (n, told) in [
+        Heard::Delivered(shipment("s-1", &[("NOPE", 1)])),
+        heard(Fact::Created, &[("B", 2)]),
+        heard(Fact::Created, &[("B", 3)]),
+        Heard::Delivered(shipment("s-1", &[("A", 1)])),
+        heard(Fact::Delivered, &[("B", 1), ("A", 1)]),
+        heard(Fact::Cancelled, &[]),
+        heard(Fact::Paid, &[]),
+        Heard::Delivered(Delivery::All),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let written = tables.is_told(0, "contradicted", told).await;
+        assert_eq!(written.version, u64::try_from(n).unwrap() + 1);
+        let read = tables.store.reservation(written.id, &at(0)).await.unwrap();
+        assert_eq!(read, Some(written));
+    }
+}
+
+/// A process in the middle of a rollback, or one that is older, writes no such attributes.
+#[tokio::test]
+async fn a_record_without_what_deliveries_said_counts_what_has_left() {
+    let tables = Tables::start().await;
+    tables.add("A", 9).await;
+    done(tables.reserves(0, "old", &[("A", 4)]).await);
+    let part = Some(Shipment { id: None, lines: lines(&[("A", 1)]) });
+    let (written, _) = done(tables.does(0, "old", Action::Deduct { part }).await.unwrap());
+    let key = AttributeValue::S(format!("RES#{}", written.id));
+    let get = tables.dynamodb.get_item().table_name(INVENTORY).key("pk", key);
+    let item = get.key("sk", AttributeValue::S("RES".to_owned())).send().await.unwrap().item.unwrap();
+    for new in ["deliveries", "refusedAt", "conflicts", "conflictCount"] {
+        assert!(!item.contains_key(new), "{new}: what follows from the rest is not written");
+    }
+    let shipment = Delivery::Shipment(ShipmentId::parse("s-2").unwrap(), delivered(&[("A", 2)]));
+    tables.is_told(0, "old", Heard::Delivered(shipment)).await;
+    assert_eq!(tables.stock("A").await, [5, 1, 3]);
+    tables.hears(0, "old", Fact::Delivered, &[("A", 3)]).await;
+    assert_eq!(tables.stock("A").await, [6, 0, 3]);
+    conserved(&tables.dynamodb, &[("A", 9)]).await;
 }
 
 /// Scenario 48: only what the first version wrote.
@@ -253,6 +340,57 @@ async fn scenario_48_a_record_of_an_older_version() {
     assert_eq!(confirmed.state, State::Confirmed);
     done(tables.does(0, "old", Action::Deduct { part: None }).await.unwrap());
     assert_eq!(tables.stock("A").await, [3, 0, 2]);
+}
+
+/// The same of a stock unit: no `physical`, no `createdAt`.
+#[tokio::test]
+async fn scenario_48_a_stock_unit_of_an_older_version() {
+    let tables = Tables::start().await;
+    let older = async || {
+        let update = tables.dynamodb.update_item().table_name(INVENTORY);
+        let update = update
+            .key("pk", AttributeValue::S("STOCK#A#0".to_owned()))
+            .key("sk", AttributeValue::S("main".to_owned()));
+        update.update_expression("REMOVE physical, createdAt").send().await.unwrap();
+    };
+    let physical = async || tables.store.stock_unit(&product("A"), &at(0)).await.unwrap().unwrap().physical;
+    let change = async |change: StockChange| {
+        let write = StockWrite {
+            unit: product("A"),
+            idempotency_key: IdempotencyKey::parse(change.name()).unwrap(),
+            change,
+            answer: String::new(),
+        };
+        let outcome = tables.store.change_stock(&write, &at(0)).await.unwrap();
+        assert!(matches!(outcome, StockOutcome::Done { .. }), "{outcome:?}");
+    };
+    tables.add("A", 5).await;
+    older().await;
+    assert_eq!(physical().await, 0);
+    done(tables.reserves(0, "held", &[("A", 2)]).await);
+    assert_eq!(physical().await, 0, "a hold moves nothing on the shelf");
+    change(StockChange::Audit { on_hand: 5 }).await;
+    assert_eq!(physical().await, 0, "it is as it was counted");
+    done(tables.does(0, "held", Action::Deduct { part: None }).await.unwrap());
+    assert_eq!(physical().await, 1);
+    for (what, figures) in [
+        (StockChange::Adjust { by: 4, reason: Reason::requested() }, [7, 0, 2]),
+        (StockChange::Add(Quantity::ONE), [8, 0, 2]),
+    ] {
+        older().await;
+        change(what).await;
+        assert_eq!((tables.stock("A").await, physical().await), (figures, 1));
+    }
+    older().await;
+    let write = StockWrite {
+        unit: product("A"),
+        idempotency_key: IdempotencyKey::parse("audit-2").unwrap(),
+        change: StockChange::Audit { on_hand: 9 },
+        answer: String::new(),
+    };
+    tables.store.change_stock(&write, &at(0)).await.unwrap();
+    assert_eq!((tables.stock("A").await, physical().await), ([9, 0, 2], 1));
+    conserved(&tables.dynamodb, &[("A", 11)]).await;
 }
 
 /// What is no record of ours is an error, not "not found".
@@ -284,7 +422,7 @@ async fn exactly_one_of_expire_confirm_and_release() {
     }
     // One clock is behind the end of the holds, the other at it.
     let races = ids.iter().map(|id| async {
-        let expire = tables.does(TTL, id, Action::Expire);
+        let expire = tables.does(MAY_END, id, Action::Expire);
         let confirm = tables.does(TTL - 1, id, Action::Confirm);
         let release = tables.does(TTL - 1, id, Action::Release { reason: Reason::requested() });
         let (expired, confirmed, released) = tokio::join!(expire, confirm, release);
@@ -324,8 +462,13 @@ async fn nothing_is_made_or_lost_among_many() {
             8 => Action::Expire,
             _ => {
                 let fact = Fact::ALL[random.usize(0..5)];
-                let lines = (fact == Fact::Created).then(|| lines(&of));
-                Action::Hear { fact, lines, expires_at, short: Vec::new() }
+                let some = &of[..random.usize(usize::from(fact == Fact::Created)..=2)];
+                let mut heard = heard(fact, some);
+                if fact == Fact::Delivered && random.bool() {
+                    let shipment = ShipmentId::parse(format!("s-{}", random.u8(0..3))).unwrap();
+                    heard = Heard::Delivered(Delivery::Shipment(shipment, delivered(&of[..1])));
+                }
+                Action::Hear { heard, expires_at, short: Vec::new() }
             }
         };
         steps.push((now, id, action));

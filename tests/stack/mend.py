@@ -25,6 +25,7 @@ UNKNOWN = (
     "AWS::CloudWatch::CompositeAlarm",
     "AWS::CodeDeploy::Application",
     "AWS::CodeDeploy::DeploymentGroup",
+    "AWS::Events::Archive",
     "AWS::Logs::QueryDefinition",
 )
 ROLES = ("ADMIN", "SYSTEM")

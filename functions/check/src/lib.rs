@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use shared::domain::{Invalid, Location, OrderId, ProductId, Quantity, ReservationId};
+use shared::domain::{Invalid, Location, OrderId, ProductId, Quantity, ReservationId, UnitKey, excerpt};
 use shared::http::{Answer, Deps, Problem, ProductView, Request, ReservationView, Role, serve};
-use shared::store::{MAX_CHECK, MAX_PAGE};
+use shared::store::{MAX_CHECK, MAX_LOCATIONS, MAX_PAGE, ProductCursor, ProductList};
 
 /// Products in one page of the list, unless the request says otherwise.
 const DEFAULT_PAGE: usize = 20;
@@ -38,18 +38,25 @@ pub async fn handle(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
 }
 
 async fn product(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
-    request.known_query(&[])?;
+    request.known_query(&["locationLimit", "locationCursor"])?;
     let product = ProductId::parse(request.path("productId"))?;
-    let units = deps.store.product(&product, &request.invocation).await?;
-    let view = ProductView::of(&units, deps.settings.low_stock_threshold)
-        .ok_or_else(|| Problem::unknown_product(product.as_str()))?;
-    Answer::ok(&view)
+    let limit = limit(request, "locationLimit", MAX_LOCATIONS)?.unwrap_or(MAX_LOCATIONS);
+    let after = request.query("locationCursor")?.map(Location::parse).transpose()?;
+    let shown = deps.store.shown_product(&product, after.as_ref(), limit, &request.invocation).await?;
+    let shown = shown.ok_or_else(|| match &after {
+        None => Problem::unknown_product(product.as_str()),
+        Some(after) => Problem::unknown_at(product.as_str(), &format!("any location after {after}")),
+    })?;
+    Ok(Answer::ok(&ProductView::of(&shown, deps.settings.low_stock_threshold))?.public())
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ProductPage {
     items: Vec<ProductView>,
+    /// Products of this page that a record of cannot be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreadable: Vec<String>,
     /// Asks for what follows; none on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
@@ -57,50 +64,52 @@ struct ProductPage {
 
 async fn products(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     request.known_query(&["limit", "cursor", "lowStock"])?;
-    let limit = request.query("limit")?.map(limit).transpose()?.unwrap_or(DEFAULT_PAGE);
-    let after = request.query("cursor")?.map(ProductId::parse).transpose()?;
+    let limit = limit(request, "limit", MAX_PAGE)?.unwrap_or(DEFAULT_PAGE);
+    let after = request.query("cursor")?.map(ProductCursor::parse).transpose()?;
     let only_low = request.query("lowStock")?.map(yes_or_no).transpose()?.unwrap_or(false);
     if only_low {
         return low_products(deps, request, after.as_ref(), limit).await;
     }
-    let page = deps.store.products(after.as_ref(), limit, &request.invocation).await?;
-    let items = page
-        .products
-        .iter()
-        .filter_map(|(_, units)| ProductView::of(units, deps.settings.low_stock_threshold))
-        .collect();
-    Answer::ok(&ProductPage { items, next_cursor: page.next.map(|product| product.to_string()) })
+    let after = after.as_ref().map(ProductCursor::product);
+    let list = deps.store.list_products(after, limit, &request.invocation).await?;
+    page(deps, &list, |_| true)
 }
 
 /// Products that are low or out somewhere, from the alerts that the publisher keeps: a moment behind.
 async fn low_products(
     deps: &Deps,
     request: &Request,
-    after: Option<&ProductId>,
+    after: Option<&ProductCursor>,
     limit: usize,
 ) -> Result<Answer, Problem> {
-    let (products, more) = deps.store.low_products(after, limit, &request.invocation).await?;
-    let reads = products.iter().map(|product| deps.store.product(product, &request.invocation));
-    let found = futures::future::try_join_all(reads).await?;
-    // An alert may be older than a threshold that was changed since.
-    let items = found
-        .iter()
-        .filter_map(|units| ProductView::of(units, deps.settings.low_stock_threshold))
-        .filter(|view| view.low_stock_alert)
-        .collect();
-    let next_cursor = products.last().filter(|_| more).map(ToString::to_string);
-    Answer::ok(&ProductPage { items, next_cursor })
+    let list = deps.store.list_low_products(after, limit, &request.invocation).await?;
+    // An alert may be older than a threshold that was changed since. Where not all locations are shown, it may be
+    // another one that is low.
+    page(deps, &list, |view| view.low_stock_alert || view.has_more_locations())
 }
 
-fn limit(text: &str) -> Result<usize, Invalid> {
-    text.parse()
-        .ok()
-        .filter(|n| (1..=MAX_PAGE).contains(n))
-        .ok_or_else(|| Invalid(format!("limit: expected a whole number from 1 to {MAX_PAGE}, not {text:?}")))
+fn page(deps: &Deps, list: &ProductList, keep: impl Fn(&ProductView) -> bool) -> Result<Answer, Problem> {
+    let views = list.products.iter().map(|shown| ProductView::of(shown, deps.settings.low_stock_threshold));
+    let page = ProductPage {
+        items: views.filter(keep).collect(),
+        unreadable: list.unreadable.iter().map(ToString::to_string).collect(),
+        next_cursor: list.next.as_ref().map(ToString::to_string),
+    };
+    Ok(Answer::ok(&page)?.public())
+}
+
+/// A limit of the query, where it is given: 1 to `most`.
+fn limit(request: &Request, name: &str, most: usize) -> Result<Option<usize>, Problem> {
+    let Some(text) = request.query(name)? else { return Ok(None) };
+    let parsed = text.parse().ok().filter(|n| (1..=most).contains(n));
+    let refuse = || {
+        Problem::invalid(format!("{name}: expected a whole number from 1 to {most}, not {:?}", excerpt(text)))
+    };
+    parsed.map(Some).ok_or_else(refuse)
 }
 
 fn yes_or_no(text: &str) -> Result<bool, Invalid> {
-    text.parse().map_err(|_| Invalid(format!("lowStock: expected true or false, not {text:?}")))
+    text.parse().map_err(|_| Invalid(format!("lowStock: expected true or false, not {:?}", excerpt(text))))
 }
 
 /// What a reserve that names no location could take, by product; 0 for a product that is not there.
@@ -141,18 +150,18 @@ struct AvailabilityAnswer {
 
 async fn check_availability(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     let AvailabilityRequest { product_id, quantity, location } = request.json()?;
-    let units = deps.store.product(&product_id, &request.invocation).await?;
-    let unit = units
-        .iter()
-        .find(|unit| unit.key.location == location)
-        .ok_or_else(|| Problem::unknown_at(product_id.as_str(), location.as_str()))?;
-    Answer::ok(&AvailabilityAnswer {
-        product_id: product_id.to_string(),
+    let key = UnitKey { product: product_id, location, bucket: 0 };
+    let unit = deps.store.stock_unit_lately(&key, &request.invocation).await?;
+    let UnitKey { product, location, .. } = &key;
+    let unit = unit.ok_or_else(|| Problem::unknown_at(product.as_str(), location.as_str()))?;
+    let answer = AvailabilityAnswer {
+        product_id: product.to_string(),
         location: location.to_string(),
         requested_quantity: quantity.get(),
         available_quantity: unit.available,
         available: unit.available >= quantity.get(),
-    })
+    };
+    Ok(Answer::ok(&answer)?.public())
 }
 
 async fn reservation(deps: &Deps, request: &Request) -> Result<Answer, Problem> {

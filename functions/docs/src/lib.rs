@@ -5,9 +5,10 @@ use lambda_http::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS,
 };
 use lambda_http::http::{HeaderValue, StatusCode};
-use lambda_http::{Body, Error, Request, RequestExt as _, Response, service_fn};
+use lambda_http::{Body, Context, Error, Response};
+use shared::domain::excerpt;
 use shared::function::elapsed_ms;
-use shared::http::{CORRELATION_ID, Problem, code, correlation_id};
+use shared::http::{CORRELATION_ID, Event, Problem};
 use shared::settings::Settings;
 use shared::telemetry;
 use tokio::time::Instant;
@@ -25,22 +26,23 @@ const POLICY: &str =
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), Error> {
     telemetry::init(Settings::from_env()?.log_level);
-    lambda_http::run(service_fn(|event: Request| async move { Ok::<_, Error>(answer(&event)) })).await
+    shared::http::run(|event, context| async move { answer(&event, &context) }).await
 }
 
-fn answer(event: &Request) -> Response<Body> {
-    let (began, path, correlation_id) = (Instant::now(), event.raw_http_path(), correlation_id(event));
-    let (outcome, status, media_type, body) = match page(path) {
-        Some((media_type, body)) => ("ok", StatusCode::OK, media_type, body),
-        None => {
-            let body = Body::from(Problem::no_route(path).to_json(&correlation_id));
-            (code::NOT_FOUND, StatusCode::NOT_FOUND, "application/problem+json", body)
+fn answer(event: &Event, context: &Context) -> Response<Body> {
+    let (began, path, correlation_id) = (Instant::now(), event.path(), event.correlation_id(context));
+    let found = event.check().and_then(|()| page(path).ok_or_else(|| Problem::no_route(path)));
+    let (outcome, status, media_type, body) = match found {
+        Ok((media_type, body)) => ("ok", StatusCode::OK, media_type, body),
+        Err(problem) => {
+            let body = Body::from(problem.to_json(&correlation_id));
+            (problem.code(), problem.status(), "application/problem+json", body)
         }
     };
     let duration_ms = elapsed_ms(began);
     tracing::info!(
         operation = "docs",
-        route = path,
+        route = excerpt(path),
         outcome,
         status = status.as_u16(),
         duration_ms,

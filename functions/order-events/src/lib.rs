@@ -6,6 +6,7 @@
 //! dead-letter queue with its reason in the log.
 
 pub mod event;
+mod name;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -15,13 +16,13 @@ use futures::FutureExt as _;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use shared::Error;
-use shared::domain::{Action, Command, Fact, Invalid, Refusal, ReservationId, State};
+use shared::domain::{Action, Command, Fact, Invalid, ReservationId, State};
 use shared::function::{Deps, elapsed_ms, serve_events};
 use shared::metrics::Metric;
 use shared::store::{Invocation, Outcome};
 use tokio::time::Instant;
 
-use crate::event::{OrderEvent, parse};
+use crate::event::{Event, OrderEvent, Unconcerned, parse};
 
 /// Orders that are worked on at once; their calls wait for DynamoDB most of the time.
 const ORDERS_AT_ONCE: usize = 10;
@@ -60,13 +61,14 @@ pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Resu
         let id =
             record["messageId"].as_str().filter(|id| !id.is_empty()).ok_or("a record has no messageId")?;
         let parsed = match record["body"].as_str() {
-            Some(body) => caught(|| parse(body)),
+            Some(body) => caught(|| parse(body, event_type(record))),
             None => Err(Invalid("the record has no body".to_owned())),
         };
         match parsed {
-            Ok(event) => {
+            Ok(Event::Fact(event)) => {
                 orders.entry(ReservationId::of(&event.order_id)).or_default().push(Message { id, event })
             }
+            Ok(Event::Nothing(event)) => pass_over(id, &event, invocation),
             Err(Invalid(error)) => {
                 tracing::error!(operation = "order-events", outcome = "unreadable", message_id = id, error);
                 failed.push(id);
@@ -91,6 +93,29 @@ pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Resu
     Ok(json!({"batchItemFailures": items}))
 }
 
+/// What the message is said to be by its attribute `eventType`, matched as the members of an event are.
+fn event_type(record: &Value) -> Option<&str> {
+    let attributes = record["messageAttributes"].as_object()?;
+    let (_, attribute) = attributes.iter().find(|(key, _)| name::plain(key) == "eventtype")?;
+    attribute["stringValue"].as_str()
+}
+
+/// Takes note of an event that needs nothing. Its name is in the log alone: as a dimension of a metric, every
+/// name that a shop comes up with would be paid for.
+fn pass_over(message_id: &str, event: &Unconcerned, invocation: &Invocation) {
+    if !event.is_known {
+        invocation.metrics.add(Metric::UnknownEvents, 1);
+    }
+    tracing::info!(
+        operation = "order-events",
+        route = if event.is_known { "updated" } else { "unknown" },
+        outcome = "changes_nothing",
+        event = event.name,
+        message_id,
+        correlation_id = event.correlation_id.as_deref().unwrap_or(message_id),
+    );
+}
+
 /// The ids of the messages that must come again. A panic fails one message, not the batch.
 async fn work_on_order<'a, H, F>(messages: Vec<Message<'a>>, invocation: &Invocation, hear: H) -> Vec<&'a str>
 where
@@ -102,7 +127,7 @@ where
         let began = Instant::now();
         let correlation_id = event.correlation_id.clone().unwrap_or_else(|| id.to_owned());
         let of_message = Invocation { correlation_id, ..invocation.clone() };
-        let fact = event.fact;
+        let fact = event.fact();
         let hearing = AssertUnwindSafe(hear(event, of_message.clone())).catch_unwind();
         let outcome = match tokio::time::timeout_at(invocation.deadline, hearing).await {
             Ok(Ok(outcome)) => outcome,
@@ -128,7 +153,7 @@ where
             Err(error) => {
                 tracing::error!(
                     operation = "order-events",
-                    route = route(fact),
+                    route = fact.name(),
                     outcome = "failed",
                     message_id = id,
                     duration_ms,
@@ -142,19 +167,13 @@ where
     failed
 }
 
-/// What a message tells, for the log.
-fn route(fact: Option<Fact>) -> &'static str {
-    fact.map_or("updated", Fact::name)
-}
-
 /// What an order's beginning is counted as.
-fn metric(fact: Option<Fact>, outcome: &Result<Heard, String>) -> Option<Metric> {
+fn metric(fact: Fact, outcome: &Result<Heard, String>) -> Option<Metric> {
     match outcome {
-        _ if fact != Some(Fact::Created) => None,
+        _ if fact != Fact::Created => None,
         Err(_) => Some(Metric::ReservationsFailed),
         Ok(Heard { outcome, .. }) => match *outcome {
             "repeated" => Some(Metric::ReservationsRepeated),
-            "conflict" => Some(Metric::OrderConflicts),
             _ if *outcome == State::Rejected.name() => Some(Metric::ReservationsRefused),
             _ if *outcome == State::Reserved.name() => Some(Metric::ReservationsHeld),
             _ if *outcome == State::Confirmed.name() => Some(Metric::ReservationsHeld),
@@ -170,32 +189,26 @@ struct Heard {
 }
 
 async fn hear(deps: &Deps, event: OrderEvent, invocation: Invocation) -> Result<Heard, String> {
-    let route = route(event.fact);
-    let Some(fact) = event.fact else { return Ok(Heard { route, outcome: "changes_nothing" }) };
-    let (ttl, bad_lines) = (deps.settings.reservation_ttl, event.bad_lines);
+    let (fact, ttl) = (event.fact(), deps.settings.reservation_ttl);
     let expires_at = ttl.map(|ttl| invocation.now.checked_add(ttl)).transpose().map_err(|e| e.to_string())?;
     let command = Command {
         id: ReservationId::of(&event.order_id),
         order_id: Some(event.order_id),
         correlation_id: invocation.correlation_id.clone(),
-        action: Action::Hear { fact, lines: event.lines, expires_at, short: Vec::new() },
+        action: Action::Hear { heard: event.heard, expires_at, short: Vec::new() },
     };
     let outcome = match deps.store.apply(command, &invocation).await.map_err(|e| e.to_string())? {
-        // The goods have left, of an order that nothing is known of, and it cannot be read what they were.
-        Outcome::Done { reservation, .. } if bad_lines.is_some() && reservation.state == State::Pending => {
-            return Err(bad_lines.map_or_else(String::new, |bad| bad.to_string()));
-        }
         Outcome::Done { first: false, .. } => "repeated",
+        // It contradicts what was recorded before: both are kept, and the publisher tells of it.
+        Outcome::Done { reservation, .. } if reservation.is_newly_contradicted() => "conflict",
         Outcome::Done { reservation, .. } => reservation.state.name(),
-        // The order is there with other lines; the first ones stand.
-        Outcome::Refused { refusal: Refusal::LinesDiffer, .. } if fact == Fact::Created => "conflict",
         other => return Err(format!("a fact cannot be refused, but it was: {other:?}")),
     };
-    Ok(Heard { route, outcome })
+    Ok(Heard { route: fact.name(), outcome })
 }
 
 /// Runs what parses; a panic in it is an error of this message.
-fn caught(parse: impl FnOnce() -> Result<OrderEvent, Invalid>) -> Result<OrderEvent, Invalid> {
+fn caught(parse: impl FnOnce() -> Result<Event, Invalid>) -> Result<Event, Invalid> {
     std::panic::catch_unwind(AssertUnwindSafe(parse))
         .unwrap_or_else(|_| Err(Invalid("reading it panicked".to_owned())))
 }
@@ -220,8 +233,9 @@ mod tests {
     #[tokio::test]
     async fn a_panic_fails_one_message() {
         let ids = ["m-1", "m-2", "m-3", "m-4", "m-5"];
-        let event = || parse(r#"{"type":"OrderPaid","orderId":"o"}"#).expect("an event");
-        let messages = ids.map(|id| Message { id, event: event() }).into();
+        let paid = parse(r#"{"type":"OrderPaid","orderId":"o"}"#, None).expect("an event");
+        let Event::Fact(paid) = paid else { panic!("it is a fact") };
+        let messages = ids.map(|id| Message { id, event: paid.clone() }).into();
         let calls = Cell::new(0);
         let hear = async |_: OrderEvent, _: Invocation| {
             calls.set(calls.get() + 1);

@@ -1,24 +1,26 @@
-//! `publisher`: turns what was committed into movements of the ledger, alerts, and events on the bus. It is
-//! the only one that sends events; it reads them off the table's stream, so what is published has happened,
-//! and what has happened is published.
+//! `publisher`: turns what was committed into events on the bus, movements of the ledger, and levels. It is
+//! the only one that sends events, apart from what the reconciliation says again; it reads them off the table's
+//! stream, so what is published has happened, and what has happened is published.
 //!
 //! It is called with records in order, and again from the first that failed. Everything it does may be done
-//! again: movements and alerts have keys, events have ids that follow from the record.
+//! again: movements have keys, levels are compared and set, events have ids that follow from the record.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_lambda_events::event::dynamodb::EventRecord;
 use aws_sdk_sqs::error::DisplayErrorContext;
+use futures::StreamExt as _;
 use serde_json::{Value, json};
 use shared::Error;
 use shared::aws::ConfigLoader;
-use shared::domain::Timestamp;
 use shared::domain::events::{self, Event, Movement, name};
-use shared::function::{Deps, elapsed_ms, serve_events};
+use shared::domain::{Level, Timestamp, UnitKey};
+use shared::function::{Deps, elapsed_ms, note_warm_up, serve_events};
 use shared::metrics::{Metric, Metrics};
 use shared::publishing::{Bus, MAX_ENTRIES, MAX_REQUEST_BYTES, NotTaken};
 use shared::settings::{BadSetting, required};
-use shared::store::{Change, Invocation, StoreError, parse_change};
+use shared::store::{Change, Invocation, MAX_MOVEMENTS, StoreError, parse_change};
 use tokio::time::Instant;
 
 /// What the function works with.
@@ -36,6 +38,7 @@ pub struct Outbox {
 pub async fn run() -> Result<(), Error> {
     let deps = Deps::init().await?;
     let outbox = &Arc::new(Outbox::connect(deps, shared::aws::config).await?);
+    outbox.warm_up().await;
     serve_events("publisher", &outbox.deps, |event, invocation| {
         let outbox = Arc::clone(outbox);
         async move { handle(&outbox, &event, &invocation).await }
@@ -62,9 +65,7 @@ pub async fn handle(outbox: &Outbox, event: &Value, invocation: &Invocation) -> 
         let number = record["dynamodb"]["SequenceNumber"].as_str().filter(|number| !number.is_empty());
         numbers.push(number.ok_or("a record has no SequenceNumber")?);
     }
-    let work = work(outbox, raw, &numbers, invocation);
-    let outcome = tokio::time::timeout_at(invocation.deadline, work).await;
-    let outcome = outcome.unwrap_or_else(|_| Err(Failed { from: 0, error: "time is up".to_owned() }));
+    let outcome = work(outbox, raw, &numbers, invocation).await;
     let duration_ms = elapsed_ms(began);
     let (records, correlation_id) = (raw.len(), invocation.correlation_id.as_str());
     let failures = match outcome {
@@ -96,19 +97,30 @@ pub async fn handle(outbox: &Outbox, event: &Value, invocation: &Invocation) -> 
 }
 
 /// The batch must come again from this record on.
+#[derive(Debug)]
 struct Failed {
     from: usize,
     error: String,
 }
 
+/// The parts of an invocation's time, in tenths: until when events are sent, and until when movements are written.
+/// What is left is for levels. So a bus that is slow leaves time to finish what was sent, and the next invocation
+/// begins behind it.
+const SENDING_ENDS: u32 = 6;
+const WRITING_ENDS: u32 = 8;
+
 /// Events first: a movement in the ledger is then a proof that its events were sent. Whatever fails at a
-/// record, everything of the records before it is done, because they do not come again.
+/// record, everything of the records before it is done, because they do not come again. Each step works on what
+/// the one before it has done.
 async fn work(
     outbox: &Outbox,
     raw: &[Value],
     numbers: &[&str],
     invocation: &Invocation,
 ) -> Result<usize, Failed> {
+    let began = Instant::now();
+    let left = invocation.deadline.saturating_duration_since(began);
+    let until = |tenths: u32| Invocation { deadline: began + left * tenths / 10, ..invocation.clone() };
     let mut records = Vec::with_capacity(raw.len());
     let mut unreadable = Vec::new();
     for (i, (raw, sequence_number)) in raw.iter().zip(numbers).enumerate() {
@@ -119,37 +131,71 @@ async fn work(
     }
     let threshold = outbox.deps.settings.low_stock_threshold;
     let events: Vec<(usize, Timestamp, Event)> =
-        records.iter().flat_map(|(i, record)| told(*i, &record.change, threshold)).collect();
-    let mut failed: Option<Failed> = None;
-    for some in batches(&events) {
-        if let Err(failure) = outbox.publish(some, &records).await {
-            failed = Some(failure);
+        records.iter().flat_map(|(i, record)| events_of(*i, &record.change, threshold)).collect();
+    let mut end = End { record: raw.len(), failed: None };
+    let sending = until(SENDING_ENDS).deadline;
+    for part in batches(&events) {
+        let sent = tokio::time::timeout_at(sending, outbox.publish(part, &records)).await;
+        if let Err(failure) = sent.unwrap_or_else(|_| Err(late(part[0].0))) {
+            end.at(failure);
             break;
         }
     }
     for (i, raw, sequence_number, error) in unreadable {
-        if failed.as_ref().is_some_and(|failed| failed.from <= i) {
+        if i >= end.record {
             break;
         }
-        if let Err(error) = outbox.set_aside(raw, sequence_number, &error).await {
-            failed = Some(Failed { from: i, error });
-            break;
+        let set_aside = outbox.set_aside(raw, sequence_number, &error);
+        let set_aside = tokio::time::timeout_at(sending, set_aside).await;
+        if let Err(failure) = set_aside.map_or_else(|_| Err(late(i)), |done| done.map_err(|e| failed(i, e))) {
+            end.at(failure);
         }
     }
-    let end = failed.as_ref().map_or(raw.len(), |failed| failed.from);
-    let done: Vec<&Change> =
-        records.iter().filter(|(i, _)| *i < end).map(|(_, record)| &record.change).collect();
-    // Not even the first record is done if its movement or alert is not.
-    let kept = keep(outbox, &done, threshold, invocation).await;
-    kept.map_err(|e| Failed { from: 0, error: e.to_string() })?;
-    count(&done, &events[..events.partition_point(|(i, ..)| *i < end)], &invocation.metrics);
-    failed.map_or(Ok(events.len()), Err)
+    if let Err(failure) = write_movements(outbox, end.of(&records), &until(WRITING_ENDS)).await {
+        end.at(failure);
+    }
+    if let Err(failure) = make_levels(outbox, end.of(&records), &until(10)).await {
+        end.at(failure);
+    }
+    let sent = &events[..events.partition_point(|(i, ..)| *i < end.record)];
+    count(end.of(&records), sent, &invocation.metrics);
+    end.failed.map_or(Ok(events.len()), Err)
+}
+
+/// How far a batch is done.
+struct End {
+    /// The first record that is not.
+    record: usize,
+    failed: Option<Failed>,
+}
+
+impl End {
+    /// Something failed at a record: nothing from there on is done.
+    fn at(&mut self, failure: Failed) {
+        if failure.from < self.record {
+            self.record = failure.from;
+            self.failed = Some(failure);
+        }
+    }
+
+    /// The records that are done.
+    fn of<'a, 'b>(&self, records: &'b [(usize, Record<'a>)]) -> &'b [(usize, Record<'a>)] {
+        &records[..records.partition_point(|(i, _)| *i < self.record)]
+    }
+}
+
+fn late(from: usize) -> Failed {
+    Failed { from, error: "time is up".to_owned() }
+}
+
+fn failed(from: usize, error: impl ToString) -> Failed {
+    Failed { from, error: error.to_string() }
 }
 
 /// Counts what was published.
-fn count(changes: &[&Change], events: &[(usize, Timestamp, Event)], metrics: &Metrics) {
-    for change in changes {
-        if let Change::Reservation(old, new) = change
+fn count(records: &[(usize, Record<'_>)], events: &[(usize, Timestamp, Event)], metrics: &Metrics) {
+    for (_, record) in records {
+        if let Change::Reservation(old, new) = &record.change
             && events::paid_but_short(old.as_ref(), new)
         {
             metrics.add(Metric::PaidOrdersShort, 1);
@@ -160,29 +206,70 @@ fn count(changes: &[&Change], events: &[(usize, Timestamp, Event)], metrics: &Me
         match event.name {
             name::LOW_STOCK => metrics.add(Metric::LowStock, 1),
             name::OUT_OF_STOCK => metrics.add(Metric::OutOfStock, 1),
+            name::ORDER_CONFLICT => metrics.add(Metric::OrderConflicts, 1),
             _ => {}
         }
     }
 }
 
-/// Movements and alerts of what was published.
-async fn keep(
+/// Writes the movements of what was published, in order.
+async fn write_movements(
     outbox: &Outbox,
-    changes: &[&Change],
-    threshold: u64,
+    records: &[(usize, Record<'_>)],
     invocation: &Invocation,
-) -> Result<(), StoreError> {
-    let store = &outbox.deps.store;
-    let stock = || {
-        changes
-            .iter()
-            .filter_map(|change| if let Change::Stock(old, new) = change { Some((old, new)) } else { None })
-    };
-    let movements: Vec<Movement> = stock().map(|(old, new)| events::movement(old.as_ref(), new)).collect();
-    store.record_movements(&movements, invocation).await?;
-    for (old, new) in stock() {
-        if old.as_ref().map(|old| old.level(threshold)) != Some(new.level(threshold)) {
-            store.set_alert(new, threshold, invocation).await?;
+) -> Result<(), Failed> {
+    let mut movements: Vec<(usize, Movement)> = Vec::new();
+    for (i, record) in records {
+        if let Change::Stock(old, new) = &record.change {
+            movements.push((*i, events::movement(old.as_ref(), new)));
+        }
+    }
+    for part in movements.chunks(MAX_MOVEMENTS) {
+        let some: Vec<Movement> = part.iter().map(|(_, movement)| movement.clone()).collect();
+        let written = outbox.deps.store.record_movements(&some, invocation);
+        let written = tokio::time::timeout_at(invocation.deadline, written).await;
+        let from = part[0].0;
+        written.map_err(|_| late(from))?.map_err(|e| failed(from, e))?;
+    }
+    Ok(())
+}
+
+/// Stock units whose levels are made at once.
+const LEVELS_AT_ONCE: usize = 8;
+
+/// Makes the level of each stock unit of the batch anew, once, by its first record.
+async fn make_levels(
+    outbox: &Outbox,
+    records: &[(usize, Record<'_>)],
+    invocation: &Invocation,
+) -> Result<(), Failed> {
+    let Outbox { deps, .. } = outbox;
+    let threshold = deps.settings.low_stock_threshold;
+    let mut units: BTreeMap<&UnitKey, (usize, Option<Level>)> = BTreeMap::new();
+    for (i, record) in records {
+        if let Change::Stock(old, new) = &record.change {
+            let began = old.is_none().then(|| new.level(threshold));
+            let (_, known) = units.entry(&new.key).or_insert((*i, None));
+            *known = known.or(began);
+        }
+    }
+    let mut units: Vec<_> = units.into_iter().collect();
+    units.sort_unstable_by_key(|(_, (from, _))| *from);
+    let made = units.into_iter().map(|(unit, (from, began))| async move {
+        let made = deps.store.make_level(unit, began, threshold, invocation);
+        (from, tokio::time::timeout_at(invocation.deadline, made).await)
+    });
+    let mut made = futures::stream::iter(made).buffered(LEVELS_AT_ONCE);
+    while let Some((from, made)) = made.next().await {
+        match made {
+            Ok(Ok(_)) => {}
+            Ok(Err(error @ StoreError::Corrupt(_))) => {
+                let error = error.to_string();
+                let set_aside = outbox.set_aside_record(records, from, &error);
+                tokio::time::timeout_at(invocation.deadline, set_aside).await.map_err(|_| late(from))??;
+            }
+            Ok(Err(error)) => return Err(failed(from, error)),
+            Err(_) => return Err(late(from)),
         }
     }
     Ok(())
@@ -212,7 +299,9 @@ fn read(raw: &Value) -> Result<Change, String> {
     let versions = match &change {
         Change::Stock(old, new) => (old.as_ref().map_or(0, |old| old.version), new.version),
         Change::Reservation(old, new) => (old.as_ref().map_or(0, |old| old.version), new.version),
-        Change::Other => return Ok(change),
+        // An alert begins anew when it was purged, and one of an earlier version counted otherwise. What it tells
+        // stands in it.
+        Change::Level(_) | Change::Other => return Ok(change),
     };
     match versions {
         (before, after) if after == before + 1 => Ok(change),
@@ -223,10 +312,11 @@ fn read(raw: &Value) -> Result<Change, String> {
 }
 
 /// What is said of a change, and when it happened.
-fn told(i: usize, change: &Change, threshold: u64) -> Vec<(usize, Timestamp, Event)> {
+fn events_of(i: usize, change: &Change, threshold: u64) -> Vec<(usize, Timestamp, Event)> {
     let (at, events) = match change {
         Change::Stock(old, new) => (new.updated_at, events::of_stock(old.as_ref(), new, threshold)),
         Change::Reservation(old, new) => (new.updated_at, events::of_reservation(old.as_ref(), new)),
+        Change::Level(alert) => (alert.since, events::of_level(alert).into_iter().collect()),
         Change::Other => return Vec::new(),
     };
     events.into_iter().map(|event| (i, at, event)).collect()
@@ -245,6 +335,17 @@ impl Outbox {
         Ok(Self { deps, bus, queue, dead_letter_queue_url: url })
     }
 
+    /// Opens the connections to the bus and the queue; that to the tables is there already.
+    async fn warm_up(&self) {
+        let queue = async {
+            let asked = self.queue.get_queue_attributes().queue_url(&self.dead_letter_queue_url).send().await;
+            asked.map(drop).map_err(|e| DisplayErrorContext(&e).to_string())
+        };
+        let (bus, queue) = tokio::join!(self.bus.warm_up(), queue);
+        note_warm_up("EventBridge", bus);
+        note_warm_up("SQS", queue);
+    }
+
     /// Sends some events. The first that is not taken fails its record; one that never will be taken is set
     /// aside with its record, and the rest goes on.
     async fn publish(
@@ -258,15 +359,22 @@ impl Outbox {
                 Ok(()) => {}
                 Err(NotTaken::Now(error)) => return Err(Failed { from: *i, error }),
                 Err(NotTaken::Ever(error)) => {
-                    let Some((_, record)) = records.iter().find(|(of, _)| of == i) else { continue };
-                    let why = format!("{}: {error}", event.id);
-                    self.set_aside(record.raw, record.sequence_number, &why)
-                        .await
-                        .map_err(|e| Failed { from: *i, error: e })?;
+                    self.set_aside_record(records, *i, &format!("{}: {error}", event.id)).await?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Sets one of these records aside.
+    async fn set_aside_record(
+        &self,
+        records: &[(usize, Record<'_>)],
+        i: usize,
+        error: &str,
+    ) -> Result<(), Failed> {
+        let Some((_, record)) = records.iter().find(|(of, _)| *of == i) else { return Ok(()) };
+        self.set_aside(record.raw, record.sequence_number, error).await.map_err(|e| failed(i, e))
     }
 
     /// Puts a record that cannot be published into the dead-letter queue, whole, so that it is not lost

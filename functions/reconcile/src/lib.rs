@@ -1,31 +1,51 @@
-//! `reconcile`: looks whether everything adds up. Invoked by hand. It never repairs in silence: a
-//! difference is shown with the figures that differ; with `republish`, what was missed is said again as it is
-//! now, and gaps of the ledger are filled from the records.
+//! `reconcile`: looks whether everything adds up, by hand and by schedule. It never repairs in silence: a
+//! difference is shown with the figures that differ. What could not be compared is said, and then it does not say
+//! that everything holds. Levels it makes anew every time, because a threshold may have changed. With `republish`,
+//! what was missed is said again as it is now, and gaps of the ledger are filled from the records.
+//!
+//! - `ledger`: whether a stock unit's movements are whole and add up
+//! - `holders`: what reservations hold of stock that moves while it is looked at
+//! - `republish`: what may have been missed, and is said again
+//!
+//! Reservations are read page by page; only sums are kept of them, and for stock units that move who holds them.
 
-use std::collections::BTreeMap;
+mod holders;
+mod ledger;
+mod republish;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::Error;
-use shared::domain::events::{self, Event, Movement};
-use shared::domain::{Cause, Delta, ProductId, Reservation, StockUnit, Timestamp, UnitKey};
+use shared::domain::events;
+use shared::domain::{Alert, ProductId, Reservation, StockUnit, UnitKey};
 use shared::function::{Deps, elapsed_ms, serve_events};
-use shared::publishing::{Bus, MAX_ENTRIES};
+use shared::metrics::Metric;
+use shared::publishing::Bus;
 use shared::settings::required;
-use shared::store::{Allocated, Invocation, MAX_PAGE, StoreError};
+use shared::store::{Invocation, StoreError};
 use tokio::time::Instant;
 
-/// How often stock that moves while it is looked at is looked at again.
-const LOOKS: usize = 5;
+use holders::{Outcome, Suspect};
+use ledger::Ledger;
+use republish::Missed;
 
-/// How long the publisher is given to write what has just happened, and how often is looked.
+/// How long the publisher is given to write what had just happened when the stock was read.
 const CATCHES_UP: Duration = Duration::from_secs(5);
+
+/// How long is waited before the ledger is looked at again.
 const LOOKS_AGAIN: Duration = Duration::from_millis(250);
 
-/// The operation of a movement that is filled in where the ledger had a gap.
-const RECONSTRUCTED: &str = "reconstructed";
+/// Stock units that are worked on at once.
+const UNITS_AT_ONCE: usize = 8;
+
+/// Most reservations that are kept as holders of stock units that move; of more than that nothing is compared. Each
+/// takes less than 100 bytes of the function's memory.
+const MAX_HOLDERS: usize = 1_000_000;
 
 /// What is asked.
 #[derive(Debug, Default, Deserialize)]
@@ -64,260 +84,270 @@ pub async fn run() -> Result<(), Error> {
 pub async fn handle(deps: &Deps, bus: &Bus, event: Value, invocation: &Invocation) -> Result<Value, Error> {
     let began = Instant::now();
     let asked: Asked = if event.is_null() { Asked::default() } else { serde_json::from_value(event)? };
-    let looking = look(deps, asked.product_id.as_ref(), invocation);
-    let (findings, all) = tokio::time::timeout_at(invocation.deadline, looking).await??;
-    if let (Some(product), []) = (&asked.product_id, findings.as_slice()) {
+    let run = Run { deps, bus, asked: &asked, invocation };
+    let found = tokio::time::timeout_at(invocation.deadline, run.look()).await??;
+    if let Some(product) = asked.product_id.as_ref().filter(|_| found.stock_units == 0) {
         return Err(format!("there is no product {product}").into());
     }
-    let mut differences: Vec<Value> = findings.iter().flat_map(|f| f.differences.clone()).collect();
-    if asked.product_id.is_none() {
-        differences.extend(held_nowhere(&findings, &all));
-    }
+    let holds = found.holds();
     let mut report = json!({
-        "holds": differences.is_empty(),
-        "stockUnits": findings.len(),
-        "reservations": all.reservations.len(),
-        "differences": differences,
-        "busy": findings.iter().filter(|f| f.busy).map(|f| name(&f.unit.key)).collect::<Vec<_>>(),
+        "holds": holds,
+        "stockUnits": found.stock_units,
+        "reservations": found.reservations,
+        "differences": found.differences,
+        "busy": found.busy,
+        "notCompared": found.not_compared,
+        "levelsSet": found.levels_set,
     });
     if asked.republish {
-        let events =
-            missed(&findings, &all, asked.since_hours, deps.settings.low_stock_threshold, invocation);
-        send(bus, &events).await?;
-        // Only now: a gap that is filled tells nobody any more that something was missed.
-        report["filled"] = fill(deps, &findings, invocation).await?.into();
-        report["published"] = events.len().into();
+        report["filled"] = found.filled.into();
+        report["published"] = found.published.into();
     }
+    let count = |metric, of: usize| invocation.metrics.add(metric, u64::try_from(of).unwrap_or(u64::MAX));
+    count(Metric::ReconcileDifferences, found.differences.len());
+    count(Metric::ReconcileNotCompared, found.not_compared.len());
     tracing::info!(
         operation = "reconcile",
-        outcome = if differences.is_empty() { "ok" } else { "differences" },
-        differences = differences.len(),
-        stock_units = findings.len(),
+        outcome = if holds { "ok" } else { "differences" },
+        differences = found.differences.len(),
+        not_compared = found.not_compared.len(),
+        stock_units = found.stock_units,
+        levels_set = found.levels_set,
         duration_ms = elapsed_ms(began),
         correlation_id = invocation.correlation_id,
     );
     Ok(report)
 }
 
-/// What was found of one stock unit.
+/// What was found.
+#[derive(Debug, Default)]
+struct Found {
+    stock_units: usize,
+    reservations: usize,
+    differences: Vec<Value>,
+    /// Stock units that moved while they were looked at.
+    busy: Vec<String>,
+    /// Those of them whose holders could not be compared, and why.
+    not_compared: Vec<Value>,
+    levels_set: usize,
+    filled: usize,
+    published: usize,
+}
+
+impl Found {
+    /// Only what was compared can hold.
+    fn holds(&self) -> bool {
+        self.differences.is_empty() && self.not_compared.is_empty()
+    }
+}
+
+/// A stock unit as it was read first, and what its ledger says.
 struct Finding {
     unit: StockUnit,
-    ledger: Vec<Movement>,
-    differences: Vec<Value>,
-    /// It moved all the while it was looked at, so its allocations were not compared.
-    busy: bool,
+    ledger: Ledger,
+    /// Its level, and whether it was set now.
+    level: Option<(Alert, bool)>,
 }
 
-/// Sends events, all of them or says so.
-async fn send(bus: &Bus, events: &[(Timestamp, Event)]) -> Result<(), Error> {
-    for some in events.chunks(MAX_ENTRIES) {
-        let entries: Vec<_> = some.iter().map(|(at, event)| (*at, event)).collect();
-        if let Some(Err(error)) = bus.put(&entries).await.into_iter().find(Result::is_err) {
-            return Err(format!("events could not be sent: {error:?}").into());
-        }
-    }
-    Ok(())
+/// What was seen in one reading of all reservations.
+#[derive(Default)]
+struct Scanned {
+    reservations: usize,
+    held: BTreeMap<UnitKey, u64>,
+    unreadable: Vec<Value>,
 }
 
-/// Stock that reservations hold where there is none.
-fn held_nowhere(findings: &[Finding], all: &Allocated) -> Vec<Value> {
-    let known = |key: &UnitKey| findings.iter().any(|f| f.unit.key == *key);
-    let unknown = all.held.iter().filter(|(key, _)| !known(key));
-    unknown
-        .map(|(key, held)| json!({"stockUnit": name(key), "what": "held, but there is no such stock unit", "held": held}))
-        .collect()
+/// One run.
+struct Run<'a> {
+    deps: &'a Deps,
+    bus: &'a Bus,
+    asked: &'a Asked,
+    invocation: &'a Invocation,
 }
 
-/// A stock unit whose version is the same before and after the reservations were read has not moved in
-/// between: every change of an allocation is a write of its stock unit. Only then figures are compared.
-async fn look(
-    deps: &Deps,
-    product: Option<&ProductId>,
-    invocation: &Invocation,
-) -> Result<(Vec<Finding>, Allocated), StoreError> {
-    let mut before = stock_units(deps, product, invocation).await?;
-    let mut all = Allocated::default();
-    let mut still = Vec::new();
-    for _ in 0..LOOKS {
-        all = deps.store.allocated(invocation).await?;
-        let after = stock_units(deps, product, invocation).await?;
-        let unmoved =
-            |unit: &StockUnit| before.iter().any(|b| b.key == unit.key && b.version == unit.version);
-        still = after.iter().map(unmoved).collect();
-        before = after;
-        if still.iter().all(|unmoved| *unmoved) {
-            break;
-        }
-    }
-    let mut findings = Vec::new();
-    for (unit, unmoved) in before.into_iter().zip(still) {
-        let (ledger, mut differences) = ledger_of(deps, &unit, invocation).await?;
-        let held = all.held.get(&unit.key).copied().unwrap_or(0);
-        if unmoved && held != unit.reserved {
-            differences.push(json!({
-                "stockUnit": name(&unit.key), "what": "reserved differs from what reservations hold",
-                "reserved": unit.reserved, "held": held,
-            }));
-        }
-        findings.push(Finding { unit, ledger, differences, busy: !unmoved });
-    }
-    Ok((findings, all))
-}
+impl Run<'_> {
+    /// A stock unit whose version is the same before and after the reservations were read has not moved in
+    /// between: every change of an allocation is a write of its stock unit. Then the sums are compared. Those that
+    /// have moved, or differ, are looked at one by one by who holds them.
+    async fn look(&self) -> Result<Found, Error> {
+        let mut found = Found::default();
+        let units = self.units().await?;
+        let until = (Instant::now() + CATCHES_UP).min(self.invocation.deadline);
+        let findings = units.into_iter().map(|unit| self.finding(unit, until));
+        let findings: Vec<Finding> =
+            futures::stream::iter(findings).buffered(UNITS_AT_ONCE).try_collect().await?;
+        let missed = self.missed(&findings);
+        found.stock_units = findings.len();
+        found.levels_set = findings.iter().filter(|f| matches!(f.level, Some((_, true)))).count();
+        found.differences = findings.iter().flat_map(|f| f.ledger.differences.clone()).collect();
+        found.published += self.send(&self.of_units(&findings)).await?;
 
-/// A stock unit's ledger, and how it differs. It is a moment behind the table, so it is read again until
-/// nothing is missing up to the version that was seen, or the publisher should have caught up.
-async fn ledger_of(
-    deps: &Deps,
-    unit: &StockUnit,
-    invocation: &Invocation,
-) -> Result<(Vec<Movement>, Vec<Value>), StoreError> {
-    let until = (Instant::now() + CATCHES_UP).min(invocation.deadline);
-    loop {
-        let ledger = deps.store.movements(&unit.key, invocation).await?;
-        let differences = compare_ledger(unit, &ledger);
-        if missing(unit, &ledger).is_empty() || Instant::now() + LOOKS_AGAIN >= until {
-            return Ok((ledger, differences));
-        }
-        tokio::time::sleep(LOOKS_AGAIN).await;
-    }
-}
-
-async fn stock_units(
-    deps: &Deps,
-    product: Option<&ProductId>,
-    invocation: &Invocation,
-) -> Result<Vec<StockUnit>, StoreError> {
-    if let Some(product) = product {
-        return deps.store.product(product, invocation).await;
-    }
-    let (mut units, mut after) = (Vec::new(), None);
-    loop {
-        let page = deps.store.products(after.as_ref(), MAX_PAGE, invocation).await?;
-        units.extend(page.products.into_iter().flat_map(|(_, units)| units));
-        after = page.next;
-        if after.is_none() {
-            return Ok(units);
-        }
-    }
-}
-
-/// One movement for each version without a gap, and movements that add up to the counters.
-fn compare_ledger(unit: &StockUnit, ledger: &[Movement]) -> Vec<Value> {
-    let mut differences = Vec::new();
-    let mut differs = |what: &str, expected: Value, found: Value| {
-        differences
-            .push(json!({"stockUnit": name(&unit.key), "what": what, "expected": expected, "found": found}));
-    };
-    let (mut version, mut sums) = (0, [0_i64; 3]);
-    for movement in ledger.iter().filter(|m| m.version <= unit.version) {
-        if movement.version != version + 1 {
-            differs("the ledger has a gap", (version + 1).into(), movement.version.into());
-        }
-        version = movement.version;
-        let Delta { available, reserved, sold } = movement.delta;
-        for (sum, change) in sums.iter_mut().zip([available, reserved, sold]) {
-            *sum = sum.saturating_add(change);
-        }
-        let after = movement.after.map(u64::cast_signed);
-        if sums != after {
-            differs("the movements do not add up", json!(after), json!(sums));
-            sums = after;
-        }
-    }
-    if version != unit.version {
-        differs("the ledger ends before the stock unit", unit.version.into(), version.into());
-    } else if sums != [unit.available, unit.reserved, unit.sold].map(u64::cast_signed) {
-        let counters = json!([unit.available, unit.reserved, unit.sold]);
-        differs("available, reserved and sold are not the sums of the movements", json!(sums), counters);
-    }
-    differences
-}
-
-/// Fills the gaps of the ledgers. What lies on both sides of a gap is known, what happened in it only as a
-/// whole: the last missing version takes all of it, those before it nothing.
-async fn fill(deps: &Deps, findings: &[Finding], invocation: &Invocation) -> Result<usize, StoreError> {
-    let mut filled = 0;
-    for movement in findings.iter().flat_map(|f| missing(&f.unit, &f.ledger)) {
-        filled += usize::from(deps.store.fill_movement(&movement, invocation).await?);
-    }
-    Ok(filled)
-}
-
-fn missing(unit: &StockUnit, ledger: &[Movement]) -> Vec<Movement> {
-    let known: BTreeMap<u64, &Movement> = ledger.iter().map(|m| (m.version, m)).collect();
-    let mut missing: Vec<Movement> = Vec::new();
-    let mut figures = [0_u64; 3];
-    for version in 1..=unit.version {
-        if let Some(movement) = known.get(&version) {
-            figures = movement.after;
-            continue;
-        }
-        let next = known.get(&(version + 1));
-        let (after, at, cause) = match next {
-            _ if version == unit.version => {
-                ([unit.available, unit.reserved, unit.sold], unit.updated_at, unit.cause.clone())
+        let (scanned, published) = self.scan(&missed).await?;
+        found.published += published;
+        found.reservations = scanned.reservations;
+        found.differences.extend(scanned.unreadable);
+        let after: BTreeMap<UnitKey, u64> =
+            self.units().await?.into_iter().map(|unit| (unit.key, unit.version)).collect();
+        let mut suspects = Vec::new();
+        for Finding { unit, .. } in &findings {
+            // The catalog may be behind; what is not seen a second time is not taken for one that stood still.
+            let version = after.get(&unit.key).copied().unwrap_or(0);
+            if version != unit.version {
+                found.busy.push(name(&unit.key));
             }
-            Some(next) => (before(next), next.at, reconstructed()),
-            None => (figures, unit.updated_at, reconstructed()),
-        };
-        let change = |i: usize| after[i].cast_signed().saturating_sub(figures[i].cast_signed());
-        let delta = Delta { available: change(0), reserved: change(1), sold: change(2) };
-        missing.push(Movement { unit: unit.key.clone(), version, cause, delta, after, at });
-        figures = after;
+            let held = scanned.held.get(&unit.key).copied().unwrap_or(0);
+            if version != unit.version || held != unit.reserved {
+                let version = version.max(unit.version);
+                suspects.push(Suspect { unit: unit.key.clone(), since: version, holders: BTreeSet::new() });
+            }
+        }
+        self.compare(suspects, &mut found).await?;
+        if self.asked.product_id.is_none() {
+            self.held_nowhere(&scanned.held, &after, &mut found).await?;
+        }
+        if self.asked.republish {
+            // Only now: a gap that is filled tells nobody any more that something was missed.
+            found.filled = self.fill(&findings).await?;
+        }
+        Ok(found)
     }
-    missing
+
+    async fn units(&self) -> Result<Vec<StockUnit>, StoreError> {
+        let (mut units, mut start) = (Vec::new(), None);
+        loop {
+            let product = self.asked.product_id.as_ref();
+            let page = self.deps.store.scan_units(product, start.as_ref(), self.invocation).await?;
+            units.extend(page.units);
+            start = page.next;
+            if start.is_none() {
+                return Ok(units);
+            }
+        }
+    }
+
+    async fn finding(&self, unit: StockUnit, until: Instant) -> Result<Finding, StoreError> {
+        let Self { deps, invocation, .. } = *self;
+        let threshold = deps.settings.low_stock_threshold;
+        let level = deps.store.make_level(&unit.key, None, threshold, invocation).await?;
+        let ledger = Ledger::read(deps, &unit, until, invocation).await?;
+        Ok(Finding { unit, ledger, level })
+    }
+
+    /// Reads all reservations, and says again those that may have been missed.
+    async fn scan(&self, missed: &Missed) -> Result<(Scanned, usize), Error> {
+        let (mut scanned, mut published, mut start) = (Scanned::default(), 0, None);
+        loop {
+            let page = self.deps.store.scan_reservations(start.as_ref(), self.invocation).await?;
+            let mut again = Vec::new();
+            for reservation in page.reservations {
+                let reservation = match reservation {
+                    Ok(reservation) => reservation,
+                    Err(error) => {
+                        let what = "a reservation cannot be read, so what it holds is not counted";
+                        scanned.unreadable.push(json!({"what": what, "error": error.to_string()}));
+                        continue;
+                    }
+                };
+                scanned.reservations += 1;
+                for (unit, quantity) in held(&reservation) {
+                    *scanned.held.entry(unit).or_default() += quantity;
+                }
+                if missed.has(&reservation) {
+                    let said = events::state_of_reservation(&reservation);
+                    again.extend(said.into_iter().map(|event| (reservation.updated_at, event)));
+                }
+            }
+            published += self.send(&again).await?;
+            start = page.next;
+            if start.is_none() {
+                return Ok((scanned, published));
+            }
+        }
+    }
+
+    /// Compares stock units by who holds them, which takes one more reading of all reservations.
+    async fn compare(&self, mut suspects: Vec<Suspect>, found: &mut Found) -> Result<(), StoreError> {
+        if suspects.is_empty() {
+            return Ok(());
+        }
+        let fits = self.look_for_holders(&mut suspects).await?;
+        for suspect in &suspects {
+            let stock_unit = name(&suspect.unit);
+            let outcome = match fits {
+                true => holders::compare(self.deps, suspect, self.invocation).await?,
+                false => Outcome::NotCompared("more reservations hold such stock than are kept in memory"),
+            };
+            match outcome {
+                Outcome::Equal => {}
+                Outcome::Differs(reserved, held) => found.differences.push(json!({
+                    "stockUnit": stock_unit, "what": "reserved differs from what reservations hold",
+                    "reserved": reserved, "held": held,
+                })),
+                Outcome::NotCompared(why) => {
+                    found.not_compared.push(json!({"stockUnit": stock_unit, "why": why}));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers whether there were not too many.
+    async fn look_for_holders(&self, suspects: &mut [Suspect]) -> Result<bool, StoreError> {
+        let places: BTreeMap<UnitKey, usize> =
+            suspects.iter().enumerate().map(|(i, suspect)| (suspect.unit.clone(), i)).collect();
+        let (mut count, mut start) = (0, None);
+        loop {
+            let page = self.deps.store.scan_reservations(start.as_ref(), self.invocation).await?;
+            for reservation in page.reservations.iter().flatten() {
+                for (unit, _) in held(reservation) {
+                    let Some(place) = places.get(&unit) else { continue };
+                    count += usize::from(suspects[*place].holders.insert(reservation.id));
+                }
+            }
+            start = page.next;
+            if count > MAX_HOLDERS || start.is_none() {
+                return Ok(count <= MAX_HOLDERS);
+            }
+        }
+    }
+
+    /// Stock that reservations hold where there is none. A stock unit that is new may be missing in the catalog for
+    /// a moment, so it is asked for.
+    async fn held_nowhere(
+        &self,
+        held: &BTreeMap<UnitKey, u64>,
+        known: &BTreeMap<UnitKey, u64>,
+        found: &mut Found,
+    ) -> Result<(), StoreError> {
+        for (unit, held) in held.iter().filter(|(unit, _)| !known.contains_key(*unit)) {
+            if self.deps.store.stock_unit(unit, self.invocation).await?.is_none() {
+                let what = "held, but there is no such stock unit";
+                found.differences.push(json!({"stockUnit": name(unit), "what": what, "held": held}));
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the gaps of the ledgers.
+    async fn fill(&self, findings: &[Finding]) -> Result<usize, StoreError> {
+        let mut filled = 0;
+        for movement in findings.iter().flat_map(|f| &f.ledger.missing) {
+            filled += usize::from(self.deps.store.fill_movement(movement, self.invocation).await?);
+        }
+        Ok(filled)
+    }
 }
 
-fn before(movement: &Movement) -> [u64; 3] {
-    let Delta { available, reserved, sold } = movement.delta;
-    let [a, r, s] = movement.after;
-    [(a, available), (r, reserved), (s, sold)].map(|(after, change)| after.saturating_add_signed(-change))
+/// What a reservation holds, by stock unit.
+fn held(reservation: &Reservation) -> impl Iterator<Item = (UnitKey, u64)> {
+    reservation.lines.iter().flat_map(|line| {
+        line.allocations.iter().map(|allocation| (line.key.unit(allocation.bucket), allocation.quantity))
+    })
 }
 
-fn reconstructed() -> Cause {
-    Cause {
-        operation: RECONSTRUCTED.to_owned(),
-        reference: RECONSTRUCTED.to_owned(),
-        correlation_id: String::new(),
-    }
-}
-
-/// How much earlier than what was written before it a record may say it was written: it says when its invocation
-/// began, and clocks differ.
-const OUT_OF_ORDER: Duration = Duration::from_secs(600);
-
-/// What is said again, as it is now: stock units whose ledger lacks movements, and reservations that were
-/// written since the first gap of a product of theirs, or since a given time.
-fn missed(
-    findings: &[Finding],
-    all: &Allocated,
-    since_hours: Option<u32>,
-    threshold: u64,
-    invocation: &Invocation,
-) -> Vec<(Timestamp, Event)> {
-    let mut events = Vec::new();
-    let mut gaps: BTreeMap<&ProductId, Timestamp> = BTreeMap::new();
-    for Finding { unit, ledger, .. } in findings {
-        let missing = missing(unit, ledger);
-        let Some(first) = missing.first() else { continue };
-        let last_known = ledger.iter().rfind(|m| m.version < first.version).map(|m| m.at);
-        let from = last_known.and_then(|at| at.checked_sub(OUT_OF_ORDER).ok()).unwrap_or(Timestamp::MIN);
-        gaps.entry(&unit.key.product).and_modify(|earliest| *earliest = from.min(*earliest)).or_insert(from);
-        let said = events::state_of_stock(unit, threshold);
-        events.extend(said.into_iter().map(|event| (unit.updated_at, event)));
-    }
-    let hours = |hours: u32| invocation.now.checked_sub(Duration::from_secs(u64::from(hours) * 3_600)).ok();
-    let since = since_hours.map(|h| hours(h).unwrap_or(Timestamp::MIN));
-    let was_missed = |reservation: &&Reservation| {
-        let mut from =
-            reservation.lines.iter().filter_map(|line| gaps.get(&line.key.product)).chain(since.as_ref());
-        from.any(|from| reservation.updated_at >= *from)
-    };
-    for reservation in all.reservations.iter().filter(was_missed) {
-        let said = events::state_of_reservation(reservation);
-        events.extend(said.into_iter().map(|event| (reservation.updated_at, event)));
-    }
-    events
+/// What a reservation holds of one stock unit.
+fn held_of(reservation: &Reservation, unit: &UnitKey) -> u64 {
+    held(reservation).filter(|(of, _)| of == unit).map(|(_, quantity)| quantity).sum()
 }
 
 fn name(key: &UnitKey) -> String {

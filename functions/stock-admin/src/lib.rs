@@ -1,15 +1,25 @@
-//! `stock-admin`: creates products, adds stock, corrects it, and sets it to what was counted.
+//! `stock-admin`: creates products, adds stock, corrects it, sets it to what was counted, and changes what is said
+//! of products.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shared::domain::stock::{MAX_QUANTITY, MAX_STOCK};
-use shared::domain::{Invalid, Location, ProductId, Quantity, Reason, UnitKey, Whole};
-use shared::http::{Answer, Deps, Problem, Request, Role, serve};
+use shared::domain::{Edit, Invalid, Location, ProductId, Quantity, Reason, StockUnit, UnitKey, Whole};
+use shared::http::{Answer, Deps, Problem, Request, Role, not_null, serve};
 use shared::store::{StockChange, StockOutcome, StockWrite};
+use tokio::time::Instant;
 
 /// Longest name of a product, in characters.
 const MAX_NAME_CHARS: usize = 200;
+
+/// How long an answer waits for the figures after its write. A read takes a few milliseconds; what is done is not
+/// kept back for one that hangs.
+const FIGURES_WITHIN: Duration = Duration::from_millis(500);
+
+/// How long before its deadline an answer goes out without figures, so that they never cost it its time.
+const SPARE: Duration = Duration::from_millis(50);
 
 /// Runs the function.
 ///
@@ -34,6 +44,7 @@ pub async fn handle(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
         "POST /add" => add(deps, request).await,
         "POST /adjust" => adjust(deps, request).await,
         "POST /audit" => audit(deps, request).await,
+        "PATCH /{productId}" => update(deps, request).await,
         other => Err(Problem::no_route(other)),
     }
 }
@@ -52,6 +63,7 @@ struct CreateRequest {
     location: Location,
     name: Option<String>,
     /// First stock; none is 0.
+    #[serde(alias = "stock")]
     quantity: Option<Count>,
     low_stock_threshold: Option<Count>,
     max_per_order: Option<Quantity>,
@@ -65,10 +77,11 @@ async fn create(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     let max_per_order = body.max_per_order.map(Quantity::get);
     let name = body.name.map(product_name).transpose()?;
     let answer = StockAnswer {
-        name: name.clone(),
-        low_stock_threshold,
-        max_per_order,
-        ..StockAnswer::of("create", &body.product_id, &body.location, available.cast_signed())
+        quantity: Some(available.cast_signed()),
+        name: name.clone().map_or(Edit::Keep, Edit::Set),
+        low_stock_threshold: low_stock_threshold.map_or(Edit::Keep, Edit::Set),
+        max_per_order: max_per_order.map_or(Edit::Keep, Edit::Set),
+        ..StockAnswer::of("create", &body.product_id, &body.location)
     };
     let change = StockChange::Create { available, name, low_stock_threshold, max_per_order };
     write(deps, request, body.product_id, body.location, change, &answer).await
@@ -94,7 +107,10 @@ struct AddRequest {
 
 async fn add(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     let AddRequest { product_id, location, quantity } = request.json()?;
-    let answer = StockAnswer::of("add", &product_id, &location, quantity.get().cast_signed());
+    let answer = StockAnswer {
+        quantity: Some(quantity.get().cast_signed()),
+        ..StockAnswer::of("add", &product_id, &location)
+    };
     write(deps, request, product_id, location, StockChange::Add(quantity), &answer).await
 }
 
@@ -115,8 +131,9 @@ async fn adjust(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
         return Err(Problem::invalid("quantity: 0 would change nothing; give by how many, up or down"));
     }
     let answer = StockAnswer {
+        quantity: Some(by),
         reason: Some(reason.to_string()),
-        ..StockAnswer::of("adjust", &product_id, &location, by)
+        ..StockAnswer::of("adjust", &product_id, &location)
     };
     write(deps, request, product_id, location, StockChange::Adjust { by, reason }, &answer).await
 }
@@ -135,43 +152,132 @@ struct AuditRequest {
 
 async fn audit(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     let AuditRequest { product_id, location, quantity: Whole(counted) } = request.json()?;
-    let answer = StockAnswer::of("audit", &product_id, &location, counted);
+    let answer = StockAnswer { quantity: Some(counted), ..StockAnswer::of("audit", &product_id, &location) };
     let change = StockChange::Audit { on_hand: counted.unsigned_abs() };
     write(deps, request, product_id, location, change, &answer).await
 }
 
-/// What was done. It is kept and answered again for the same key, so it says nothing that could have
-/// changed since; how much there is now is for `check` to say.
-#[derive(Debug, Serialize)]
+/// What is said of a product at a location. A member that is absent stays as it is, `null` takes it away.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct UpdateRequest {
+    #[serde(default, deserialize_with = "not_null")]
+    location: Option<Location>,
+    #[serde(default)]
+    name: Edit<String>,
+    #[serde(default)]
+    low_stock_threshold: Edit<Count>,
+    #[serde(default)]
+    max_per_order: Edit<Quantity>,
+}
+
+async fn update(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
+    request.known_query(&["location"])?;
+    let product = ProductId::parse(request.path("productId"))?;
+    let in_query = request.query("location")?.map(Location::parse).transpose()?;
+    let body: UpdateRequest = request.json()?;
+    let location = match (in_query, body.location) {
+        (Some(query), Some(body)) if query != body => {
+            let detail = "the query and the body name different locations; one of them is enough";
+            return Err(Problem::invalid(detail));
+        }
+        (query, body) => query.or(body).unwrap_or_default(),
+    };
+    if body.name.is_keep() && body.low_stock_threshold.is_keep() && body.max_per_order.is_keep() {
+        let detail =
+            "nothing is to be changed; give name, lowStockThreshold or maxPerOrder, null to take it away";
+        return Err(Problem::invalid(detail));
+    }
+    let name = body.name.try_map(product_name)?;
+    let low_stock_threshold = body.low_stock_threshold.map(|Whole(n)| n.unsigned_abs());
+    let max_per_order = body.max_per_order.map(Quantity::get);
+    let answer = StockAnswer {
+        name: name.clone(),
+        low_stock_threshold,
+        max_per_order,
+        ..StockAnswer::of("update", &product, &location)
+    };
+    let change = StockChange::Update { name, low_stock_threshold, max_per_order };
+    write(deps, request, product, location, change, &answer).await
+}
+
+/// What was done. It is kept and answered again for the same key, so it says nothing that could have changed since;
+/// what there is now is read each time and stands behind it.
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct StockAnswer {
-    operation: &'static str,
+    operation: String,
     product_id: String,
     location: String,
-    quantity: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quantity: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    low_stock_threshold: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_per_order: Option<u64>,
+    #[serde(default, skip_serializing_if = "Edit::is_keep")]
+    name: Edit<String>,
+    #[serde(default, skip_serializing_if = "Edit::is_keep")]
+    low_stock_threshold: Edit<u64>,
+    #[serde(default, skip_serializing_if = "Edit::is_keep")]
+    max_per_order: Edit<u64>,
 }
 
 impl StockAnswer {
-    fn of(operation: &'static str, product: &ProductId, location: &Location, quantity: i64) -> Self {
+    fn of(operation: &str, product: &ProductId, location: &Location) -> Self {
         Self {
-            operation,
+            operation: operation.to_owned(),
             product_id: product.to_string(),
             location: location.to_string(),
-            quantity,
+            quantity: None,
             reason: None,
-            name: None,
-            low_stock_threshold: None,
-            max_per_order: None,
+            name: Edit::Keep,
+            low_stock_threshold: Edit::Keep,
+            max_per_order: Edit::Keep,
         }
     }
+}
+
+/// What was done, and what there is now at that location.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AnswerNow {
+    #[serde(flatten)]
+    done: StockAnswer,
+    available_quantity: u64,
+    reserved_quantity: u64,
+    total_quantity: u64,
+    sold_quantity: u64,
+}
+
+impl AnswerNow {
+    fn of(done: StockAnswer, now: &StockUnit) -> Self {
+        Self {
+            done,
+            available_quantity: now.available,
+            reserved_quantity: now.reserved,
+            total_quantity: now.on_hand(),
+            sold_quantity: now.sold,
+        }
+    }
+}
+
+/// A stored answer with the figures as they are now. Where they cannot be read, it is answered as it is: what it says
+/// is done.
+async fn with_figures(deps: &Deps, request: &Request, unit: &UnitKey, stored: String) -> String {
+    let read = async {
+        let now = deps.store.stock_unit(unit, &request.invocation).await.map_err(|e| e.to_string())?;
+        let now = now.ok_or("there is no such stock unit")?;
+        let done = serde_json::from_str(&stored).map_err(|e| e.to_string())?;
+        serde_json::to_string(&AnswerNow::of(done, &now)).map_err(|e| e.to_string())
+    };
+    let deadline = request.invocation.deadline;
+    let until = deadline.checked_sub(SPARE).unwrap_or(deadline).min(Instant::now() + FIGURES_WITHIN);
+    let read: Result<String, String> =
+        tokio::time::timeout_at(until, read).await.unwrap_or_else(|_| Err("not read in time".to_owned()));
+    read.unwrap_or_else(|error| {
+        let correlation_id = &request.invocation.correlation_id;
+        tracing::warn!(operation = "stock-admin", correlation_id, error, "answered without figures");
+        stored
+    })
 }
 
 async fn write(
@@ -186,11 +292,14 @@ async fn write(
     let write = StockWrite {
         unit: UnitKey { product, location, bucket: 0 },
         change,
-        idempotency_key: request.idempotency_key()?,
+        idempotency_key: request.idempotency_key(deps.settings.requires_idempotency_key)?,
         answer: serde_json::to_string(answer).map_err(|e| Problem::internal(format!("an answer: {e}")))?,
     };
     match deps.store.change_stock(&write, &request.invocation).await? {
-        StockOutcome::Done { answer, first } => Ok(Answer::stored(begins && first, answer)),
+        StockOutcome::Done { answer, first } => {
+            let answer = with_figures(deps, request, &write.unit, answer).await;
+            Ok(Answer::stored(begins && first, answer))
+        }
         StockOutcome::Refused(refusal) => Err(Problem::from(&refusal)),
     }
 }

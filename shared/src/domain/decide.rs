@@ -8,11 +8,21 @@
 //! Two kinds of command differ in one thing. A *request* (reserve, confirm, release, deduct,
 //! extend) may be refused, and a refused one leaves no trace. A *fact* (created, paid, payment
 //! failed, cancelled, delivered) has happened and cannot be refused: it is always recorded, and the
-//! state follows from the set of facts heard, not from their order.
+//! state and the quantities follow from the set of facts heard, not from their order. Only where facts
+//! contradict each other the first recorded one counts, and the other is kept as a [`Conflict`].
+//!
+//! [`Conflict`]: super::conflict::Conflict
+
+mod deliveries;
+mod facts;
+mod requests;
+
+use std::collections::BTreeMap;
 
 use super::Timestamp;
+use super::delivery::Delivery;
 use super::names::{OrderId, Reason, ReservationId, ShipmentId};
-use super::reservation::{Allocation, Fact, Fingerprint, Line, OrderLines, Reservation, State};
+use super::reservation::{Allocation, Fact, OrderLines, Ordered, Reservation, State};
 use super::stock::{Delta, Shortage, UnitKey};
 
 /// Most part shipments of one order; keeps its record far below the size limit of an item.
@@ -58,19 +68,46 @@ pub enum Action {
         /// Until when.
         expires_at: Timestamp,
     },
-    /// Give back what is held past its time.
+    /// Give back what is held past its time and the margin for clocks.
     Expire,
     /// Take note of a fact.
     Hear {
         /// What was heard.
-        fact: Fact,
-        /// The order's lines, where the fact came with them.
-        lines: Option<OrderLines>,
+        heard: Heard,
         /// Until when to hold, if that is what comes of it.
         expires_at: Option<Timestamp>,
         /// What the stock lacked when this command was tried before; empty at first.
         short: Vec<Shortage>,
     },
+}
+
+/// A fact, with what it came with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// The order is there.
+    Created(Ordered),
+    /// A payment failed.
+    PaymentFailed,
+    /// It is paid.
+    Paid,
+    /// It is cancelled.
+    Cancelled,
+    /// Goods have left.
+    Delivered(Delivery),
+}
+
+impl Heard {
+    /// Which fact it is.
+    #[must_use]
+    pub fn fact(&self) -> Fact {
+        match self {
+            Self::Created(_) => Fact::Created,
+            Self::PaymentFailed => Fact::PaymentFailed,
+            Self::Paid => Fact::Paid,
+            Self::Cancelled => Fact::Cancelled,
+            Self::Delivered(_) => Fact::Delivered,
+        }
+    }
 }
 
 impl Action {
@@ -84,7 +121,7 @@ impl Action {
             Self::Deduct { .. } => "deduct",
             Self::Extend { .. } => "extend",
             Self::Expire => "expire",
-            Self::Hear { fact, .. } => fact.name(),
+            Self::Hear { heard, .. } => heard.fact().name(),
         }
     }
 }
@@ -182,7 +219,7 @@ pub fn decide(seen: Option<&Reservation>, command: &Command, now: Timestamp) -> 
     next.version += 1;
     next.updated_at = now;
     next.correlation_id.clone_from(&command.correlation_id);
-    let change = Change { seen, next, now };
+    let change = Change { seen, next, now, only_ordered_lines_move: false };
     match &command.action {
         Action::Reserve { lines, expires_at } => change.reserve(lines, *expires_at),
         Action::Confirm => change.confirm(),
@@ -190,9 +227,13 @@ pub fn decide(seen: Option<&Reservation>, command: &Command, now: Timestamp) -> 
         Action::Deduct { part } => change.deduct(part.as_ref()),
         Action::Extend { expires_at } => change.extend(*expires_at),
         Action::Expire => change.expire(),
-        Action::Hear { fact, lines, expires_at, short } => {
-            change.hear(*fact, lines.as_ref(), *expires_at, short)
-        }
+        Action::Hear { heard, expires_at, short } => match heard {
+            Heard::Created(ordered) => change.hear_created(ordered, *expires_at, short),
+            Heard::Delivered(delivery) => change.hear_delivered(delivery, short),
+            Heard::PaymentFailed | Heard::Paid | Heard::Cancelled => {
+                change.hear_of_payment(heard.fact(), short)
+            }
+        },
     }
 }
 
@@ -204,249 +245,43 @@ pub fn confirms_unread(seen: &Reservation, now: Timestamp) -> bool {
 }
 
 /// A decision in the making.
+#[derive(Clone)]
 struct Change {
     seen: Reservation,
     next: Reservation,
     now: Timestamp,
+    /// See [`Change::in_one_transaction`].
+    only_ordered_lines_move: bool,
 }
 
-/// The requests.
-impl Change {
-    fn reserve(self, lines: &OrderLines, expires_at: Option<Timestamp>) -> Decision {
-        if self.seen.state == State::Pending {
-            // The facts that were heard first may already rule a hold out.
-            return match strongest(&self.seen) {
-                Some(Fact::Delivered) => refuse(Refusal::Fulfilled),
-                Some(Fact::Cancelled) => refuse(Refusal::Released { reason: self.reason_cancelled() }),
-                Some(Fact::PaymentFailed) => refuse(Refusal::Released { reason: Reason::payment_failed() }),
-                Some(Fact::Paid | Fact::Created) | None => {
-                    self.hear(Fact::Created, Some(lines), expires_at, &[])
-                }
-            };
+/// Moves in the making, one for each stock unit.
+#[derive(Default)]
+struct Moves(BTreeMap<UnitKey, StockMove>);
+
+impl Moves {
+    fn add(&mut self, unit: UnitKey, delta: Delta) {
+        self.add_move(StockMove { unit, delta, ordered: None });
+    }
+
+    fn add_move(&mut self, more: StockMove) {
+        if more.delta == Delta::default() {
+            return;
         }
-        if self.seen.fingerprint != Some(lines.fingerprint()) {
-            return refuse(Refusal::LinesDiffer);
-        }
-        match self.seen.state_at(self.now) {
-            State::Reserved | State::Confirmed | State::Fulfilled => Decision::Unchanged,
-            _ => refuse(self.refusal()),
+        match self.0.get_mut(&more.unit) {
+            Some(stock_move) => {
+                stock_move.delta = stock_move.delta.and(more.delta);
+                stock_move.ordered = stock_move.ordered.or(more.ordered);
+            }
+            None => drop(self.0.insert(more.unit.clone(), more)),
         }
     }
 
-    fn confirm(mut self) -> Decision {
-        match self.seen.state_at(self.now) {
-            State::Reserved => {
-                self.next.facts.insert(Fact::Paid, self.now);
-                self.become_confirmed();
-                self.commit(Vec::new())
-            }
-            State::Confirmed | State::Fulfilled => Decision::Unchanged,
-            _ => refuse(self.refusal()),
-        }
+    fn and(&mut self, other: Self) {
+        other.0.into_values().for_each(|stock_move| self.add_move(stock_move));
     }
 
-    fn release(mut self, reason: &Reason) -> Decision {
-        let fact = if reason.is_payment_failed() { Fact::PaymentFailed } else { Fact::Cancelled };
-        match self.seen.state {
-            State::Fulfilled => return refuse(Refusal::Fulfilled),
-            // A payment has succeeded since, so it is not given back for one that failed.
-            State::Confirmed if fact == Fact::PaymentFailed => return refuse(Refusal::Confirmed),
-            _ => {}
-        }
-        if self.seen.heard(fact) || self.seen.heard(Fact::Cancelled) {
-            return Decision::Unchanged;
-        }
-        if self.seen.state == State::Pending {
-            // A tombstone: a reserve that is still under way must not hold for an order given up.
-            self.next.reason = Some(reason.clone());
-        }
-        self.next.facts.insert(fact, self.now);
-        let moves = self.become_released(reason.clone());
-        self.commit(moves)
-    }
-
-    fn deduct(mut self, part: Option<&Shipment>) -> Decision {
-        if let Some(shipment) = part {
-            let (id, fingerprint) = identity(shipment);
-            match self.seen.shipments.get(&id) {
-                Some(before) if *before == fingerprint => return Decision::Unchanged,
-                Some(_) => return refuse(Refusal::ShipmentDiffers),
-                None => {}
-            }
-            if self.seen.state_at(self.now).holds() {
-                if self.seen.shipments.len() >= MAX_SHIPMENTS {
-                    return refuse(Refusal::TooManyShipments);
-                }
-                self.next.shipments.insert(id, fingerprint);
-            }
-        }
-        match (self.seen.state_at(self.now), part) {
-            (State::Reserved | State::Confirmed, None) => {
-                let moves = self.ship_all_held();
-                self.commit(moves)
-            }
-            (State::Reserved | State::Confirmed, Some(shipment)) => match self.ship_held(&shipment.lines) {
-                Ok(moves) => self.commit(moves),
-                Err(refusal) => refuse(refusal),
-            },
-            (State::Fulfilled, None) => Decision::Unchanged,
-            _ => refuse(self.refusal()),
-        }
-    }
-
-    fn extend(mut self, expires_at: Timestamp) -> Decision {
-        match self.seen.state_at(self.now) {
-            State::Reserved if self.seen.expires_at.is_none_or(|at| at >= expires_at) => Decision::Unchanged,
-            State::Reserved => {
-                self.next.expires_at = Some(expires_at);
-                self.commit(Vec::new())
-            }
-            _ => refuse(self.refusal()),
-        }
-    }
-
-    fn expire(mut self) -> Decision {
-        if self.seen.version == 0 {
-            return refuse(Refusal::NotFound);
-        }
-        if !self.seen.is_due(self.now) {
-            return Decision::Unchanged;
-        }
-        self.next.state = State::Expired;
-        self.next.released_at = Some(self.now);
-        let moves = self.give_back();
-        self.commit(moves)
-    }
-
-    /// What a request is told that the record's state does not allow.
-    fn refusal(&self) -> Refusal {
-        match self.seen.state_at(self.now) {
-            State::Pending if self.seen.heard(Fact::Cancelled) => {
-                Refusal::Released { reason: self.reason_cancelled() }
-            }
-            State::Pending | State::Reserved => Refusal::NotFound,
-            State::Confirmed => Refusal::Confirmed,
-            State::Fulfilled => Refusal::Fulfilled,
-            State::Released => {
-                let reason = self.seen.reason.clone().unwrap_or_else(Reason::order_cancelled);
-                Refusal::Released { reason }
-            }
-            State::Expired => Refusal::Expired,
-            State::Rejected => Refusal::Rejected,
-        }
-    }
-
-    /// Why it was cancelled. A payment that failed is a weaker reason than that.
-    fn reason_cancelled(&self) -> Reason {
-        let given = self.seen.reason.clone().filter(|reason| !reason.is_payment_failed());
-        given.unwrap_or_else(Reason::order_cancelled)
-    }
-}
-
-/// The facts.
-impl Change {
-    fn hear(
-        mut self,
-        fact: Fact,
-        lines: Option<&OrderLines>,
-        expires_at: Option<Timestamp>,
-        short: &[Shortage],
-    ) -> Decision {
-        let heard_before = self.seen.heard(fact);
-        self.next.facts.entry(fact).or_insert(self.now);
-        let other_lines =
-            |lines: &OrderLines| self.seen.fingerprint.is_some_and(|f| f != lines.fingerprint());
-        if fact == Fact::Created && lines.is_some_and(other_lines) {
-            return refuse(Refusal::LinesDiffer);
-        }
-        // A fact that was heard without the lines may bring them later, under its other name.
-        let brings_lines = self.seen.state == State::Pending && lines.is_some() && self.tells_of_lines();
-        if heard_before && !brings_lines {
-            return Decision::Unchanged;
-        }
-        let moves = match (self.seen.state, fact) {
-            (State::Pending, _) => self.hear_pending(lines, expires_at, short),
-            (State::Reserved | State::Confirmed, _) => self.hear_held(fact),
-            (State::Released | State::Expired | State::Rejected, Fact::Delivered) => self.ship_unheld(short),
-            (State::Released | State::Expired, Fact::Paid) => self.take_again(short),
-            (State::Released | State::Expired, Fact::Cancelled) => {
-                self.become_released(Reason::order_cancelled())
-            }
-            (State::Released | State::Expired, Fact::PaymentFailed) => {
-                self.become_released(Reason::payment_failed())
-            }
-            (State::Fulfilled | State::Rejected, _) | (_, Fact::Created) => Vec::new(),
-        };
-        self.commit(moves)
-    }
-
-    /// Until the lines are known, facts are only collected; then the strongest decides.
-    fn hear_pending(
-        &mut self,
-        lines: Option<&OrderLines>,
-        expires_at: Option<Timestamp>,
-        short: &[Shortage],
-    ) -> Vec<StockMove> {
-        let Some(lines) = lines.filter(|_| self.tells_of_lines()) else {
-            return Vec::new();
-        };
-        self.next.lines = lines.iter().map(|(key, quantity)| Line::new(key.clone(), quantity)).collect();
-        self.next.fingerprint = Some(lines.fingerprint());
-        match strongest(&self.next) {
-            Some(Fact::Delivered) => self.ship_unheld(short),
-            Some(Fact::Cancelled) => {
-                let reason = self.reason_cancelled();
-                self.become_released(reason)
-            }
-            Some(Fact::PaymentFailed) => self.become_released(Reason::payment_failed()),
-            Some(Fact::Paid | Fact::Created) | None if !short.is_empty() => {
-                self.next.state = State::Rejected;
-                self.next.shortages = short.to_vec();
-                Vec::new()
-            }
-            Some(Fact::Paid) => {
-                self.become_confirmed();
-                self.hold(Limit::Checked)
-            }
-            Some(Fact::Created) | None => {
-                self.next.state = State::Reserved;
-                self.next.expires_at = expires_at;
-                self.hold(Limit::Checked)
-            }
-        }
-    }
-
-    /// Whether a fact was heard that makes lines those of the order.
-    fn tells_of_lines(&self) -> bool {
-        self.next.heard(Fact::Created) || self.next.heard(Fact::Delivered)
-    }
-
-    fn hear_held(&mut self, fact: Fact) -> Vec<StockMove> {
-        match (self.seen.state, fact) {
-            (_, Fact::Delivered) => self.ship_all_held(),
-            (_, Fact::Cancelled) => self.become_released(Reason::order_cancelled()),
-            (State::Reserved, Fact::PaymentFailed) => self.become_released(Reason::payment_failed()),
-            (State::Reserved, Fact::Paid) => {
-                self.become_confirmed();
-                Vec::new()
-            }
-            // A payment had succeeded, so one that failed changes nothing.
-            _ => Vec::new(),
-        }
-    }
-
-    /// Paid after all: the stock is taken again, or it is recorded that it was no longer there. Not
-    /// for an order that was cancelled; there a refund is due.
-    fn take_again(&mut self, short: &[Shortage]) -> Vec<StockMove> {
-        if self.seen.heard(Fact::Cancelled) {
-            return Vec::new();
-        }
-        if !short.is_empty() {
-            self.next.shortages = short.to_vec();
-            return Vec::new();
-        }
-        self.become_confirmed();
-        self.hold(Limit::Passed)
+    fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -459,8 +294,12 @@ enum Limit {
 
 /// The steps that both kinds are made of.
 impl Change {
-    fn commit(self, moves: Vec<StockMove>) -> Decision {
-        Decision::Commit(Box::new(Commit { next: self.next, moves }))
+    fn commit(mut self, moves: Moves) -> Decision {
+        let cancelled = self.next.heard(Fact::Cancelled) || self.next.state == State::Rejected;
+        if self.next.heard(Fact::Paid) && cancelled {
+            self.next.refused_at.get_or_insert(self.now);
+        }
+        Decision::Commit(Box::new(Commit { next: self.next, moves: moves.0.into_values().collect() }))
     }
 
     fn become_confirmed(&mut self) {
@@ -472,8 +311,8 @@ impl Change {
     }
 
     /// Gives back what is held. An order that was never held, or was rejected, only takes note.
-    fn become_released(&mut self, reason: Reason) -> Vec<StockMove> {
-        let known = !self.next.lines.is_empty() && self.seen.state != State::Rejected;
+    fn become_released(&mut self, reason: Reason) -> Moves {
+        let known = self.next.fingerprint.is_some() && self.seen.state != State::Rejected;
         let weaker = self.seen.state == State::Released && self.seen.heard(Fact::Cancelled);
         if known && !weaker {
             self.next.state = State::Released;
@@ -484,8 +323,8 @@ impl Change {
     }
 
     /// Takes all that is open from bucket 0 of each line.
-    fn hold(&mut self, limit: Limit) -> Vec<StockMove> {
-        let mut moves = Vec::new();
+    fn hold(&mut self, limit: Limit) -> Moves {
+        let mut moves = Moves::default();
         for i in 0..self.next.lines.len() {
             let ordered = (limit == Limit::Checked).then(|| self.ordered_of_product(i));
             let line = &mut self.next.lines[i];
@@ -494,7 +333,7 @@ impl Change {
                 continue;
             }
             line.allocations = vec![Allocation { bucket: 0, quantity }];
-            moves.push(StockMove { unit: line.key.unit(0), delta: Delta::hold(quantity), ordered });
+            moves.add_move(StockMove { unit: line.key.unit(0), delta: Delta::hold(quantity), ordered });
         }
         moves
     }
@@ -505,90 +344,22 @@ impl Change {
         self.next.lines.iter().filter(|l| l.key.product == *product).map(|l| l.quantity).sum()
     }
 
-    fn give_back(&mut self) -> Vec<StockMove> {
+    fn give_back(&mut self) -> Moves {
         self.drain_allocations(Delta::give_back)
-    }
-
-    fn ship_all_held(&mut self) -> Vec<StockMove> {
-        for line in &mut self.next.lines {
-            line.fulfilled += line.held();
-        }
-        let moves = self.drain_allocations(Delta::ship_held);
-        self.become_fulfilled();
-        moves
-    }
-
-    /// Ships a part. The order is fulfilled when nothing is left of it.
-    fn ship_held(&mut self, part: &OrderLines) -> Result<Vec<StockMove>, Refusal> {
-        let mut moves = Vec::new();
-        for (key, quantity) in part.iter() {
-            let requested = quantity.get();
-            let Some(line) = self.next.lines.iter_mut().find(|l| l.key == *key) else {
-                return Err(Refusal::NotHeld { unit: key.unit(0), requested, held: 0 });
-            };
-            if line.held() < requested {
-                return Err(Refusal::NotHeld { unit: key.unit(0), requested, held: line.held() });
-            }
-            let mut left = requested;
-            for allocation in &mut line.allocations {
-                let taken = allocation.quantity.min(left);
-                if taken == 0 {
-                    continue;
-                }
-                allocation.quantity -= taken;
-                left -= taken;
-                moves.push(StockMove {
-                    unit: key.unit(allocation.bucket),
-                    delta: Delta::ship_held(taken),
-                    ordered: None,
-                });
-            }
-            line.allocations.retain(|a| a.quantity > 0);
-            line.fulfilled += requested;
-        }
-        if self.next.lines.iter().all(|l| l.held() == 0) {
-            self.become_fulfilled();
-        }
-        Ok(moves)
-    }
-
-    /// The goods have left though nothing was held: takes what is available, notes what is missing.
-    fn ship_unheld(&mut self, short: &[Shortage]) -> Vec<StockMove> {
-        let mut moves = Vec::new();
-        self.next.shortages.clear();
-        for line in &mut self.next.lines {
-            let unit = line.key.unit(0);
-            let open = line.open();
-            let shortage = short.iter().find(|s| s.unit == unit);
-            let taken = shortage.map_or(open, |s| open.min(s.lack.available()));
-            // A second try asked for less; what the order is short of is told by what it asked for.
-            self.next.shortages.extend(shortage.map(|s| Shortage { requested: open, ..s.clone() }));
-            line.fulfilled += taken;
-            line.missing += open - taken;
-            if taken > 0 {
-                moves.push(StockMove { unit, delta: Delta::ship_unheld(taken), ordered: None });
-            }
-        }
-        // Without lines nothing can be shipped yet: the fact waits for them.
-        if !self.next.lines.is_empty() {
-            self.become_fulfilled();
-        }
-        moves
     }
 
     fn become_fulfilled(&mut self) {
         self.next.state = State::Fulfilled;
-        self.next.fulfilled_at = Some(self.now);
+        self.next.fulfilled_at.get_or_insert(self.now);
         self.next.expires_at = None;
         self.next.facts.entry(Fact::Delivered).or_insert(self.now);
     }
 
-    fn drain_allocations(&mut self, delta: fn(u64) -> Delta) -> Vec<StockMove> {
-        let mut moves = Vec::new();
+    fn drain_allocations(&mut self, delta: fn(u64) -> Delta) -> Moves {
+        let mut moves = Moves::default();
         for line in &mut self.next.lines {
             for allocation in std::mem::take(&mut line.allocations) {
-                let unit = line.key.unit(allocation.bucket);
-                moves.push(StockMove { unit, delta: delta(allocation.quantity), ordered: None });
+                moves.add(line.key.unit(allocation.bucket), delta(allocation.quantity));
             }
         }
         moves
@@ -601,15 +372,6 @@ fn refuse(refusal: Refusal) -> Decision {
 
 fn strongest(reservation: &Reservation) -> Option<Fact> {
     reservation.facts.keys().next_back().copied()
-}
-
-/// What tells a shipment from others, and what it consists of.
-fn identity(shipment: &Shipment) -> (ShipmentId, Fingerprint) {
-    let fingerprint = shipment.lines.fingerprint();
-    let id = shipment.id.clone().unwrap_or_else(|| {
-        ShipmentId::parse(fingerprint.0.to_string()).expect("a UUID has the characters of a shipment id")
-    });
-    (id, fingerprint)
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! What is published of a change, and its movement in the ledger: functions of the record before and
 //! after, without a clock, so that the same change always gives the same event under the same id.
 
+mod deliveries;
+
 use serde_json::{Value, json};
 
 use super::Timestamp;
+use super::level::{Alert, Level};
 use super::names::Reason;
 use super::reservation::{Fact, Line, Reservation, State};
-use super::stock::{Cause, Delta, Lack, Shortage, StockUnit, UnitKey};
+use super::stock::{Cause, Delta, Lack, StockUnit, UnitKey};
 
 /// Names the source of every event on the bus.
 pub const SOURCE: &str = "holdfast";
@@ -22,6 +25,7 @@ pub mod name {
     pub const RESERVATION_EXPIRED: &str = "ReservationExpired";
     pub const INVENTORY_DEDUCTED: &str = "InventoryDeducted";
     pub const PARTIAL_DEDUCTION: &str = "PartialDeduction";
+    pub const ORDER_CONFLICT: &str = "OrderConflict";
     pub const INVENTORY_UPDATED: &str = "InventoryUpdated";
     pub const INVENTORY_REPLENISHED: &str = "InventoryReplenished";
     pub const LOW_STOCK: &str = "LowStock";
@@ -29,7 +33,7 @@ pub mod name {
     pub const BACK_IN_STOCK: &str = "BackInStock";
 
     /// All of them.
-    pub const ALL: [&str; 13] = [
+    pub const ALL: [&str; 14] = [
         INVENTORY_RESERVED,
         STOCK_RESERVATION_FAILED,
         INVENTORY_CONFIRMED,
@@ -38,6 +42,7 @@ pub mod name {
         RESERVATION_EXPIRED,
         INVENTORY_DEDUCTED,
         PARTIAL_DEDUCTION,
+        ORDER_CONFLICT,
         INVENTORY_UPDATED,
         INVENTORY_REPLENISHED,
         LOW_STOCK,
@@ -51,7 +56,8 @@ pub mod name {
 pub struct Event {
     /// `STOCK#…:<version>:<name>` or `RES#…:<created>:<version>:<name>` of the record that caused it: a repetition
     /// is recognised by it. One change may cause several events, so the name is a part. A reservation may be purged
-    /// and its order reserved anew, so the time at which its record began (epoch milliseconds) is a part, too.
+    /// and its order reserved anew, so the time at which its record began (epoch milliseconds) is a part, too; the
+    /// same goes for the alerts that events of levels are of, `LEVEL#…:<created>:<version>:<name>`.
     pub id: String,
     /// Its name, the `detail-type` on the bus.
     pub name: &'static str,
@@ -76,28 +82,7 @@ pub struct Movement {
     pub at: Timestamp,
 }
 
-/// How a stock unit stands to its threshold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// Above the threshold.
-    Enough,
-    /// At or below the threshold.
-    Low,
-    /// Nothing is available.
-    Out,
-}
-
 impl StockUnit {
-    /// How it stands to its threshold, or to the service's where it has none.
-    #[must_use]
-    pub fn level(&self, default_threshold: u64) -> Level {
-        match self.available {
-            0 => Level::Out,
-            n if n <= self.low_stock_threshold.unwrap_or(default_threshold) => Level::Low,
-            _ => Level::Enough,
-        }
-    }
-
     fn counters(&self) -> [u64; 3] {
         [self.available, self.reserved, self.sold]
     }
@@ -127,15 +112,6 @@ pub fn of_stock(old: Option<&StockUnit>, new: &StockUnit, default_threshold: u64
     if available.saturating_add(reserved).saturating_add(sold) > 0 {
         names.push(name::INVENTORY_REPLENISHED);
     }
-    // A crossing needs a side to come from, so a new stock unit crosses nothing.
-    if let Some(old) = old {
-        match (old.level(default_threshold), new.level(default_threshold)) {
-            (Level::Enough, Level::Low) => names.push(name::LOW_STOCK),
-            (Level::Enough | Level::Low, Level::Out) => names.push(name::OUT_OF_STOCK),
-            (Level::Out, Level::Enough | Level::Low) => names.push(name::BACK_IN_STOCK),
-            _ => {}
-        }
-    }
     let UnitKey { product, location, bucket } = &new.key;
     let key = format!("STOCK#{product}#{bucket}#{location}");
     let event = |name: &'static str| {
@@ -149,11 +125,38 @@ pub fn of_stock(old: Option<&StockUnit>, new: &StockUnit, default_threshold: u64
         detail["reservedQuantity"] = new.reserved.into();
         detail["totalQuantity"] = new.on_hand().into();
         detail["soldQuantity"] = new.sold.into();
-        detail["lowStockThreshold"] = new.low_stock_threshold.unwrap_or(default_threshold).into();
+        detail["lowStockThreshold"] = new.threshold(default_threshold).into();
         detail["change"] = json!({"available": available, "reserved": reserved, "sold": sold});
         finish(&key, new.version, name, detail)
     };
     names.into_iter().map(event).collect()
+}
+
+/// What is published of a level that has changed. It follows from the alert alone, which says where it came from.
+#[must_use]
+pub fn of_level(alert: &Alert) -> Option<Event> {
+    let name = match (alert.before?, alert.level) {
+        (Level::Enough, Level::Low) => name::LOW_STOCK,
+        (Level::Enough | Level::Low, Level::Out) => name::OUT_OF_STOCK,
+        (Level::Out, Level::Enough | Level::Low) => name::BACK_IN_STOCK,
+        _ => return None,
+    };
+    let UnitKey { product, location, .. } = &alert.unit;
+    let key = format!("LEVEL#{product}#{location}:{}", alert.created_at.as_millisecond());
+    let [available, reserved, sold] = alert.figures;
+    let mut detail = head(&key, alert.version, name, alert.since, &alert.cause.correlation_id);
+    detail["productId"] = product.as_str().into();
+    detail["location"] = location.as_str().into();
+    detail["version"] = alert.version.into();
+    detail["stockVersion"] = alert.stock_version.into();
+    detail["operation"] = alert.cause.operation.as_str().into();
+    detail["reference"] = alert.cause.reference.as_str().into();
+    detail["availableQuantity"] = available.into();
+    detail["reservedQuantity"] = reserved.into();
+    detail["totalQuantity"] = available.saturating_add(reserved).into();
+    detail["soldQuantity"] = sold.into();
+    detail["lowStockThreshold"] = alert.threshold.into();
+    Some(finish(&key, alert.version, name, detail))
 }
 
 /// What is published of a change of a reservation (old: none if it began to exist).
@@ -163,7 +166,7 @@ pub fn of_reservation(old: Option<&Reservation>, new: &Reservation) -> Vec<Event
     let newly = |fact: Fact| new.heard(fact) && !old.is_some_and(|old| old.heard(fact));
     let was = old.map_or(State::Pending, |old| old.state);
     // What is open is held where the state holds, so it is what was given back, too.
-    let (ordered, shipped) = (items(new.lines.iter().map(|line| (line, line.open()))), shipped(old, new));
+    let ordered = items(new.lines.iter().map(|line| (line, line.open())));
     let entered = |state: State| new.state == state && was != state;
     if new.state.holds() && !was.holds() {
         said.push((
@@ -181,27 +184,20 @@ pub fn of_reservation(old: Option<&Reservation>, new: &Reservation) -> Vec<Event
         said.push((name::RESERVATION_EXPIRED, json!({"items": ordered})));
     }
     if entered(State::Rejected) {
-        let reason = rejected_because(&new.shortages);
+        let reason = rejected_because(new);
         said.push((name::STOCK_RESERVATION_FAILED, failed(new, ordered.clone(), reason)));
-    } else if newly(Fact::Paid) && !new.state.holds() && new.state != State::Fulfilled && old.is_some() {
+    } else if newly(Fact::Paid)
+        && matches!(new.state, State::Released | State::Expired)
+        && !new.heard(Fact::Cancelled)
+    {
         // Paid, but nothing is held and nothing will be: a paid order is never short in silence.
-        if new.heard(Fact::Cancelled) || new.state == State::Rejected {
-            let reason = if new.state == State::Rejected { "rejected" } else { "cancelled" };
-            said.push((name::INVENTORY_CONFIRMATION_REFUSED, json!({"items": ordered, "reason": reason})));
-        } else if new.state != State::Pending {
-            said.push((name::STOCK_RESERVATION_FAILED, failed(new, ordered.clone(), lost_because(new))));
-        }
+        said.push((name::STOCK_RESERVATION_FAILED, failed(new, ordered.clone(), lost_because(new))));
     }
-    if !shipped.is_empty() {
-        said.push((
-            name::INVENTORY_DEDUCTED,
-            json!({"items": shipped, "complete": new.state == State::Fulfilled}),
-        ));
+    if new.refused_at.is_some() && old.is_none_or(|old| old.refused_at.is_none()) {
+        said.push((name::INVENTORY_CONFIRMATION_REFUSED, refused(new, &ordered)));
     }
-    if entered(State::Fulfilled) && new.lines.iter().any(|line| line.missing > 0) {
-        let missing = items(new.lines.iter().map(|line| (line, line.missing)));
-        said.push((name::PARTIAL_DEDUCTION, json!({"items": shipped, "failedItems": missing})));
-    }
+    said.extend(deliveries::of_delivery(old, new));
+    said.extend(deliveries::of_conflict(old, new));
     said.into_iter().map(|(name, about)| event_of(new, name, &about)).collect()
 }
 
@@ -237,20 +233,18 @@ pub fn state_of_reservation(now: &Reservation) -> Vec<Event> {
         }
         State::Expired => vec![(name::RESERVATION_EXPIRED, json!({"items": open}))],
         State::Rejected => {
-            vec![(
-                name::STOCK_RESERVATION_FAILED,
-                failed(now, open.clone(), rejected_because(&now.shortages)),
-            )]
+            vec![(name::STOCK_RESERVATION_FAILED, failed(now, open.clone(), rejected_because(now)))]
         }
         State::Released | State::Pending => Vec::new(),
     };
-    if now.heard(Fact::Paid) && now.heard(Fact::Cancelled) && now.state != State::Fulfilled {
-        let about = json!({"items": open, "reason": "cancelled"});
-        said.push((name::INVENTORY_CONFIRMATION_REFUSED, about));
+    if now.refused_at.is_some() {
+        said.push((name::INVENTORY_CONFIRMATION_REFUSED, refused(now, &open)));
     } else if now.heard(Fact::Paid) && matches!(now.state, State::Released | State::Expired) {
         said.push((name::STOCK_RESERVATION_FAILED, failed(now, open, lost_because(now))));
     }
-    said.retain(|(_, about)| about["items"].as_array().is_some_and(|items| !items.is_empty()));
+    let needs_no_items = [name::INVENTORY_CONFIRMATION_REFUSED, name::STOCK_RESERVATION_FAILED];
+    said.retain(|(name, about)| deliveries::is_any(&about["items"]) || needs_no_items.contains(name));
+    said.extend(deliveries::of_conflict(None, now));
     if now.lines.iter().any(|line| line.missing > 0) {
         let missing = items(now.lines.iter().map(|line| (line, line.missing)));
         said.push((name::PARTIAL_DEDUCTION, json!({"items": left, "failedItems": missing})));
@@ -263,6 +257,12 @@ pub fn state_of_reservation(now: &Reservation) -> Vec<Event> {
 pub fn state_of_stock(now: &StockUnit, default_threshold: u64) -> Vec<Event> {
     let events = of_stock(Some(now), now, default_threshold);
     events.into_iter().map(republished).collect()
+}
+
+/// What is said again of a level whose event may have been missed.
+#[must_use]
+pub fn state_of_level(now: &Alert) -> Option<Event> {
+    of_level(now).map(republished)
 }
 
 fn republished(mut event: Event) -> Event {
@@ -302,26 +302,23 @@ fn lost_because(reservation: &Reservation) -> &'static str {
     if reservation.state == State::Expired { "expired" } else { "payment_failed" }
 }
 
-fn rejected_because(shortages: &[Shortage]) -> &'static str {
-    let any = |wanted: fn(&Lack) -> bool| shortages.iter().any(|s| wanted(&s.lack));
-    if any(|lack| matches!(lack, Lack::OverLimit { .. })) {
+/// Why a payment is in vain.
+fn refused(new: &Reservation, ordered: &Value) -> Value {
+    let reason = if new.state == State::Rejected { "rejected" } else { "cancelled" };
+    json!({"items": ordered, "reason": reason})
+}
+
+fn rejected_because(new: &Reservation) -> &'static str {
+    let any = |wanted: fn(&Lack) -> bool| new.shortages.iter().any(|s| wanted(&s.lack));
+    if new.reason == Some(Reason::too_many_lines()) {
+        "too_many_lines"
+    } else if any(|lack| matches!(lack, Lack::OverLimit { .. })) {
         "purchase_limit_exceeded"
     } else if any(|lack| matches!(lack, Lack::Unknown)) {
         "unknown_product"
     } else {
         "insufficient_stock"
     }
-}
-
-/// What has left the shelf with this change.
-fn shipped(old: Option<&Reservation>, new: &Reservation) -> Vec<Value> {
-    let before = |line: &Line| {
-        let same = old?.lines.iter().find(|old| old.key == line.key)?;
-        Some(same.fulfilled)
-    };
-    let left =
-        new.lines.iter().map(|line| (line, line.fulfilled - before(line).unwrap_or(0).min(line.fulfilled)));
-    items(left).as_array().cloned().unwrap_or_default()
 }
 
 /// Lines with a quantity, without those of none.

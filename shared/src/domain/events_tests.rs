@@ -3,7 +3,8 @@
 use super::name::*;
 use super::*;
 use crate::domain::{
-    Action, Command, Decision, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Shipment, decide,
+    Action, Command, Decision, DeliveredLines, Delivery, Heard, LineKey, Location, OrderId, OrderLines,
+    Ordered, ProductId, Quantity, Shipment, Shortage, decide,
 };
 
 fn at(second: i64) -> Timestamp {
@@ -90,8 +91,20 @@ fn short(lack: Lack) -> Vec<Shortage> {
 }
 
 fn hear(fact: Fact, short: Vec<Shortage>) -> Action {
-    let lines = matches!(fact, Fact::Created | Fact::Delivered).then(|| lines(TWO));
-    Action::Hear { fact, lines, expires_at: Some(at(1_060)), short }
+    let delivered = || {
+        let line = |(product, quantity): &(&str, u64)| {
+            (ProductId::parse(*product).unwrap(), None, Quantity::new(*quantity).unwrap())
+        };
+        DeliveredLines::sum(TWO.iter().map(line)).unwrap()
+    };
+    let heard = match fact {
+        Fact::Created => Heard::Created(Ordered::Lines(lines(TWO))),
+        Fact::PaymentFailed => Heard::PaymentFailed,
+        Fact::Paid => Heard::Paid,
+        Fact::Cancelled => Heard::Cancelled,
+        Fact::Delivered => Heard::Delivered(Delivery::Total(delivered())),
+    };
+    Action::Hear { heard, expires_at: Some(at(1_060)), short }
 }
 
 fn heard(fact: Fact) -> Action {
@@ -101,7 +114,7 @@ fn heard(fact: Fact) -> Action {
 /// A hold that is over, and was given back.
 fn expired() -> Order {
     let mut order = Order::of([reserve()]);
-    order.now = 1_060;
+    order.now = 1_065;
     assert_eq!(order.does(Action::Expire), [RESERVATION_EXPIRED]);
     order
 }
@@ -170,7 +183,7 @@ fn what_is_given_back_is_said_once() {
     assert!(!order.paid_but_short());
     assert_eq!(order.again(), [INVENTORY_RELEASED, INVENTORY_CONFIRMATION_REFUSED]);
     let mut kept = Order::of([reserve(), Action::Confirm]);
-    assert_eq!(kept.does(heard(Fact::Cancelled)), [INVENTORY_RELEASED]);
+    assert_eq!(kept.does(heard(Fact::Cancelled)), [INVENTORY_RELEASED, INVENTORY_CONFIRMATION_REFUSED]);
     assert!(!kept.paid_but_short());
 }
 
@@ -228,7 +241,8 @@ fn facts_before_the_order() {
     assert_eq!((order.paid_but_short(), order.again()), (false, Vec::new()));
     assert_eq!(order.does(heard(Fact::Created)), [INVENTORY_RESERVED, INVENTORY_CONFIRMED]);
     let mut order = Order::of([heard(Fact::Paid)]);
-    assert_eq!(order.does(hear(Fact::Created, short(Lack::Unknown))), [STOCK_RESERVATION_FAILED]);
+    let said = order.does(hear(Fact::Created, short(Lack::Unknown)));
+    assert_eq!(said, [STOCK_RESERVATION_FAILED, INVENTORY_CONFIRMATION_REFUSED]);
     assert_eq!(order.about(STOCK_RESERVATION_FAILED)["paid"], true);
     assert!(order.paid_but_short());
     let mut order = Order::of([heard(Fact::PaymentFailed)]);
@@ -265,9 +279,11 @@ fn unit([available, reserved, sold]: [u64; 3], version: u64) -> StockUnit {
         reserved,
         sold,
         version,
+        physical: 0,
         low_stock_threshold: None,
         max_per_order: None,
         name: None,
+        created_at: None,
         updated_at: at(1_000),
         cause: Cause {
             operation: "add".to_owned(),
@@ -286,20 +302,41 @@ fn what_is_said_of_stock() {
     assert_eq!(names(None, [10, 0, 0]), [INVENTORY_UPDATED, INVENTORY_REPLENISHED]);
     assert_eq!(names(None, [0, 0, 0]), [INVENTORY_UPDATED], "a new one crosses nothing");
     assert_eq!(names(Some([10, 0, 0]), [6, 4, 0]), [INVENTORY_UPDATED]);
-    assert_eq!(
-        names(Some([6, 4, 0]), [5, 5, 0]),
-        [INVENTORY_UPDATED, LOW_STOCK],
-        "at the threshold it is low"
-    );
-    assert_eq!(names(Some([5, 5, 0]), [4, 6, 0]), [INVENTORY_UPDATED]);
-    assert_eq!(names(Some([4, 6, 0]), [0, 10, 0]), [INVENTORY_UPDATED, OUT_OF_STOCK]);
-    assert_eq!(names(Some([6, 4, 0]), [0, 10, 0]), [INVENTORY_UPDATED, OUT_OF_STOCK]);
-    assert_eq!(names(Some([0, 10, 0]), [0, 9, 1]), [INVENTORY_UPDATED]);
-    assert_eq!(names(Some([0, 9, 1]), [3, 9, 1]), [INVENTORY_UPDATED, INVENTORY_REPLENISHED, BACK_IN_STOCK]);
-    assert_eq!(names(Some([0, 9, 1]), [9, 0, 1]), [INVENTORY_UPDATED, BACK_IN_STOCK]);
+    assert_eq!(names(Some([6, 4, 0]), [0, 10, 0]), [INVENTORY_UPDATED], "levels are told of alerts");
+    assert_eq!(names(Some([0, 9, 1]), [3, 9, 1]), [INVENTORY_UPDATED, INVENTORY_REPLENISHED]);
+    assert_eq!(names(Some([0, 9, 1]), [9, 0, 1]), [INVENTORY_UPDATED]);
     assert_eq!(names(Some([9, 0, 1]), [8, 0, 1]), [INVENTORY_UPDATED], "less is no replenishment");
     let own = StockUnit { low_stock_threshold: Some(2), ..unit([3, 0, 0], 1) };
     assert_eq!((own.level(5), unit([3, 0, 0], 1).level(5)), (Level::Enough, Level::Low));
+    assert_eq!(unit([5, 0, 0], 1).level(5), Level::Low, "at the threshold it is low");
+}
+
+#[test]
+fn each_crossing_has_its_event() {
+    let alert = |before: Option<Level>, level: Level| {
+        let stock = unit([4, 6, 1], 8);
+        let (unit, cause) = (stock.key, stock.cause);
+        let (created_at, since) = (at(900), at(1_000));
+        let figures = [4, 6, 1];
+        let (version, stock_version, threshold) = (3, 8, 5);
+        Alert { unit, level, before, version, created_at, since, figures, threshold, stock_version, cause }
+    };
+    let name = |before: Option<Level>, level: Level| of_level(&alert(before, level)).map(|event| event.name);
+    let (enough, low, out) = (Some(Level::Enough), Some(Level::Low), Some(Level::Out));
+    assert_eq!(Level::ALL.map(|level| name(None, level)), [None; 3], "what begins so has crossed nothing");
+    assert_eq!(Level::ALL.map(|level| name(enough, level)), [None, Some(LOW_STOCK), Some(OUT_OF_STOCK)]);
+    assert_eq!(Level::ALL.map(|level| name(low, level)), [None, None, Some(OUT_OF_STOCK)]);
+    assert_eq!(Level::ALL.map(|level| name(out, level)), [Some(BACK_IN_STOCK), Some(BACK_IN_STOCK), None]);
+    let event = of_level(&alert(enough, Level::Low)).unwrap();
+    let detail = json!({
+        "eventId": "LEVEL#A#main:900000:3:LowStock", "eventType": "LowStock",
+        "timestamp": "1970-01-01T00:16:40.000Z", "correlationId": "c", "productId": "A", "location": "main",
+        "version": 3, "stockVersion": 8, "operation": "add", "reference": "k", "availableQuantity": 4,
+        "reservedQuantity": 6, "totalQuantity": 10, "soldQuantity": 1, "lowStockThreshold": 5,
+    });
+    assert_eq!((event.id.as_str(), event.detail), ("LEVEL#A#main:900000:3:LowStock", detail));
+    let again = state_of_level(&alert(enough, Level::Low)).unwrap();
+    assert_eq!(again.id, "LEVEL#A#main:900000:3:LowStock:republished");
 }
 
 #[test]

@@ -5,18 +5,32 @@
 //! - [`names`]: identifiers that parse, so that what exists is valid
 //! - [`stock`]: quantities, stock units and the arithmetic on their counters
 //! - [`reservation`]: the one record of an order, its lines, its state and the facts it has heard
+//! - [`delivery`]: what deliveries say has left
+//! - [`conflict`]: facts that contradict what was recorded first
+//! - [`level`]: how a product stands to its threshold, and the alert that says so
 //! - [`events`]: what is published of a change, and its movement in the ledger
 
+pub mod conflict;
 pub mod decide;
+pub mod delivery;
 pub mod events;
+pub mod level;
 pub mod names;
 pub mod reservation;
 pub mod stock;
 
-pub use decide::{Action, Command, Commit, Decision, Refusal, Shipment, StockMove, decide};
-pub use names::{IdempotencyKey, Invalid, Location, OrderId, ProductId, Reason, ReservationId, ShipmentId};
-pub use reservation::{Allocation, Fact, Fingerprint, Line, LineKey, OrderLines, Reservation, State};
-pub use stock::{Cause, Delta, Lack, Quantity, Shortage, StockUnit, UnitKey, Whole};
+pub use conflict::{Conflict, ConflictKind, ConflictLine, Conflicts};
+pub use decide::{Action, Command, Commit, Decision, Heard, Refusal, Shipment, StockMove, decide};
+pub use delivery::{Claim, Claims, DeliveredLines, Deliveries, Delivery};
+pub use level::{Alert, Level};
+pub use names::{
+    IdempotencyKey, Invalid, Location, MAX_QUOTED_CHARS, OrderId, ProductId, Reason, ReservationId,
+    ShipmentId, excerpt, excerpt_of_sentence,
+};
+pub use reservation::{
+    Allocation, Fact, Fingerprint, Line, LineKey, OrderLines, Ordered, Reservation, State, may_end_until,
+};
+pub use stock::{Cause, Delta, Edit, Lack, Quantity, Shortage, StockUnit, UnitKey, Whole};
 
 /// A point in time. All of Holdfast counts in whole milliseconds, UTC.
 pub type Timestamp = jiff::Timestamp;

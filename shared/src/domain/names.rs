@@ -93,10 +93,10 @@ text_newtype!(
 );
 
 text_newtype!(
-    /// The key under which a stock operation is applied once: 1–100 characters, letters, digits
-    /// and `-_.:`.
+    /// The key under which a stock operation is applied once: 1–100 characters, letters, digits,
+    /// `-_.:`, and what base64 has besides, `=+/`, because API Gateway's request ids are of that form.
     IdempotencyKey,
-    |text| code("an Idempotency-Key", text)
+    |text| code_of("an Idempotency-Key", "-_.:=+/", text)
 );
 
 text_newtype!(
@@ -132,6 +132,18 @@ impl Reason {
         letters.eq("paymentfailed".chars())
     }
 
+    /// The order was delivered, and this was not among it.
+    #[must_use]
+    pub fn not_delivered() -> Self {
+        Self("not_delivered".to_owned())
+    }
+
+    /// The order has more lines than one transaction takes.
+    #[must_use]
+    pub fn too_many_lines() -> Self {
+        Self("too_many_lines".to_owned())
+    }
+
     /// Released by request, without a reason of its own.
     #[must_use]
     pub fn requested() -> Self {
@@ -155,9 +167,9 @@ impl ReservationId {
     /// # Errors
     /// If the text is not a UUID.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        Uuid::try_parse(text)
-            .map(Self)
-            .map_err(|_| Invalid(format!("a reservation id is a UUID as a reserve answers it, not {text:?}")))
+        Uuid::try_parse(text).map(Self).map_err(|_| {
+            Invalid(format!("a reservation id is a UUID as a reserve answers it, not {:?}", excerpt(text)))
+        })
     }
 
     /// The id as a number whose bits are evenly spread: what shards are chosen by.
@@ -181,13 +193,18 @@ impl<'de> Deserialize<'de> for ReservationId {
 }
 
 fn code(what: &str, text: &str) -> Result<(), Invalid> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    code_of(what, "-_.:", text)
+}
+
+/// Letters, digits and these signs.
+fn code_of(what: &str, signs: &str, text: &str) -> Result<(), Invalid> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || signs.contains(c);
     // All allowed characters are one byte long, so bytes count characters.
     if (1..=MAX_CODE_CHARS).contains(&text.len()) && text.chars().all(allowed) {
         return Ok(());
     }
     Err(Invalid(format!(
-        "{what} has 1 to {MAX_CODE_CHARS} characters, each a letter, a digit or one of \"-_.:\", unlike {:?}",
+        "{what} has 1 to {MAX_CODE_CHARS} characters, each a letter, a digit or one of {signs:?}, unlike {:?}",
         excerpt(text)
     )))
 }
@@ -217,14 +234,31 @@ fn reason(text: &str) -> Result<(), Invalid> {
     )))
 }
 
-/// The beginning of a text that may be long, for an error message.
-fn excerpt(text: &str) -> String {
-    const SHOWN: usize = 40;
-    let mut shown: String = text.chars().take(SHOWN).collect();
-    if text.chars().count() > SHOWN {
-        shown.push('…');
+/// Most characters of a text from outside that are quoted in an answer, an error or a log line.
+pub const MAX_QUOTED_CHARS: usize = 80;
+
+/// A text from outside, as it is quoted: of a long one the beginning.
+#[must_use]
+pub fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(MAX_QUOTED_CHARS) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
-    shown
+}
+
+/// Most characters of a sentence that a parser wrote and that may quote what it met.
+const MAX_SENTENCE_CHARS: usize = 600;
+
+/// A sentence that quotes texts from outside in a way of its own. Of a long one the middle is left out: what was met
+/// stands at its beginning, what was expected at its end.
+#[must_use]
+pub fn excerpt_of_sentence(sentence: &str) -> String {
+    let chars = sentence.chars().count();
+    if chars <= MAX_SENTENCE_CHARS {
+        return sentence.to_owned();
+    }
+    let tail: String = sentence.chars().skip(chars - (MAX_SENTENCE_CHARS - MAX_QUOTED_CHARS)).collect();
+    format!("{}{tail}", excerpt(sentence))
 }
 
 #[cfg(test)]
@@ -293,8 +327,23 @@ mod tests {
     fn a_message_shows_the_beginning_of_a_long_text() {
         let told = |text: &str| ProductId::parse(text).unwrap_err().0;
         assert!(told("a b").ends_with(r#"unlike "a b""#), "{}", told("a b"));
-        let (most, more) = (format!("{} ", "x".repeat(39)), format!("{} y", "x".repeat(39)));
+        let long = "x".repeat(MAX_QUOTED_CHARS - 1);
+        let (most, more) = (format!("{long} "), format!("{long} y"));
         assert!(told(&most).ends_with(&format!("unlike {most:?}")), "{}", told(&most));
         assert!(told(&more).ends_with(&format!("unlike {:?}", format!("{most}…"))), "{}", told(&more));
+        assert!(ReservationId::parse(&"ü".repeat(1_000_000)).unwrap_err().0.len() < 300);
+    }
+
+    #[test]
+    fn a_long_sentence_keeps_its_beginning_and_its_end() {
+        let sentence = |name: &str| format!("unknown field `{name}`, expected one of `a`, `b`");
+        assert_eq!(excerpt_of_sentence(&sentence("c")), sentence("c"));
+        let cut = excerpt_of_sentence(&sentence(&"ü".repeat(100_000)));
+        assert!(
+            cut.starts_with("unknown field `ü")
+                && cut.contains('…')
+                && cut.ends_with("expected one of `a`, `b`")
+        );
+        assert!(cut.chars().count() <= MAX_SENTENCE_CHARS + 1, "{cut}");
     }
 }

@@ -2,15 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::Timestamp;
+use super::conflict::Conflicts;
+use super::delivery::Deliveries;
 use super::names::{Invalid, Location, OrderId, ProductId, Reason, ReservationId, ShipmentId};
 use super::stock::{MAX_LINES, Quantity, Shortage, UnitKey};
 
 /// Namespace of fingerprints. They are stored, so it must never change.
 const FINGERPRINT_NAMESPACE: Uuid = Uuid::from_u128(0x0e6b_7c52_91d4_4f0a_8a3e_6b1c_45d8_f927);
+
+/// How long after its time a hold is ended. The sweep's clock may be ahead of the one that the hold was made by, and a
+/// hold that is given back early could have been paid in time. Lambda keeps its clocks within milliseconds of each other;
+/// this is for a machine that does not.
+pub const CLOCK_MARGIN: Duration = Duration::from_secs(5);
+
+/// The latest time of a hold that may be ended now.
+#[must_use]
+pub fn may_end_until(now: Timestamp) -> Timestamp {
+    now.checked_sub(CLOCK_MARGIN).unwrap_or(Timestamp::MIN)
+}
 
 /// Where a reservation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -118,12 +132,57 @@ impl LineKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderLines(BTreeMap<LineKey, Quantity>);
 
+/// What an order that came as an event asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ordered {
+    /// These lines.
+    Lines(OrderLines),
+    /// More than [`MAX_LINES`]: such an order can never be held. It is recorded without them.
+    TooMany(Fingerprint),
+}
+
+impl Ordered {
+    /// Sums up lines as they came.
+    ///
+    /// # Errors
+    /// If there is none, or if a sum is too large.
+    pub fn sum(lines: impl IntoIterator<Item = (LineKey, Quantity)>) -> Result<Self, Invalid> {
+        let sums = OrderLines::sum_up(lines)?;
+        Ok(if sums.len() > MAX_LINES {
+            Self::TooMany(fingerprint_of(sums.iter().map(|(key, quantity)| (key, quantity.get()))))
+        } else {
+            Self::Lines(OrderLines(sums))
+        })
+    }
+
+    /// The same for the same lines, however they were split or sorted.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        match self {
+            Self::Lines(lines) => lines.fingerprint(),
+            Self::TooMany(fingerprint) => *fingerprint,
+        }
+    }
+}
+
 impl OrderLines {
     /// Sums up lines as they came.
     ///
     /// # Errors
     /// If there is none, if there are more than [`MAX_LINES`] after summing, or if a sum is too large.
     pub fn sum(lines: impl IntoIterator<Item = (LineKey, Quantity)>) -> Result<Self, Invalid> {
+        let sums = Self::sum_up(lines)?;
+        match sums.len() {
+            ..=MAX_LINES => Ok(Self(sums)),
+            n => {
+                Err(Invalid(format!("an order has at most {MAX_LINES} different products, this one has {n}")))
+            }
+        }
+    }
+
+    fn sum_up(
+        lines: impl IntoIterator<Item = (LineKey, Quantity)>,
+    ) -> Result<BTreeMap<LineKey, Quantity>, Invalid> {
         let mut sums = BTreeMap::new();
         for (key, quantity) in lines {
             let sum = match sums.get(&key) {
@@ -134,13 +193,10 @@ impl OrderLines {
             };
             sums.insert(key, sum);
         }
-        match sums.len() {
-            0 => Err(Invalid("an order has at least one line, this one has none".to_owned())),
-            1..=MAX_LINES => Ok(Self(sums)),
-            n => {
-                Err(Invalid(format!("an order has at most {MAX_LINES} different products, this one has {n}")))
-            }
+        if sums.is_empty() {
+            return Err(Invalid("an order has at least one line, this one has none".to_owned()));
         }
+        Ok(sums)
     }
 
     /// The lines in order.
@@ -151,13 +207,18 @@ impl OrderLines {
     /// The same for the same lines, however they were split or sorted.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
-        let mut text = String::new();
-        for (LineKey { product, location }, quantity) in &self.0 {
-            // None of the three can contain the separators.
-            writeln!(text, "{product}\t{location}\t{quantity}").expect("writing to a String");
-        }
-        Fingerprint::of(&text)
+        fingerprint_of(self.0.iter().map(|(key, quantity)| (key, quantity.get())))
     }
+}
+
+/// The fingerprint of lines that are sorted and summed.
+pub(super) fn fingerprint_of<'a>(lines: impl IntoIterator<Item = (&'a LineKey, u64)>) -> Fingerprint {
+    let mut text = String::new();
+    for (LineKey { product, location }, quantity) in lines {
+        // None of the three can contain the separators.
+        writeln!(text, "{product}\t{location}\t{quantity}").expect("writing to a String");
+    }
+    Fingerprint::of(&text)
 }
 
 /// Tells whether two requests ask for the same: a UUIDv5 of what they ask for.
@@ -186,7 +247,7 @@ pub struct Allocation {
 pub struct Line {
     /// What it asks for.
     pub key: LineKey,
-    /// How much was ordered.
+    /// How much was ordered; 0 where something left that was not ordered, or not yet.
     pub quantity: u64,
     /// What is held for it now, by bucket. Empty when nothing is.
     pub allocations: Vec<Allocation>,
@@ -203,16 +264,49 @@ impl Line {
         Self { key, quantity: quantity.get(), allocations: Vec::new(), fulfilled: 0, missing: 0 }
     }
 
+    /// One for what has left though nobody is known to have ordered it.
+    #[must_use]
+    pub fn not_ordered(key: LineKey) -> Self {
+        Self { key, quantity: 0, allocations: Vec::new(), fulfilled: 0, missing: 0 }
+    }
+
+    /// Whether it is a line of the order.
+    #[must_use]
+    pub fn is_ordered(&self) -> bool {
+        self.quantity > 0
+    }
+
+    /// Units that have left, on the books or not.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.fulfilled.saturating_add(self.missing)
+    }
+
     /// Units held for it now.
     #[must_use]
     pub fn held(&self) -> u64 {
         self.allocations.iter().map(|a| a.quantity).sum()
     }
 
+    /// Takes up to so many units out of what is held, of the first buckets first. Answers with what it took.
+    pub fn take_held(&mut self, units: u64) -> Vec<Allocation> {
+        let mut open = units;
+        let mut all_taken = Vec::new();
+        for allocation in &mut self.allocations {
+            let quantity = allocation.quantity.min(open);
+            allocation.quantity -= quantity;
+            open -= quantity;
+            all_taken.push(Allocation { bucket: allocation.bucket, quantity });
+        }
+        self.allocations.retain(|allocation| allocation.quantity > 0);
+        all_taken.retain(|taken| taken.quantity > 0);
+        all_taken
+    }
+
     /// Units still to leave the shelf.
     #[must_use]
     pub fn open(&self) -> u64 {
-        self.quantity.saturating_sub(self.fulfilled).saturating_sub(self.missing)
+        self.quantity.saturating_sub(self.left())
     }
 }
 
@@ -223,13 +317,13 @@ pub struct Reservation {
     pub id: ReservationId,
     /// The shop's name for the order.
     pub order_id: OrderId,
-    /// What was ordered; empty while only facts were heard.
+    /// What was ordered, and what has left besides, sorted; empty while only facts were heard.
     pub lines: Vec<Line>,
     /// As decided last. What holds at a moment is [`Reservation::state_at`].
     pub state: State,
     /// What was heard, and when first.
     pub facts: BTreeMap<Fact, Timestamp>,
-    /// Of the lines; none while they are unknown.
+    /// Of what was ordered; none while that is unknown.
     pub fingerprint: Option<Fingerprint>,
     /// When the record was first written.
     pub created_at: Timestamp,
@@ -249,6 +343,12 @@ pub struct Reservation {
     pub shortages: Vec<Shortage>,
     /// The part shipments applied so far, so that none is applied twice.
     pub shipments: BTreeMap<ShipmentId, Fingerprint>,
+    /// What the deliveries have said so far.
+    pub deliveries: Deliveries,
+    /// When it was first certain that a payment is in vain: the order is cancelled or could not be held.
+    pub refused_at: Option<Timestamp>,
+    /// The facts that contradict others.
+    pub conflicts: Conflicts,
     /// Of the request or event that changed it last.
     pub correlation_id: String,
     /// +1 with every write; 0 is a record that is not there yet.
@@ -275,6 +375,9 @@ impl Reservation {
             reason: None,
             shortages: Vec::new(),
             shipments: BTreeMap::new(),
+            deliveries: Deliveries::default(),
+            refused_at: None,
+            conflicts: Conflicts::default(),
             correlation_id: String::new(),
             version: 0,
         }
@@ -286,10 +389,30 @@ impl Reservation {
         self.facts.contains_key(&fact)
     }
 
+    /// Whether the last change took note of a contradiction.
+    #[must_use]
+    pub fn is_newly_contradicted(&self) -> bool {
+        self.conflicts.kept.last().is_some_and(|conflict| conflict.at == self.updated_at)
+    }
+
+    /// Whether everything that was ordered has left.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let mut ordered = self.lines.iter().filter(|line| line.is_ordered()).peekable();
+        ordered.peek().is_some() && ordered.all(|line| line.open() == 0)
+    }
+
     /// Whether it is a temporary hold whose time has run out, swept or not.
     #[must_use]
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.state == State::Reserved && self.expires_at.is_some_and(|at| at <= now)
+    }
+
+    /// Whether it may be ended: its time has run out even by a clock that is [`CLOCK_MARGIN`] behind. Until then it reads
+    /// as expired and still holds.
+    #[must_use]
+    pub fn may_end(&self, now: Timestamp) -> bool {
+        self.is_due(may_end_until(now))
     }
 
     /// The state that holds at a moment: a hold past its time reads as expired before the sweep has come by.

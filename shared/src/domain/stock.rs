@@ -3,15 +3,17 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Visitor};
+use serde::ser::{Serialize, Serializer};
 
 use super::Timestamp;
-use super::names::{Invalid, Location, ProductId};
+use super::names::{Invalid, Location, ProductId, excerpt};
 
 /// Most units in one line of an order or one stock operation. High enough for any shop, low
 /// enough that no sum of an order overflows.
 pub const MAX_QUANTITY: u64 = 1_000_000;
 
-/// Most units that one counter of a stock unit may hold.
+/// Most units that may be on hand in a stock unit, available and reserved together. Operations that bring
+/// units in keep to it; holding and giving back move units between the two.
 pub const MAX_STOCK: u64 = 1_000_000_000;
 
 /// Most stock units in one order: a transaction takes 100 actions, one is the reservation.
@@ -100,7 +102,7 @@ impl<const MIN: i64, const MAX: i64> Visitor<'_> for WholeVisitor<MIN, MAX> {
         Err(Self::refuse(format_args!("{v:?}")))
     }
     fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<Self::Value, E> {
-        Err(Self::refuse(format_args!("the text {v:?}")))
+        Err(Self::refuse(format_args!("the text {:?}", excerpt(v))))
     }
 }
 
@@ -128,16 +130,79 @@ pub struct StockUnit {
     pub sold: u64,
     /// +1 with every write.
     pub version: u64,
+    /// +1 whenever what is on hand changes; 0 where that was not counted yet.
+    pub physical: u64,
     /// At or below this many available units the stock counts as low. None: the service's setting.
     pub low_stock_threshold: Option<u64>,
     /// Most units of the product that one order may hold. None: no limit.
     pub max_per_order: Option<u64>,
     /// What people call the product.
     pub name: Option<String>,
+    /// When it began to exist. None: before that was kept.
+    pub created_at: Option<Timestamp>,
     /// When it was written last.
     pub updated_at: Timestamp,
     /// What the last write was.
     pub cause: Cause,
+}
+
+/// What becomes of something that a product may have or not, such as its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Edit<T> {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// It is taken away.
+    Clear,
+    /// It becomes this.
+    Set(T),
+}
+
+impl<T> Edit<T> {
+    /// Whether nothing is to be changed.
+    #[must_use]
+    pub fn is_keep(&self) -> bool {
+        matches!(self, Self::Keep)
+    }
+
+    /// The same edit with the value made into another.
+    #[must_use]
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Edit<U> {
+        match self {
+            Self::Keep => Edit::Keep,
+            Self::Clear => Edit::Clear,
+            Self::Set(value) => Edit::Set(f(value)),
+        }
+    }
+
+    /// The same edit with the value parsed.
+    ///
+    /// # Errors
+    /// If `parse` fails.
+    pub fn try_map<U, E>(self, parse: impl FnOnce(T) -> Result<U, E>) -> Result<Edit<U>, E> {
+        Ok(match self {
+            Self::Keep => Edit::Keep,
+            Self::Clear => Edit::Clear,
+            Self::Set(value) => Edit::Set(parse(value)?),
+        })
+    }
+}
+
+/// A member of a JSON merge patch (RFC 7396): `null` clears. One that is absent is kept, by `#[serde(default)]`.
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Edit<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or(Self::Clear, Self::Set))
+    }
+}
+
+/// The other way round. One that is kept is to be skipped, by `#[serde(skip_serializing_if)]`.
+impl<T: Serialize> Serialize for Edit<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Keep | Self::Clear => serializer.serialize_none(),
+            Self::Set(value) => serializer.serialize_some(value),
+        }
+    }
 }
 
 /// What a write of a stock unit was done for.
@@ -199,6 +264,19 @@ impl Delta {
         Self { available: -n, reserved: 0, sold: n }
     }
 
+    /// Sold becomes available again: what was booked here has left from elsewhere.
+    #[must_use]
+    pub fn unship(units: u64) -> Self {
+        let n = signed(units);
+        Self { available: n, reserved: 0, sold: -n }
+    }
+
+    /// Whether what is on hand changes: goods come or leave. A hold that begins or ends moves nothing on the shelf.
+    #[must_use]
+    pub fn is_physical(self) -> bool {
+        self.available.saturating_add(self.reserved) != 0
+    }
+
     /// The two changes as one. Saturates: both are bounded by [`MAX_STOCK`] where they come from.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -210,7 +288,7 @@ impl Delta {
     }
 }
 
-/// Units as a signed number. Counters stay below [`MAX_STOCK`], so this never saturates in use.
+/// Units as a signed number. What is on hand stays below [`MAX_STOCK`], so this never saturates in use.
 fn signed(units: u64) -> i64 {
     i64::try_from(units).unwrap_or(i64::MAX)
 }
@@ -288,8 +366,22 @@ mod tests {
 
     #[test]
     fn moves_of_a_reservation_neither_make_nor_lose_units() {
-        for delta in [Delta::hold(3), Delta::give_back(3), Delta::ship_held(3), Delta::ship_unheld(3)] {
+        for delta in [
+            Delta::hold(3),
+            Delta::give_back(3),
+            Delta::ship_held(3),
+            Delta::ship_unheld(3),
+            Delta::unship(3),
+        ] {
             assert_eq!(delta.available + delta.reserved + delta.sold, 0, "{delta:?}");
         }
+    }
+
+    #[test]
+    fn only_what_leaves_or_comes_is_physical() {
+        let nothing_moves = [Delta::default(), Delta::hold(3), Delta::give_back(3)];
+        assert!(nothing_moves.iter().all(|delta| !delta.is_physical()));
+        let more = Delta { available: 3, ..Delta::default() };
+        assert!([more, Delta::ship_held(3), Delta::ship_unheld(3)].iter().all(|delta| delta.is_physical()));
     }
 }

@@ -3,19 +3,22 @@
 //! [`serve`] is the loop of such a function: it makes a [`Request`] of the event, calls the handler
 //! within the time there is, answers with JSON or with a [`Problem`], and logs the outcome once.
 
+mod event;
 mod problem;
 mod request;
 mod views;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use lambda_http::http::{HeaderValue, StatusCode, header};
-use lambda_http::{Body, Error, RequestExt as _, Response, service_fn};
+use lambda_http::http::{HeaderName, HeaderValue, StatusCode, header};
+use lambda_http::{Body, Context, Error, Response};
 use serde::Serialize;
 use tokio::time::Instant;
 
+pub use event::{Event, run};
 pub use problem::{Problem, code};
-pub use request::{MAX_BODY_BYTES, Request, Role, correlation_id};
+pub use request::{MAX_BODY_BYTES, Request, Role};
 pub use views::{
     ItemRequest, LocationView, ProductView, ReservationView, not_null, order_lines, target, time,
 };
@@ -27,7 +30,7 @@ use crate::metrics::Metric;
 use crate::store::Outcome;
 
 /// The header that carries the correlation id, in and out.
-pub const CORRELATION_ID: &str = "x-correlation-id";
+pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
 /// The route that holds stock.
 pub const RESERVE: &str = "POST /reserve";
@@ -37,6 +40,7 @@ pub const RESERVE: &str = "POST /reserve";
 pub struct Answer {
     status: StatusCode,
     body: String,
+    is_public: bool,
 }
 
 impl Answer {
@@ -59,12 +63,19 @@ impl Answer {
     /// A body that is JSON text already, with 201 where something began to exist.
     #[must_use]
     pub fn stored(created: bool, body: String) -> Self {
-        Self { status: if created { StatusCode::CREATED } else { StatusCode::OK }, body }
+        let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+        Self { status, body, is_public: false }
+    }
+
+    /// The same for whoever asks, and a promise to nobody: a cache may keep it as long as the settings say.
+    #[must_use]
+    pub fn public(self) -> Self {
+        Self { is_public: true, ..self }
     }
 
     fn json(status: StatusCode, body: &impl Serialize) -> Result<Self, Problem> {
         let body = serde_json::to_string(body).map_err(|e| Problem::internal(format!("an answer: {e}")))?;
-        Ok(Self { status, body })
+        Ok(Self { status, body, is_public: false })
     }
 }
 
@@ -93,16 +104,14 @@ where
 {
     let deps = Deps::init().await?;
     let deps = &deps;
-    lambda_http::run(service_fn(move |event: lambda_http::Request| async move {
-        Ok::<_, Error>(answer(operation, event, deps, handle).await)
-    }))
-    .await
+    run(|event, context| async move { answer(operation, event, &context, deps, handle).await }).await
 }
 
 /// One invocation: request in, response out. `operation` is the function's name.
 pub async fn answer<H, F>(
     operation: &'static str,
-    event: lambda_http::Request,
+    event: Event,
+    context: &Context,
     deps: &Arc<Deps>,
     handle: H,
 ) -> Response<Body>
@@ -111,9 +120,9 @@ where
     F: Future<Output = Result<Answer, Problem>>,
 {
     let began = Instant::now();
-    let invocation = invocation(&deps.clock, event.lambda_context_ref(), request::correlation_id(&event));
+    let invocation = invocation(&deps.clock, Some(context), event.correlation_id(context));
     let (correlation_id, deadline) = (invocation.correlation_id.clone(), invocation.deadline);
-    let (route, outcome) = match Request::parse(event, invocation.clone()) {
+    let (route, outcome) = match Request::parse(event, &context.request_id, invocation.clone()) {
         Err(problem) => (String::new(), Err(problem)),
         Ok(request) => {
             let route = request.route().to_owned();
@@ -133,7 +142,7 @@ where
         invocation.metrics.add(Metric::FailedAnswers, 1);
     }
     report(operation, &deps.settings, &invocation);
-    respond(outcome, &correlation_id)
+    respond(outcome, &correlation_id, deps.settings.public_cache)
 }
 
 /// What became of an order that was to be held. A request that is wrong in itself is none.
@@ -184,7 +193,12 @@ fn log(
     }
 }
 
-fn respond(outcome: Result<Answer, Problem>, correlation_id: &str) -> Response<Body> {
+fn respond(outcome: Result<Answer, Problem>, correlation_id: &str, public_cache: Duration) -> Response<Body> {
+    let max_age = public_cache.as_secs();
+    let cache_control = match &outcome {
+        Ok(Answer { is_public: true, .. }) if max_age > 0 => format!("public, max-age={max_age}"),
+        _ => "no-store".to_owned(),
+    };
     let (status, media_type, body, retry_after) = match outcome {
         Ok(answer) => (answer.status, "application/json", answer.body, None),
         Err(problem) => {
@@ -195,9 +209,10 @@ fn respond(outcome: Result<Answer, Problem>, correlation_id: &str) -> Response<B
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(value) = HeaderValue::from_str(correlation_id) {
-        headers.insert(CORRELATION_ID, value);
+    for (name, value) in [(header::CACHE_CONTROL, cache_control.as_str()), (CORRELATION_ID, correlation_id)] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
     }
     if let Some(seconds) = retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::views::time;
 use crate::domain::stock::MAX_STOCK;
-use crate::domain::{Invalid, Lack, Line, Refusal, Reservation, Shortage};
+use crate::domain::{Invalid, Lack, Line, Refusal, Reservation, Shortage, excerpt};
 use crate::store::{StockRefusal, StoreError};
 
 /// How long a client is asked to wait before it tries again, in seconds.
@@ -60,6 +60,18 @@ impl Problem {
         Self { status, code, detail: detail.into(), more: Map::new(), retry_after: None, internal: None }
     }
 
+    /// Its code, stable for clients to match on.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// Its status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.more.insert(name.to_owned(), value.into());
         self
@@ -71,10 +83,18 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, code::INVALID_REQUEST, detail)
     }
 
+    /// 400: this service wants every change of stock to have a key.
+    pub(super) fn no_idempotency_key() -> Self {
+        Self::invalid(
+            "the header Idempotency-Key is missing, and this service requires it here; give each change a key of its \
+             own, and send the same key whenever you send that change again",
+        )
+    }
+
     /// 404: there is no such route in this function.
     #[must_use]
     pub fn no_route(route: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, code::NOT_FOUND, format!("there is no route {route:?}"))
+        Self::new(StatusCode::NOT_FOUND, code::NOT_FOUND, format!("there is no route {:?}", excerpt(route)))
     }
 
     /// 404: there is no such product.
@@ -278,7 +298,7 @@ fn lines_differ(reservation: Option<&Reservation>) -> Problem {
          reserved once, with all its lines in items[]: send exactly the same lines to repeat it, or reserve what is \
          new under an order id of its own",
     )
-    .with("items", lines.iter().map(of_line).collect::<Vec<_>>())
+    .with("items", lines.iter().filter(|line| line.is_ordered()).map(of_line).collect::<Vec<_>>())
 }
 
 impl From<Invalid> for Problem {
@@ -312,10 +332,11 @@ impl From<&StockRefusal> for Problem {
                 format!("only {available} are available; what is reserved cannot be taken off"),
             )
             .with("availableQuantity", *available),
-            StockRefusal::TooMuch { available } => conflict(
+            StockRefusal::TooMuch { on_hand } => conflict(
                 code::STOCK_LIMIT_EXCEEDED,
-                format!("{available} are available; with this it would be more than {MAX_STOCK}"),
-            ),
+                format!("{on_hand} are on hand; with this it would be more than {MAX_STOCK}"),
+            )
+            .with("onHandQuantity", *on_hand),
             StockRefusal::BelowReserved { reserved } => conflict(
                 code::BELOW_RESERVED,
                 format!(

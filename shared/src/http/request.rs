@@ -4,26 +4,30 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use lambda_http::aws_lambda_events::query_map::QueryMap;
-use lambda_http::request::RequestContext;
-use lambda_http::{Body, RequestExt as _};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
+use super::Problem;
+use super::event::{Claims, Event};
 use super::views::Object;
-use super::{CORRELATION_ID, Problem};
-use crate::domain::IdempotencyKey;
+use crate::domain::{IdempotencyKey, excerpt, excerpt_of_sentence};
 use crate::store::Invocation;
 
 /// Largest body that is read, in bytes. An order of 99 long lines has about 30,000.
 pub const MAX_BODY_BYTES: usize = 128 * 1024;
 
-/// Longest correlation id that is taken over from a client, in bytes.
-const MAX_CORRELATION_ID: usize = 128;
-
 /// The bases under which the same routes are reached.
 const BASES: [&str; 2] = ["/api/inventory", "/inventory"];
 
-/// The claims that name a caller's groups.
-const GROUP_CLAIMS: [&str; 3] = ["cognito:groups", "roles", "role"];
+/// The claim that Cognito names a person's groups in. The names of its groups hold no space.
+/// Source: Amazon Cognito User Pools API Reference, `GroupType`.
+const COGNITO_GROUPS: &str = "cognito:groups";
+
+/// The claims that other issuers name roles in. Their names may hold anything.
+const ROLE_CLAIMS: [&str; 2] = ["roles", "role"];
+
+/// What some issuers put before the name of a role.
+const ROLE_PREFIX: &str = "ROLE_";
 
 /// What a scope begins with that names a role; the resource server of `template.yaml`.
 const SCOPE_PREFIX: &str = "holdfast/";
@@ -44,6 +48,11 @@ impl Role {
             Self::Admin => "ADMIN",
         }
     }
+
+    /// The role of this very name. A part of a name is none: `NOT_ADMIN` is not `ADMIN`.
+    fn named(name: &str) -> Option<Self> {
+        [Self::System, Self::Admin].into_iter().find(|role| name == role.name())
+    }
 }
 
 /// A request to one route.
@@ -52,8 +61,8 @@ pub struct Request {
     /// Time, deadline and correlation id.
     pub invocation: Invocation,
     route: String,
-    roles: Option<Vec<String>>,
-    path: QueryMap,
+    roles: Option<Vec<Role>>,
+    path: HashMap<String, String>,
     query: QueryMap,
     idempotency_key: Option<String>,
     made_up_key: OnceLock<String>,
@@ -62,40 +71,24 @@ pub struct Request {
 }
 
 impl Request {
-    /// Takes what API Gateway has matched and checked.
+    /// Takes what API Gateway has matched and checked. `request_id` is the invocation's.
     ///
     /// # Errors
-    /// If it did not come from an HTTP API, or the body is too large.
-    pub(super) fn parse(event: lambda_http::Request, invocation: Invocation) -> Result<Self, Problem> {
-        let Some(RequestContext::ApiGatewayV2(context)) = event.request_context_ref() else {
-            return Err(Problem::internal("the event is not one of an HTTP API"));
-        };
-        let route = context.route_key.as_deref().map(without_base).unwrap_or_default();
-        let claims = context.authorizer.as_ref().and_then(|a| a.jwt.as_ref()).map(|jwt| &jwt.claims);
-        let roles = claims.filter(|claims| is_access_token(claims)).map(roles);
-        let request = Self {
+    /// If it is no request, or the body is too large.
+    pub(super) fn parse(mut event: Event, request_id: &str, invocation: Invocation) -> Result<Self, Problem> {
+        event.check()?;
+        let of_gateway = event.request_id().filter(|id| is_usable(id));
+        Ok(Self {
             invocation,
-            route,
-            roles,
-            path: event.path_parameters(),
-            query: event.query_string_parameters(),
-            // A key that is no text must not pass for none.
-            idempotency_key: event
-                .headers()
-                .get("idempotency-key")
-                .map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned()),
+            route: without_base(event.route_key()),
+            roles: event.claims().filter(|claims| is_access_token(claims)).map(roles),
+            query: event.query(),
+            idempotency_key: event.header("idempotency-key").map(str::to_owned),
             made_up_key: OnceLock::new(),
-            request_id: event.lambda_context_ref().map(|c| c.request_id.clone()).unwrap_or_default(),
-            body: match event.into_body() {
-                Body::Text(text) => text.into_bytes(),
-                Body::Binary(bytes) => bytes,
-                _ => Vec::new(),
-            },
-        };
-        if request.body.len() > MAX_BODY_BYTES {
-            return Err(Problem::too_large(request.body.len()));
-        }
-        Ok(request)
+            request_id: of_gateway.unwrap_or(request_id).to_owned(),
+            path: event.take_path_parameters(),
+            body: event.take_body()?,
+        })
     }
 
     /// The route as the template names it, without the base: `POST /reserve`.
@@ -112,7 +105,7 @@ impl Request {
     pub fn require(&self, role: Role) -> Result<(), Problem> {
         match &self.roles {
             None => Err(Problem::unauthenticated()),
-            Some(roles) if roles.iter().any(|r| r == role.name()) => Ok(()),
+            Some(roles) if roles.contains(&role) => Ok(()),
             Some(_) => Err(Problem::forbidden(role.name())),
         }
     }
@@ -139,8 +132,8 @@ impl Request {
         }
         let mut json = serde_json::Deserializer::from_slice(&self.body);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let path = error.path().to_string();
-            let inner = error.into_inner();
+            let path = excerpt(&error.path().to_string());
+            let inner = excerpt_of_sentence(&error.into_inner().to_string());
             match path.as_str() {
                 "." | "?" => Problem::invalid(format!("the body is not as it must be: {inner}")),
                 _ => Problem::invalid(format!("{path}: {inner}")),
@@ -153,7 +146,7 @@ impl Request {
     /// A parameter of the path; API Gateway matched the route, so it is there.
     #[must_use]
     pub fn path(&self, name: &str) -> &str {
-        self.path.first(name).unwrap_or_default()
+        self.path.get(name).map(String::as_str).unwrap_or_default()
     }
 
     /// A parameter of the query, where it is given.
@@ -176,20 +169,26 @@ impl Request {
         match self.query.iter().map(|(name, _)| name).find(|name| !known.contains(name)) {
             None => Ok(()),
             Some(name) => Err(Problem::invalid(format!(
-                "unknown query parameter {name:?}, expected {}",
+                "unknown query parameter {:?}, expected {}",
+                excerpt(name),
                 if known.is_empty() { "none".to_owned() } else { known.join(", ") }
             ))),
         }
     }
 
-    /// The `Idempotency-Key`; without one, a key that is made up. The caller is told it where the outcome
-    /// is not known.
+    /// The `Idempotency-Key`; without one, unless it is `required`, a key that is made up. It follows from the id that
+    /// API Gateway gives the request and tells the caller of with every answer, also with its own where this function
+    /// ends without one. So the caller can always send it.
     ///
     /// # Errors
     /// 400 if the header is not what it must be.
-    pub fn idempotency_key(&self) -> Result<IdempotencyKey, Problem> {
-        let made_up = || self.made_up_key.get_or_init(|| format!("request-{}", self.request_id)).clone();
-        Ok(IdempotencyKey::parse(self.idempotency_key.clone().unwrap_or_else(made_up))?)
+    pub fn idempotency_key(&self, required: bool) -> Result<IdempotencyKey, Problem> {
+        let key = match &self.idempotency_key {
+            Some(key) => key.clone(),
+            None if required => return Err(Problem::no_idempotency_key()),
+            None => self.made_up_key.get_or_init(|| made_up(&self.request_id)).clone(),
+        };
+        Ok(IdempotencyKey::parse(key)?)
     }
 
     /// The key that was made up for a caller that sent none.
@@ -198,18 +197,14 @@ impl Request {
     }
 }
 
-/// The caller's correlation id if it is usable, otherwise the invocation's own id.
-#[must_use]
-pub fn correlation_id(event: &lambda_http::Request) -> String {
-    header(event, CORRELATION_ID)
-        .filter(|id| (1..=MAX_CORRELATION_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()))
-        .map(str::to_owned)
-        .or_else(|| event.lambda_context_ref().map(|context| context.request_id.clone()))
-        .unwrap_or_default()
+/// Whether a key can be made of a request id.
+fn is_usable(request_id: &str) -> bool {
+    !request_id.is_empty() && IdempotencyKey::parse(made_up(request_id)).is_ok()
 }
 
-fn header<'a>(event: &'a lambda_http::Request, name: &str) -> Option<&'a str> {
-    event.headers().get(name)?.to_str().ok()
+/// The key of a request that came without one.
+fn made_up(request_id: &str) -> String {
+    format!("request-{request_id}")
 }
 
 /// `POST /api/inventory/reserve` as `POST /reserve`. API Gateway has matched the route; handlers
@@ -228,32 +223,41 @@ fn without_base(route_key: &str) -> String {
 /// Whether the token was made to call an API. Cognito signs with the same key what says who somebody is (an
 /// id token), which must not open anything; where an issuer does not say what a token is for, its audience
 /// has been checked.
-fn is_access_token(claims: &HashMap<String, String>) -> bool {
+fn is_access_token(claims: &Claims) -> bool {
     claims.get("token_use").is_none_or(|of| of == "access")
 }
 
-/// What the caller may be: groups of a person, and scopes of a machine that end in the name of a role
+/// What the caller may be: by the groups of a person, and by scopes of a machine that end in the name of a role
 /// (`holdfast/SYSTEM`), as Cognito gives them to clients.
-fn roles(claims: &HashMap<String, String>) -> Vec<String> {
-    let groups = GROUP_CLAIMS.iter().filter_map(|name| claims.get(*name)).flat_map(|claim| names(claim));
-    let scopes = claims.get("scope").into_iter().flat_map(|scopes| scopes.split(' '));
-    let scopes = scopes.filter_map(|scope| scope.strip_prefix(SCOPE_PREFIX)).map(str::to_owned);
-    groups.chain(scopes).collect()
+fn roles(claims: &Claims) -> Vec<Role> {
+    let groups = claims.get(COGNITO_GROUPS).into_iter().flat_map(|claim| names(claim, true));
+    let roles = ROLE_CLAIMS.iter().filter_map(|name| claims.get(*name)).flat_map(|claim| names(claim, false));
+    let groups =
+        groups.chain(roles).filter_map(|name| Role::named(name.strip_prefix(ROLE_PREFIX).unwrap_or(name)));
+    let scopes = claims.get("scope").and_then(Value::as_str).into_iter().flat_map(|scopes| scopes.split(' '));
+    groups.chain(scopes.filter_map(|scope| Role::named(scope.strip_prefix(SCOPE_PREFIX)?))).collect()
 }
 
-/// The names in a claim: one, or a list as API Gateway writes it, `"[ADMIN SYSTEM]"`. They are compared
-/// whole; looking for a part of the text would take `NOT_ADMIN` for `ADMIN`.
-fn names(claim: &str) -> impl Iterator<Item = String> + use<> {
-    let list = claim.strip_prefix('[').and_then(|c| c.strip_suffix(']'));
-    let names: Vec<String> = match list {
-        Some(list) => list.split(' ').map(str::to_owned).collect(),
-        None => vec![claim.to_owned()],
-    };
-    names.into_iter().filter(|name| !name.is_empty())
+/// The names in a claim. API Gateway flattens a list: `["STORE", "ADMIN"]` and `["STORE ADMIN"]` both come as
+/// `"[STORE ADMIN]"`. Only where names hold no space it is known what that was; elsewhere a flattened list of
+/// several words names nothing, lest a part of a name become a role.
+fn names(claim: &Value, names_hold_no_space: bool) -> Vec<&str> {
+    match claim {
+        Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
+        Value::String(text) => match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+            None => vec![text],
+            Some(list) if names_hold_no_space => list.split(' ').collect(),
+            Some(name) if !name.contains(char::is_whitespace) => vec![name],
+            Some(_) => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -270,29 +274,93 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_machine_has_the_roles_of_its_scopes() {
-        let of = |claims: &[(&str, &str)]| {
-            let claims =
-                claims.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            (is_access_token(&claims), roles(&claims))
+    /// A request of API Gateway without an `Idempotency-Key`, by the id that it gives the request.
+    fn keyless(gateway_id: &str) -> Request {
+        let context = json!({"routeKey": "POST /api/inventory/add", "requestId": gateway_id});
+        let event = serde_json::from_value(json!({"requestContext": context})).unwrap();
+        let invocation = Invocation {
+            now: crate::domain::Timestamp::UNIX_EPOCH,
+            deadline: tokio::time::Instant::now(),
+            correlation_id: "c".to_owned(),
+            metrics: crate::metrics::Metrics::default(),
         };
-        let system = (true, vec!["SYSTEM".to_owned()]);
-        assert_eq!(of(&[("scope", "openid holdfast/SYSTEM"), ("token_use", "access")]), system);
-        assert_eq!(of(&[("scope", "SYSTEM other/SYSTEM x-holdfast/SYSTEM")]), (true, vec![]));
-        assert_eq!(of(&[("scope", "holdfast/NOT_ADMIN")]).1, ["NOT_ADMIN"]);
-        assert!(!of(&[("cognito:groups", "[ADMIN]"), ("token_use", "id")]).0);
-        assert!(!of(&[("token_use", "")]).0);
+        Request::parse(event, "of-lambda", invocation).unwrap()
+    }
+
+    /// The caller sees API Gateway's id with every answer, the function's own id with none.
+    #[test]
+    fn a_key_is_made_up_of_what_the_caller_sees() {
+        let key = |gateway_id| keyless(gateway_id).idempotency_key(false).unwrap().to_string();
+        assert_eq!(key("JKJaXmPLvHcESHA="), "request-JKJaXmPLvHcESHA=");
+        assert_eq!(key("a+/b-_c="), "request-a+/b-_c=");
+        for none in ["", "no key", &"x".repeat(200)] {
+            assert_eq!(key(none), "request-of-lambda");
+        }
+        let refused = keyless("JKJaXmPLvHcESHA=").idempotency_key(true).unwrap_err();
+        let said = refused.to_json("c");
+        assert!(said.contains("Idempotency-Key") && said.contains("\"status\":400"), "{said}");
+    }
+
+    fn of(claims: Value) -> (bool, Vec<Role>) {
+        let claims = serde_json::from_value(claims).unwrap();
+        (is_access_token(&claims), roles(&claims))
     }
 
     #[test]
-    fn names_in_a_claim_are_whole() {
-        let all = |claim| names(claim).collect::<Vec<_>>();
-        assert_eq!(all("[ADMIN SYSTEM]"), ["ADMIN", "SYSTEM"]);
-        assert_eq!(all("[NOT_ADMIN]"), ["NOT_ADMIN"]);
-        assert_eq!(all("ADMIN"), ["ADMIN"]);
-        assert_eq!(all("NOT ADMIN"), ["NOT ADMIN"]);
-        assert_eq!(all("[x,ADMIN]"), ["x,ADMIN"]);
-        assert!(all("[]").is_empty() && all("").is_empty());
+    fn a_machine_has_the_roles_of_its_scopes() {
+        let system = (true, vec![Role::System]);
+        assert_eq!(of(json!({"scope": "openid holdfast/SYSTEM", "token_use": "access"})), system);
+        assert_eq!(of(json!({"scope": "SYSTEM other/SYSTEM x-holdfast/SYSTEM"})), (true, vec![]));
+        assert_eq!(of(json!({"scope": "holdfast/NOT_ADMIN"})).1, []);
+        assert!(!of(json!({"cognito:groups": "[ADMIN]", "token_use": "id"})).0);
+        assert!(!of(json!({"token_use": ""})).0);
+    }
+
+    #[test]
+    fn the_groups_of_cognito_are_a_list_of_words() {
+        let of = |groups: &str| of(json!({"cognito:groups": groups})).1;
+        assert_eq!(of("[ADMIN SYSTEM]"), [Role::Admin, Role::System]);
+        assert_eq!(of("[eu-west-1_aBc_Google ADMIN]"), [Role::Admin]);
+        assert_eq!(of("ADMIN"), [Role::Admin]);
+        for none in ["[NOT_ADMIN]", "NOT ADMIN", "[x,ADMIN]", "[]", "", "ADMINSYSTEM", "[admin]"] {
+            assert_eq!(of(none), [], "{none}");
+        }
+    }
+
+    #[test]
+    fn no_part_of_a_name_is_a_role() {
+        for claim in ["roles", "role"] {
+            for one in [
+                json!("ADMIN"),
+                json!("[ADMIN]"),
+                json!(["ADMIN"]),
+                json!("ROLE_ADMIN"),
+                json!("[ROLE_ADMIN]"),
+                json!(["STORE ADMIN", "ADMIN"]),
+                json!(["x", "ROLE_ADMIN"]),
+            ] {
+                assert_eq!(of(json!({claim: one})).1, [Role::Admin], "{claim} {one}");
+            }
+            for none in [
+                json!("[STORE ADMIN]"),
+                json!("[NOT ADMIN]"),
+                json!("[x ADMIN]"),
+                json!("[ADMIN SYSTEM]"),
+                json!("[SYSTEM\tADMIN]"),
+                json!("[ ADMIN ]"),
+                json!("NOT ADMIN"),
+                json!(["STORE ADMIN"]),
+                json!("[x,ADMIN]"),
+                json!(r#"["x","ADMIN"]"#),
+                json!("ROLE_ROLE_ADMIN"),
+                json!("ROLE_NOT_ADMIN"),
+                json!({"ADMIN": true}),
+                json!(["[ADMIN]"]),
+                json!(null),
+                json!(""),
+            ] {
+                assert_eq!(of(json!({claim: none})).1, [], "{claim} {none}");
+            }
+        }
     }
 }

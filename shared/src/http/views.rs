@@ -12,6 +12,7 @@ use crate::domain::{
     Line, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Reservation, ReservationId, StockUnit,
     Timestamp,
 };
+use crate::store::ShownProduct;
 
 /// A time as every answer writes it: RFC 3339, UTC, milliseconds.
 #[must_use]
@@ -143,7 +144,8 @@ struct OneLineView {
 
 impl OneLineView {
     fn of(lines: &[Line]) -> Option<Self> {
-        let [Line { key, quantity, .. }] = lines else { return None };
+        let mut ordered = lines.iter().filter(|line| line.is_ordered());
+        let (Line { key, quantity, .. }, None) = (ordered.next()?, ordered.next()) else { return None };
         Some(Self {
             product_id: key.product.to_string(),
             location: key.location.to_string(),
@@ -187,7 +189,8 @@ impl ReservationView {
     }
 }
 
-/// A product's stock, as clients see it: summed, and by location where there is more than one.
+/// A product's stock, as clients see it: by location where there is more than one, and summed over the locations
+/// that are shown. Where those are not all, it says so by the cursor for the next ones.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProductView {
@@ -204,8 +207,17 @@ pub struct ProductView {
     low_stock_threshold: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_per_order: Option<u64>,
+    /// When its first location began to exist; none where that is not known of each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<String>,
+    /// When any location was written last; none where that was never kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     locations: Vec<LocationView>,
+    /// Asks for the locations that follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_location_cursor: Option<String>,
 }
 
 /// A product's stock at one location.
@@ -222,25 +234,37 @@ pub struct LocationView {
 }
 
 impl ProductView {
-    /// Of a product's stock units. None if there are none: then there is no such product.
+    /// Of what was read of it.
     #[must_use]
-    pub fn of(units: &[StockUnit], default_threshold: u64) -> Option<Self> {
-        let main = Location::default();
-        let first = units.iter().find(|unit| unit.key.location == main).or(units.first())?;
+    pub fn of(shown: &ShownProduct, default_threshold: u64) -> Self {
+        let ShownProduct { units, head, more_after, is_whole } = shown;
+        let created: Option<Vec<Timestamp>> = units.iter().map(|unit| unit.created_at).collect();
+        let updated = units.iter().map(|unit| unit.updated_at).max();
         let locations: Vec<LocationView> =
             units.iter().map(|unit| LocationView::of(unit, default_threshold)).collect();
-        Some(Self {
-            product_id: first.key.product.to_string(),
-            name: first.name.clone(),
+        Self {
+            product_id: head.key.product.to_string(),
+            name: head.name.clone(),
             available_quantity: units.iter().map(|unit| unit.available).sum(),
             reserved_quantity: units.iter().map(|unit| unit.reserved).sum(),
             total_quantity: units.iter().map(StockUnit::on_hand).sum(),
             sold_quantity: units.iter().map(|unit| unit.sold).sum(),
             low_stock_alert: locations.iter().any(|l| l.low_stock_alert),
-            low_stock_threshold: first.low_stock_threshold.unwrap_or(default_threshold),
-            max_per_order: first.max_per_order,
-            locations: if locations.len() > 1 { locations } else { Vec::new() },
-        })
+            low_stock_threshold: head.low_stock_threshold.unwrap_or(default_threshold),
+            max_per_order: head.max_per_order,
+            created_at: created.and_then(|times| times.into_iter().min()).map(time),
+            updated_at: updated.filter(|at| *at != Timestamp::UNIX_EPOCH).map(time),
+            locations: if *is_whole && units.len() == 1 { Vec::new() } else { locations },
+            next_location_cursor: more_after.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+impl ProductView {
+    /// Whether it lies at locations that are not shown.
+    #[must_use]
+    pub fn has_more_locations(&self) -> bool {
+        self.next_location_cursor.is_some()
     }
 }
 

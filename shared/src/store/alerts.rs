@@ -1,149 +1,273 @@
-//! Alerts: which stock units are low or out. One item for each, kept by the publisher, so that a list of
-//! them is read without looking at all products.
+//! Alerts: the level of a product at a location. One item for each, made anew by the publisher and by the
+//! reconciliation, so that a list of what is low is read without looking at all products.
 //!
-//! A stock unit that has enough again keeps its item for a day, as one that says so. Were it deleted, a write
-//! of before that arrives late would find nothing newer, and the alert would stand for good.
+//! An alert is set in a transaction that checks two things: that it is still the one that was read, and that the
+//! stock stands as the new one says. So it is true when it is written, whoever else writes, and however late a
+//! write arrives that was given up.
+//!
+//! A stock unit that has enough again keeps its alert for a day, as one that says so; without an alert there is
+//! enough. Kept for good they would make the list of those that are low a search among all of them.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{CancellationReason, ConditionCheck, Put, TransactWriteItem};
+use serde::{Deserialize, Serialize};
 
-use super::commit::{number, text};
-use super::error::{StoreError, Transient, classify};
-use super::record::{Item, purge_at};
+use super::commit::number;
+use super::error::{Reason, StoreError, Transient, classify, reason};
+use super::record::{CauseRecord, Item, purge_at};
 use super::retry::{Attempts, until_answered};
 use super::{Invocation, Store, keys};
-use crate::domain::events::Level;
-use crate::domain::{ProductId, StockUnit};
+use crate::domain::{Alert, Cause, Level, StockUnit, Timestamp, UnitKey};
 
 /// How long is kept that a stock unit has enough again: longer than any write is on its way.
 const ENOUGH_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The level of a stock unit that has enough.
-const ENOUGH: &str = "enough";
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AlertRecord {
+    pk: String,
+    sk: String,
+    level: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<String>,
+    version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created_at: Option<i64>,
+    since: i64,
+    available: u64,
+    #[serde(default)]
+    reserved: u64,
+    #[serde(default)]
+    sold: u64,
+    threshold: u64,
+    #[serde(default)]
+    stock_version: u64,
+    #[serde(default)]
+    cause: CauseRecord,
+    /// Only where there is enough: when TTL may remove the alert.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    purge_at: Option<i64>,
+}
 
 impl Store {
-    /// Notes how a stock unit stands. A note of an older version than the one that is there is not taken.
+    /// Makes the level of a stock unit anew, from the stock and the threshold of now. Answers with the alert, and
+    /// whether it was set now; none where there is none and none is needed.
+    ///
+    /// `began` is the level of the stock unit's first version, where that is at hand: see [`Alert::after`].
     ///
     /// # Errors
     /// As every [`StoreError`].
-    pub async fn set_alert(
+    pub async fn make_level(
         &self,
-        unit: &StockUnit,
+        unit: &UnitKey,
+        began: Option<Level>,
         default_threshold: u64,
         invocation: &Invocation,
-    ) -> Result<(), StoreError> {
-        let newer = "attribute_not_exists(pk) OR version <= :version";
+    ) -> Result<Option<(Alert, bool)>, StoreError> {
         let mut attempts = Attempts::new(self.settings.retry, invocation);
         loop {
-            let put = self
-                .client
-                .put_item()
-                .table_name(&self.settings.inventory_table)
-                .set_item(Some(alert_item(unit, default_threshold)))
-                .condition_expression(newer)
-                .expression_attribute_values(":version", number(unit.version));
-            let failed = put.send().await.err().map(|error| unless_newer(&error));
-            match failed.transpose()?.flatten() {
-                None => return Ok(()),
+            // The alert first: stock that is read after it is no older than what the alert was made of.
+            let was = self.alert(unit, invocation).await?;
+            let Some(stock) = self.stock_unit(unit, invocation).await? else { return Ok(None) };
+            let next = Alert::after(was.as_ref(), &stock, began, default_threshold, invocation.now);
+            let Some(next) = next else { return Ok(was.map(|was| (was, false))) };
+            match self.set_alert(&next, &stock).await? {
+                None => return Ok(Some((next, true))),
                 Some(failure) => attempts.pause(&failure).await?,
             }
         }
     }
 
-    /// The products after `after` that are low or out somewhere, by id, at most `limit`; and whether more
-    /// follow.
-    ///
-    /// # Errors
-    /// As every [`StoreError`].
-    pub async fn low_products(
-        &self,
-        after: Option<&ProductId>,
-        limit: usize,
-        invocation: &Invocation,
-    ) -> Result<(Vec<ProductId>, bool), StoreError> {
-        let shards = (0..keys::ALERT_SHARDS).map(|shard| self.low_in_shard(shard, after, limit, invocation));
-        let mut products = BTreeSet::new();
-        for found in futures::future::join_all(shards).await {
-            products.extend(found?);
-        }
-        let more = products.len() > limit;
-        Ok((products.into_iter().take(limit).collect(), more))
+    async fn alert(&self, unit: &UnitKey, invocation: &Invocation) -> Result<Option<Alert>, StoreError> {
+        let output = until_answered!(
+            self,
+            invocation,
+            self.client
+                .get_item()
+                .table_name(&self.settings.inventory_table)
+                .set_key(Some(keys::alert(unit)))
+                .consistent_read(true)
+        );
+        output.item.map(parse_alert).transpose()
     }
 
-    /// The first products of one shard, one more than `limit`.
-    async fn low_in_shard(
-        &self,
-        shard: u8,
-        after: Option<&ProductId>,
-        limit: usize,
-        invocation: &Invocation,
-    ) -> Result<BTreeSet<ProductId>, StoreError> {
-        let mut products = BTreeSet::new();
-        let mut start = None;
-        // `$` is the character after `#`: beyond every location of the product.
-        let after = AttributeValue::S(after.map_or(" ".to_owned(), |after| format!("{after}$")));
-        loop {
-            let page = until_answered!(
-                self,
-                invocation,
-                self.client
-                    .query()
-                    .table_name(&self.settings.inventory_table)
-                    .key_condition_expression("pk = :shard AND sk > :after")
-                    .expression_attribute_values(":shard", text(&keys::alert_partition(shard)))
-                    .expression_attribute_values(":after", after.clone())
-                    .filter_expression("#level <> :enough")
-                    .expression_attribute_names("#level", "level")
-                    .expression_attribute_values(":enough", text(ENOUGH))
-                    .limit(i32::try_from(limit + 1).unwrap_or(i32::MAX))
-                    .consistent_read(true)
-                    .set_exclusive_start_key(start.clone())
-            );
-            for item in page.items.unwrap_or_default() {
-                let sk = item.get(keys::SK).and_then(|sk| sk.as_s().ok());
-                let product =
-                    sk.and_then(|sk| sk.split_once('#')).map(|(product, _)| ProductId::parse(product));
-                match product {
-                    Some(Ok(product)) => products.insert(product),
-                    _ => return Err(StoreError::corrupt("an alert", format!("its key is {sk:?}"))),
-                };
-            }
-            start = page.last_evaluated_key;
-            if start.is_none() || products.len() > limit {
-                return Ok(products);
-            }
+    /// Writes an alert, if the one before it is still there and the stock stands as it says. Answers why not.
+    async fn set_alert(&self, alert: &Alert, stock: &StockUnit) -> Result<Option<Transient>, StoreError> {
+        let request = self
+            .client
+            .transact_write_items()
+            .transact_items(TransactWriteItem::builder().condition_check(self.stands(alert, stock)?).build())
+            .transact_items(TransactWriteItem::builder().put(self.put_alert(alert)?).build());
+        match request.send().await {
+            Ok(_) => Ok(None),
+            Err(error) => match error.as_service_error() {
+                Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+                    cancelled_because(cancelled.cancellation_reasons()).map(Some)
+                }
+                _ => classify(&error).map(Some),
+            },
         }
     }
-}
 
-/// A newer note that is there already is as good as ours; whatever else failed is sorted.
-fn unless_newer<E>(error: &SdkError<E>) -> Result<Option<Transient>, StoreError>
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    match error.code() {
-        Some("ConditionalCheckFailedException") => Ok(None),
-        _ => classify(error).map(Some),
+    /// Whether the stock has the alert's level. Not whether it is as it was read: a product that sells all the
+    /// while would never get its alert.
+    fn stands(&self, alert: &Alert, stock: &StockUnit) -> Result<ConditionCheck, StoreError> {
+        let own = match stock.low_stock_threshold {
+            Some(_) => "lowStockThreshold = :threshold",
+            None => "attribute_not_exists(lowStockThreshold)",
+        };
+        let level = match alert.level {
+            Level::Enough => "available > :zero AND available > :threshold",
+            Level::Low => "available > :zero AND available <= :threshold",
+            Level::Out => "available = :zero",
+        };
+        let mut check = ConditionCheck::builder()
+            .table_name(&self.settings.inventory_table)
+            .set_key(Some(keys::stock_unit(&stock.key)))
+            .condition_expression(format!("{level} AND {own}"))
+            .expression_attribute_values(":zero", number(0));
+        if stock.low_stock_threshold.is_some() || alert.level != Level::Out {
+            check = check.expression_attribute_values(":threshold", number(alert.threshold));
+        }
+        check.build().map_err(|e| StoreError::corrupt("a write", e))
+    }
+
+    fn put_alert(&self, alert: &Alert) -> Result<Put, StoreError> {
+        let put =
+            Put::builder().table_name(&self.settings.inventory_table).set_item(Some(alert_item(alert)?));
+        let put = match alert.version {
+            1 => put.condition_expression("attribute_not_exists(pk)"),
+            _ => put
+                .condition_expression("version = :seen")
+                .expression_attribute_values(":seen", number(alert.version - 1)),
+        };
+        put.build().map_err(|e| StoreError::corrupt("a write", e))
     }
 }
 
-fn alert_item(unit: &StockUnit, default_threshold: u64) -> Item {
-    let mut item = keys::alert(&unit.key);
-    let level = match unit.level(default_threshold) {
-        Level::Out => "out",
-        Level::Low => "low",
-        Level::Enough => {
-            item.insert("purgeAt".to_owned(), number(purge_at(unit.updated_at, ENOUGH_KEPT)));
-            ENOUGH
+/// Reads a cancelled transaction. A condition that failed is no refusal: the alert or the stock is another one by
+/// now, and is looked at again.
+fn cancelled_because(reasons: &[CancellationReason]) -> Result<Transient, StoreError> {
+    let mut changed = None;
+    for cancellation in reasons {
+        match reason(cancellation.code())? {
+            Reason::Busy(metric) => return Ok(Transient::busy(metric, "an alert or its stock unit")),
+            Reason::ConditionFailed => {
+                changed = Some(Transient::not_applied("the alert or its stock unit changed meanwhile"));
+            }
+            Reason::None => {}
         }
+    }
+    changed.ok_or_else(|| StoreError::corrupt("a cancelled transaction", "no reason given"))
+}
+
+fn alert_item(alert: &Alert) -> Result<Item, StoreError> {
+    let Cause { operation, reference, correlation_id } = alert.cause.clone();
+    let [available, reserved, sold] = alert.figures;
+    let (pk, sk) = keys::alert_names(&alert.unit);
+    let record = AlertRecord {
+        pk,
+        sk,
+        level: alert.level.name().to_owned(),
+        before: alert.before.map(|before| before.name().to_owned()),
+        version: alert.version,
+        created_at: Some(alert.created_at.as_millisecond()),
+        since: alert.since.as_millisecond(),
+        available,
+        reserved,
+        sold,
+        threshold: alert.threshold,
+        stock_version: alert.stock_version,
+        cause: CauseRecord { operation, reference, correlation_id },
+        purge_at: (alert.level == Level::Enough).then(|| purge_at(alert.since, ENOUGH_KEPT)),
     };
-    item.insert("level".to_owned(), text(level));
-    item.insert("since".to_owned(), number(unit.updated_at.as_millisecond()));
-    item.insert("available".to_owned(), number(unit.available));
-    item.insert("threshold".to_owned(), number(unit.low_stock_threshold.unwrap_or(default_threshold)));
-    item.insert("version".to_owned(), number(unit.version));
-    item
+    serde_dynamo::to_item(record).map_err(|e| StoreError::corrupt("an alert to be written", e))
+}
+
+/// The alert in an item. One of an earlier version says less of what it was made of.
+///
+/// # Errors
+/// If it is none; then somebody else has written into the table.
+pub(super) fn parse_alert(item: impl Into<serde_dynamo::Item>) -> Result<Alert, StoreError> {
+    let record: AlertRecord =
+        serde_dynamo::from_item(item.into()).map_err(|e| StoreError::corrupt("an alert", e))?;
+    let name = record.sk.clone();
+    from_record(record).ok_or_else(|| StoreError::corrupt("an alert", name))
+}
+
+fn from_record(record: AlertRecord) -> Option<Alert> {
+    let level = |name: &str| Level::ALL.into_iter().find(|level| level.name() == name);
+    let at = |ms: i64| Timestamp::from_millisecond(ms).ok();
+    let CauseRecord { operation, reference, correlation_id } = record.cause;
+    Some(Alert {
+        unit: keys::parse_alert(&record.sk)?,
+        level: level(&record.level)?,
+        before: match &record.before {
+            Some(before) => Some(level(before)?),
+            None => None,
+        },
+        version: record.version,
+        created_at: at(record.created_at.unwrap_or(record.since))?,
+        since: at(record.since)?,
+        figures: [record.available, record.reserved, record.sold],
+        threshold: record.threshold,
+        stock_version: record.stock_version,
+        cause: Cause { operation, reference, correlation_id },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Location, ProductId};
+    use crate::store::commit::text;
+
+    /// As the first version of this program wrote them: the version is the stock unit's, and nothing says where it
+    /// came from.
+    #[test]
+    fn an_alert_of_an_earlier_version_is_readable_and_tells_nothing() {
+        let item = Item::from([
+            (keys::PK.to_owned(), text("ALERT#1")),
+            (keys::SK.to_owned(), text("SHOE#main")),
+            ("level".to_owned(), text("low")),
+            ("since".to_owned(), number(5_000)),
+            ("available".to_owned(), number(3)),
+            ("threshold".to_owned(), number(10)),
+            ("version".to_owned(), number(12)),
+        ]);
+        let alert = parse_alert(item).unwrap();
+        assert_eq!((alert.level, alert.before, alert.version), (Level::Low, None, 12));
+        assert_eq!((alert.figures, alert.created_at.as_millisecond()), ([3, 0, 0], 5_000));
+        assert_eq!(crate::domain::events::of_level(&alert), None);
+        assert_eq!(parse_alert(alert_item(&alert).unwrap()).unwrap(), alert);
+    }
+
+    #[test]
+    fn only_an_alert_that_has_enough_is_ever_purged() {
+        let unit = UnitKey {
+            product: ProductId::parse("SHOE").unwrap(),
+            location: Location::parse("north").unwrap(),
+            bucket: 0,
+        };
+        let at = Timestamp::from_second(7).unwrap();
+        for level in Level::ALL {
+            let alert = Alert {
+                unit: unit.clone(),
+                level,
+                before: Some(Level::Low),
+                version: 2,
+                created_at: at,
+                since: at,
+                figures: [1, 2, 3],
+                threshold: 4,
+                stock_version: 5,
+                cause: Cause::default(),
+            };
+            let item = alert_item(&alert).unwrap();
+            assert_eq!(item.contains_key("purgeAt"), level == Level::Enough, "{level:?}");
+            assert_eq!(parse_alert(item).unwrap(), alert);
+        }
+    }
 }

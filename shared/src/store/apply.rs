@@ -4,7 +4,7 @@ use super::commit::Attempt;
 use super::error::{StoreError, Transient};
 use super::retry::Attempts;
 use super::{Invocation, Store};
-use crate::domain::{Action, Command, Decision, Fact, Refusal, Reservation, Shortage, decide};
+use crate::domain::{Action, Command, Decision, Heard, Refusal, Reservation, Shortage, decide};
 
 /// What came of a command. Everything here is certain; what is not known is a [`StoreError`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Store {
         // Whether a confirm without answer may still land: its condition names no version.
         let mut may_land = false;
         let mut seen = match &command.action {
-            Action::Reserve { .. } | Action::Hear { fact: Fact::Created, .. } => None,
+            Action::Reserve { .. } | Action::Hear { heard: Heard::Created(_), .. } => None,
             Action::Confirm => {
                 let (attempt, unanswered) = self.confirm_unread(&command, invocation, &mut attempts).await?;
                 may_land = unanswered;

@@ -168,6 +168,10 @@ impl Store {
                 update = update.expression_attribute_values(format!(":{counter}Needed"), number(-change));
             }
         }
+        if delta.is_physical() {
+            sets.push("physical = if_not_exists(physical, :zero) + :one".to_owned());
+            update = update.expression_attribute_values(":zero", number(0));
+        }
         if let Some(ordered) = stock_move.ordered {
             conditions.push("(attribute_not_exists(maxPerOrder) OR maxPerOrder >= :ordered)".to_owned());
             update = update.expression_attribute_values(":ordered", number(ordered));

@@ -1,14 +1,16 @@
 //! What can go wrong between us and DynamoDB, sorted by whether trying again helps.
 
+use std::error::Error as _;
 use std::fmt::Display;
 
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use thiserror::Error;
 
+use crate::aws::NeverConnected;
+use crate::domain::excerpt_of_sentence;
 use crate::metrics::Metric;
 
 /// Why a storage operation gave no answer.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// It is not known whether it was done, or it could not be done in time. Trying again is safe.
     #[error("not done in time: {0}")]
@@ -23,7 +25,7 @@ pub enum StoreError {
 
 impl StoreError {
     pub(super) fn corrupt(what: &str, error: impl Display) -> Self {
-        Self::Corrupt(format!("{what}: {error}"))
+        Self::Corrupt(excerpt_of_sentence(&format!("{what}: {error}")))
     }
 
     /// The same after a try of a write that had no answer: that one may have been applied, so this is no end.
@@ -64,6 +66,11 @@ impl Transient {
     fn unanswered(detail: String) -> Self {
         Self { maybe_applied: true, metric: Some(Metric::Unanswered), detail }
     }
+
+    /// Whether another write was under way on the same item.
+    pub(super) fn is_conflict(&self) -> bool {
+        self.metric == Some(Metric::Conflicts)
+    }
 }
 
 /// Sorts a failed call: a failure that passes, or an error for good.
@@ -80,9 +87,23 @@ where
                 format!("{} ({status}): {}", code.unwrap_or("no code"), error.message().unwrap_or_default());
             classify_code(code, status, detail)
         }
+        // Nothing was sent. It is counted as what it looks like to an operator: DynamoDB does not answer.
+        _ if was_never_connected(error) => {
+            let detail = DisplayErrorContext(error).to_string();
+            Ok(Transient { metric: Some(Metric::Unanswered), ..Transient::not_applied(detail) })
+        }
         // No answer came, or only a part of one.
         _ => Ok(Transient::unanswered(DisplayErrorContext(error).to_string())),
     }
+}
+
+/// Whether a request failed before there was a connection that it could have been sent on.
+fn was_never_connected<E>(error: &SdkError<E>) -> bool
+where
+    E: std::error::Error + 'static,
+{
+    let mut chain = std::iter::successors(error.source(), |&error| error.source());
+    matches!(error, SdkError::DispatchFailure(_)) && chain.any(|error| error.is::<NeverConnected>())
 }
 
 fn classify_code(code: Option<&str>, status: u16, detail: String) -> Result<Transient, StoreError> {
@@ -124,5 +145,44 @@ pub(super) fn reason(code: Option<&str>) -> Result<Reason, StoreError> {
         Some("TransactionConflict") => Ok(Reason::Busy(Metric::Conflicts)),
         Some("ProvisionedThroughputExceeded" | "ThrottlingError") => Ok(Reason::Busy(Metric::Throttles)),
         Some(other) => Err(StoreError::Refused(format!("transaction cancelled: {other}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use aws_sdk_dynamodb::Client;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::aws::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, config_for};
+
+    /// What a write at an endpoint comes to, and after how long.
+    async fn write_at(endpoint: &str) -> (Transient, std::time::Duration) {
+        let client = Client::new(&config_for(endpoint, "c").load().await);
+        let began = Instant::now();
+        let failed = client.delete_item().table_name("t").set_key(Some([].into())).send().await.unwrap_err();
+        (classify(&failed).unwrap(), began.elapsed())
+    }
+
+    /// A port that nothing listens on, one that accepts and says nothing to a handshake, and one that takes the request
+    /// and says nothing to it: only the last may have applied it.
+    #[tokio::test]
+    async fn a_request_without_a_connection_was_not_applied() {
+        let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let silent = silent.local_addr().map(|address| (silent, address)).unwrap();
+        let closed = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+        let (refused, after) = write_at(&format!("http://{closed}")).await;
+        assert!(!refused.maybe_applied && after < ANSWER_TIMEOUT, "{refused:?} {after:?}");
+        let (no_handshake, after) = write_at(&format!("https://{}", silent.1)).await;
+        assert!(!no_handshake.maybe_applied, "{no_handshake:?}");
+        assert!((CONNECT_TIMEOUT..CONNECT_TIMEOUT + ANSWER_TIMEOUT).contains(&after), "{after:?}");
+        let (no_answer, after) = write_at(&format!("http://{}", silent.1)).await;
+        assert!(no_answer.maybe_applied, "{no_answer:?}");
+        assert!((ANSWER_TIMEOUT..CONNECT_TIMEOUT).contains(&after), "{after:?}");
+        for failure in [refused, no_handshake, no_answer] {
+            assert_eq!(failure.metric, Some(Metric::Unanswered), "{failure:?}");
+        }
     }
 }

@@ -17,6 +17,7 @@ use super::{Invocation, MAX_CHECK, Store, keys};
 use crate::domain::decide::Action;
 use crate::domain::{
     Command, Commit, Decision, Delta, Reservation, ReservationId, StockMove, Timestamp, UnitKey, decide,
+    may_end_until,
 };
 use crate::metrics::Metric;
 
@@ -29,13 +30,13 @@ const PAGE: i32 = 100;
 /// How many groups of holds are ended at once. Groups share no first stock unit, so they seldom meet.
 const GROUPS_AT_ONCE: usize = 4;
 
-/// A page of due holds, oldest first. The index may be behind: they are looked at again before anything
-/// is written.
+/// A page of holds that may be ended, oldest first. The index may be behind: they are looked at again before
+/// anything is written.
 #[derive(Debug, Default)]
 pub struct DuePage {
     /// The holds.
     pub ids: Vec<ReservationId>,
-    /// When the oldest of the page was due.
+    /// When the time of the oldest was up.
     pub oldest: Option<Timestamp>,
     /// Where the next page begins; none if this was the last.
     pub next: Option<Cursor>,
@@ -69,7 +70,7 @@ impl Expired {
 }
 
 impl Store {
-    /// A page of the holds of a shard that are due.
+    /// A page of the holds of a shard that may be ended.
     ///
     /// # Errors
     /// As every [`StoreError`].
@@ -83,8 +84,8 @@ impl Store {
             self,
             invocation,
             self.query_due(shard)
-                .key_condition_expression("expiryShard = :shard AND expiresAt <= :now")
-                .expression_attribute_values(":now", number(invocation.now.as_millisecond()))
+                .key_condition_expression("expiryShard = :shard AND expiresAt <= :until")
+                .expression_attribute_values(":until", number(may_end_until(invocation.now).as_millisecond()))
                 .limit(PAGE)
                 .set_exclusive_start_key(start.map(|cursor| cursor.0.clone()))
         );
@@ -138,7 +139,7 @@ impl Store {
             .expression_attribute_values(":shard", number(shard))
     }
 
-    /// Ends those of these holds that are still due, and adds to `outcome` what came of it. What cannot be
+    /// Ends those of these holds that still may be ended, and adds to `outcome` what came of it. What cannot be
     /// ended does not keep the others from it.
     ///
     /// # Errors
@@ -241,7 +242,7 @@ impl Store {
     }
 
     /// Reads reservations as they lie in the table, at most [`MAX_CHECK`].
-    async fn reservations(
+    pub(super) async fn reservations(
         &self,
         ids: &[ReservationId],
         invocation: &Invocation,
@@ -396,6 +397,7 @@ fn left_out(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::reservation::CLOCK_MARGIN;
     use crate::domain::{LineKey, Location, OrderId, OrderLines, ProductId, Quantity};
 
     /// A hold of one of each product that ends.
@@ -409,7 +411,7 @@ mod tests {
         let decided = |seen: Option<&Reservation>, action| {
             let (id, order_id) = (ReservationId::of(&order_id), Some(order_id.clone()));
             let command = Command { id, order_id, correlation_id: "c".into(), action };
-            match decide(seen, &command, Timestamp::UNIX_EPOCH) {
+            match decide(seen, &command, Timestamp::UNIX_EPOCH + CLOCK_MARGIN) {
                 Decision::Commit(commit) => *commit,
                 other => panic!("{other:?}"),
             }

@@ -88,14 +88,32 @@ pub(super) const ALERT_SHARDS: u8 = 4;
 
 /// The partition of one shard of alerts.
 pub(super) fn alert_partition(shard: u8) -> String {
-    format!("ALERT#{shard}")
+    format!("{ALERT}{shard}")
 }
 
-/// An alert's shard follows from its product, its sort key begins with it.
-pub(super) fn alert(unit: &UnitKey) -> Key {
+/// What the partition keys of alerts begin with.
+pub(super) const ALERT: &str = "ALERT#";
+
+/// An alert's partition and sort key: its shard follows from its product, its sort key begins with it.
+pub(super) fn alert_names(unit: &UnitKey) -> (String, String) {
     let UnitKey { product, location, .. } = unit;
     let sum = product.as_str().bytes().fold(0_u8, u8::wrapping_add);
-    key(alert_partition(sum % ALERT_SHARDS), &format!("{product}#{location}"))
+    (alert_partition(sum % ALERT_SHARDS), format!("{product}#{location}"))
+}
+
+pub(super) fn alert(unit: &UnitKey) -> Key {
+    let (pk, sk) = alert_names(unit);
+    key(pk, &sk)
+}
+
+/// Reads whose alert it is from its sort key. None if it is no alert's.
+pub(super) fn parse_alert(sk: &str) -> Option<UnitKey> {
+    let (product, location) = sk.split_once('#')?;
+    Some(UnitKey {
+        product: ProductId::parse(product).ok()?,
+        location: Location::parse(location).ok()?,
+        bucket: 0,
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use aws_sdk_dynamodb::types::{PutRequest, WriteRequest};
 use serde::{Deserialize, Serialize};
 
-use super::commit::text;
+use super::commit::{number, text};
 use super::error::{StoreError, Transient, classify};
 use super::record::Item;
 use super::retry::{Attempts, until_answered};
@@ -14,8 +14,8 @@ use super::{Invocation, Store, keys};
 use crate::domain::events::Movement;
 use crate::domain::{Cause, Delta, Timestamp, UnitKey};
 
-/// Most items in one `BatchWriteItem`. Source: Amazon DynamoDB API Reference, BatchWriteItem.
-const MAX_BATCH: usize = 25;
+/// Most movements in one `BatchWriteItem`. Source: Amazon DynamoDB API Reference, BatchWriteItem.
+pub const MAX_MOVEMENTS: usize = 25;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -49,7 +49,7 @@ impl Store {
             movements.iter().map(|m| ((keys::ledger_partition(&m.unit), m.version), m)).collect();
         let items: Vec<Item> =
             distinct.into_iter().map(|((pk, _), m)| movement_item(pk, m)).collect::<Result<_, _>>()?;
-        for batch in items.chunks(MAX_BATCH) {
+        for batch in items.chunks(MAX_MOVEMENTS) {
             self.put_batch(batch, invocation).await?;
         }
         Ok(())
@@ -110,37 +110,34 @@ impl Store {
         Ok(())
     }
 
-    /// All movements of a stock unit, by version.
+    /// A page of a stock unit's movements, by version: those after one version, up to another. Empty where none
+    /// follow.
     ///
     /// # Errors
     /// As every [`StoreError`].
     pub async fn movements(
         &self,
         unit: &UnitKey,
+        after: u64,
+        up_to: u64,
         invocation: &Invocation,
     ) -> Result<Vec<Movement>, StoreError> {
-        let mut movements = Vec::new();
-        let mut start = None;
-        loop {
-            let page = until_answered!(
-                self,
-                invocation,
-                self.client
-                    .query()
-                    .table_name(&self.settings.ledger_table)
-                    .key_condition_expression("pk = :unit")
-                    .expression_attribute_values(":unit", text(&keys::ledger_partition(unit)))
-                    .consistent_read(true)
-                    .set_exclusive_start_key(start.clone())
-            );
-            for item in page.items.unwrap_or_default() {
-                movements.push(parse_movement(unit, item)?);
-            }
-            start = page.last_evaluated_key;
-            if start.is_none() {
-                return Ok(movements);
-            }
+        if after >= up_to {
+            return Ok(Vec::new());
         }
+        let page = until_answered!(
+            self,
+            invocation,
+            self.client
+                .query()
+                .table_name(&self.settings.ledger_table)
+                .key_condition_expression("pk = :unit AND sk BETWEEN :from AND :upTo")
+                .expression_attribute_values(":unit", text(&keys::ledger_partition(unit)))
+                .expression_attribute_values(":from", number(after + 1))
+                .expression_attribute_values(":upTo", number(up_to))
+                .consistent_read(true)
+        );
+        page.items.unwrap_or_default().into_iter().map(|item| parse_movement(unit, item)).collect()
     }
 }
 

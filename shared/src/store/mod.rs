@@ -2,7 +2,8 @@
 //!
 //! - [`apply`](Store::apply) is the loop that every change of a reservation goes through; one
 //!   attempt of it is `commit.rs`
-//! - `stock.rs` holds the stock administration, `read.rs` everything that only reads
+//! - `stock.rs` and `stock_expression.rs` hold the stock administration, `read.rs` what is read to decide something,
+//!   `catalog.rs` and `low.rs` what is only shown
 //! - `expire.rs` ends due holds many at a time; `stream.rs` reads what has changed; `ledger.rs` and
 //!   `alerts.rs` keep what the publisher makes of it; `scan.rs` is for the reconciliation alone
 //! - `keys.rs` names items, `record.rs` maps them, `error.rs` and `retry.rs` say what is tried again
@@ -12,16 +13,19 @@
 
 mod alerts;
 mod apply;
+mod catalog;
 mod commit;
 mod error;
 mod expire;
 pub mod keys;
 mod ledger;
+mod low;
 mod read;
 mod record;
 mod retry;
 mod scan;
 mod stock;
+mod stock_expression;
 mod stream;
 
 use std::time::Duration;
@@ -30,11 +34,13 @@ use aws_config::ConfigLoader;
 use tokio::time::Instant;
 
 pub use apply::Outcome;
+pub use catalog::{LOCATIONS_IN_LIST, MAX_LOCATIONS, MAX_PAGE, ProductCursor, ProductList, ShownProduct};
 pub use error::StoreError;
 pub use expire::{DuePage, Expired};
-pub use read::{MAX_CHECK, MAX_PAGE, Page};
+pub use ledger::MAX_MOVEMENTS;
+pub use read::{MAX_CHECK, Page};
 pub use retry::RetryPolicy;
-pub use scan::Allocated;
+pub use scan::{Place, ReservationPage, UnitPage};
 pub use stock::{StockChange, StockOutcome, StockRefusal, StockWrite};
 pub use stream::{Change, parse_change};
 

@@ -1,12 +1,12 @@
-//! Everything that only reads. Single records and stock are read consistently; lists of products
-//! come from an index, their figures from the table.
+//! What is read to decide something: consistently, and whole. What is only shown reads `catalog.rs`.
 
 use std::collections::{BTreeMap, HashMap};
 
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_sdk_dynamodb::types::KeysAndAttributes;
 
+use super::catalog::unit_key;
 use super::commit::text;
-use super::error::StoreError;
+use super::error::{StoreError, classify};
 use super::record::{Item, parse_reservation, parse_stock_unit};
 use super::retry::{Attempts, until_answered};
 use super::{Invocation, Store, keys};
@@ -15,9 +15,6 @@ use crate::domain::{Location, ProductId, Reservation, ReservationId, StockUnit, 
 /// Most products in one bulk check, and most keys in one `BatchGetItem`.
 /// Source: Amazon DynamoDB API Reference, BatchGetItem.
 pub const MAX_CHECK: usize = 100;
-
-/// Most products in one page of the list.
-pub const MAX_PAGE: usize = 100;
 
 /// One page of the products, by product id.
 #[derive(Debug)]
@@ -51,7 +48,10 @@ impl Store {
     }
 
     /// The stock unit with this name.
-    pub(super) async fn stock_unit(
+    ///
+    /// # Errors
+    /// As every [`StoreError`].
+    pub async fn stock_unit(
         &self,
         unit: &UnitKey,
         invocation: &Invocation,
@@ -68,7 +68,7 @@ impl Store {
         output.item.map(parse_stock_unit).transpose()
     }
 
-    /// A product's stock units, by location. Empty if there is no such product.
+    /// All of a product's stock units, by location, however many there are. Empty if there is no such product.
     ///
     /// # Errors
     /// As every [`StoreError`].
@@ -77,20 +77,27 @@ impl Store {
         product: &ProductId,
         invocation: &Invocation,
     ) -> Result<Vec<StockUnit>, StoreError> {
-        let output = until_answered!(
-            self,
-            invocation,
-            self.client
-                .query()
-                .table_name(&self.settings.inventory_table)
-                .key_condition_expression("pk = :partition")
-                .expression_attribute_values(":partition", text(&keys::product_partition(product, 0)))
-                .consistent_read(true)
-        );
-        if output.last_evaluated_key.is_some() {
-            return Err(StoreError::corrupt(product.as_str(), "more locations than one answer holds"));
+        let (mut units, mut start) = (Vec::new(), None);
+        loop {
+            let output = until_answered!(
+                self,
+                invocation,
+                self.client
+                    .query()
+                    .table_name(&self.settings.inventory_table)
+                    .key_condition_expression("pk = :partition")
+                    .expression_attribute_values(":partition", text(&keys::product_partition(product, 0)))
+                    .consistent_read(true)
+                    .set_exclusive_start_key(start.clone())
+            );
+            for item in output.items.unwrap_or_default() {
+                units.push(parse_stock_unit(item)?);
+            }
+            start = output.last_evaluated_key;
+            if start.is_none() {
+                return Ok(units);
+            }
         }
-        output.items.unwrap_or_default().into_iter().map(parse_stock_unit).collect()
     }
 
     /// The stock units of these products at location `main`, as far as they exist: at most
@@ -116,12 +123,22 @@ impl Store {
         self.stock_units(keys, invocation).await
     }
 
-    /// Reads stock units by key, at most [`MAX_CHECK`], asking again for what was left out.
-    async fn stock_units(
+    /// Reads stock units by key, at most [`MAX_CHECK`].
+    pub(super) async fn stock_units(
         &self,
         keys: Vec<keys::Key>,
         invocation: &Invocation,
     ) -> Result<Vec<StockUnit>, StoreError> {
+        self.items(keys, true, invocation).await?.into_iter().map(parse_stock_unit).collect()
+    }
+
+    /// Reads items by key, at most [`MAX_CHECK`], asking again for what was left out.
+    pub(super) async fn items(
+        &self,
+        keys: Vec<keys::Key>,
+        consistently: bool,
+        invocation: &Invocation,
+    ) -> Result<Vec<Item>, StoreError> {
         let table = &self.settings.inventory_table;
         let mut found = Vec::with_capacity(keys.len());
         let mut left = keys;
@@ -129,7 +146,7 @@ impl Store {
         while !left.is_empty() {
             let wanted = KeysAndAttributes::builder()
                 .set_keys(Some(left.clone()))
-                .consistent_read(true)
+                .consistent_read(consistently)
                 .build()
                 .map_err(|e| StoreError::corrupt("a batch of keys", e))?;
             let mut output = until_answered!(
@@ -138,9 +155,7 @@ impl Store {
                 self.client.batch_get_item().request_items(table, wanted.clone())
             );
             let items = output.responses.as_mut().and_then(|tables| tables.remove(table)).unwrap_or_default();
-            for item in items {
-                found.push(parse_stock_unit(item)?);
-            }
+            found.extend(items);
             left = output
                 .unprocessed_keys
                 .and_then(|mut tables| tables.remove(table))
@@ -154,7 +169,7 @@ impl Store {
         Ok(found)
     }
 
-    /// A page of the products after `after`, at most `limit` (1 to [`MAX_PAGE`]).
+    /// A page of the products after `after`, at most `limit`, each with all of its stock units.
     ///
     /// The index has an entry for each location of a product, side by side; a product whose entries
     /// may go on beyond what was read is left for the next page.
@@ -171,9 +186,10 @@ impl Store {
         let mut start: Option<Item> = None;
         // One more than asked for tells whether more follow, and that the last one is whole.
         while keys.len() <= limit {
-            let output = until_answered!(self, invocation, self.catalog_query(after, start.clone(), limit));
+            let output =
+                until_answered!(self, invocation, self.catalog_query(after, start.clone(), limit + 1));
             for item in output.items.unwrap_or_default() {
-                let unit = stock_unit_key(&item)?;
+                let unit = unit_key(&item)?;
                 keys.entry(unit.product.clone()).or_default().push(keys::stock_unit(&unit));
             }
             start = output.last_evaluated_key;
@@ -202,28 +218,6 @@ impl Store {
         Ok(Page { products, next })
     }
 
-    fn catalog_query(
-        &self,
-        after: Option<&ProductId>,
-        start: Option<Item>,
-        limit: usize,
-    ) -> aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder {
-        let query = self
-            .client
-            .query()
-            .table_name(&self.settings.inventory_table)
-            .index_name(keys::CATALOG_INDEX)
-            .expression_attribute_values(":catalog", text(keys::CATALOG))
-            .limit(i32::try_from(limit + 1).unwrap_or(i32::MAX))
-            .set_exclusive_start_key(start);
-        match after {
-            None => query.key_condition_expression("catalogShard = :catalog"),
-            Some(after) => query
-                .key_condition_expression("catalogShard = :catalog AND productId > :after")
-                .expression_attribute_values(":after", AttributeValue::S(after.to_string())),
-        }
-    }
-
     /// One read of the table, for a health check.
     ///
     /// # Errors
@@ -236,10 +230,15 @@ impl Store {
         );
         Ok(())
     }
-}
 
-fn stock_unit_key(item: &Item) -> Result<UnitKey, StoreError> {
-    let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str);
-    let (pk, sk) = (text(keys::PK), text(keys::SK));
-    keys::parse_stock_unit(pk, sk).ok_or_else(|| StoreError::corrupt("the catalog", format!("{pk} {sk}")))
+    /// Opens the connection that the first request will find: one read of nothing, tried once.
+    ///
+    /// # Errors
+    /// If it had no answer. The first request will then make a connection of its own.
+    pub async fn warm_up(&self) -> Result<(), StoreError> {
+        let table = &self.settings.inventory_table;
+        let read = self.client.get_item().table_name(table).set_key(Some(keys::nothing())).send().await;
+        let Err(error) = read else { return Ok(()) };
+        Err(StoreError::TryAgain(classify(&error)?.detail))
+    }
 }

@@ -11,11 +11,18 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+mod deliveries;
+
+use deliveries::{
+    ConflictRecord, DeliveriesRecord, conflict_record, deliveries_of, deliveries_record, fingerprint_of,
+    parse_conflict, parse_deliveries,
+};
+
 use super::error::StoreError;
 use super::keys;
 use crate::domain::{
-    Allocation, Cause, Fact, Fingerprint, Lack, Line, LineKey, Location, OrderId, ProductId, Reason,
-    Reservation, ReservationId, ShipmentId, Shortage, State, StockUnit, Timestamp, UnitKey,
+    Allocation, Cause, Conflicts, Fact, Fingerprint, Lack, Line, LineKey, Location, OrderId, ProductId,
+    Reason, Reservation, ReservationId, ShipmentId, Shortage, State, StockUnit, Timestamp, UnitKey,
 };
 
 /// An item as the SDK gives and takes it.
@@ -53,6 +60,15 @@ struct ReservationRecord {
     shortages: Vec<ShortageRecord>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     shipments: BTreeMap<String, Uuid>,
+    /// Absent where it follows from the rest, as in every record of a version that did not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deliveries: Option<DeliveriesRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refused_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    conflicts: Vec<ConflictRecord>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    conflict_count: u64,
     #[serde(default)]
     correlation_id: String,
     version: u64,
@@ -134,6 +150,10 @@ pub(super) fn reservation_item(
         reason: reservation.reason.as_ref().map(Reason::to_string),
         shortages: reservation.shortages.iter().map(shortage_record).collect(),
         shipments: reservation.shipments.iter().map(|(id, f)| (id.to_string(), f.0)).collect(),
+        deliveries: deliveries_record(reservation),
+        refused_at: millis(reservation.refused_at),
+        conflicts: reservation.conflicts.kept.iter().map(conflict_record).collect(),
+        conflict_count: reservation.conflicts.count,
         correlation_id: reservation.correlation_id.clone(),
         version: reservation.version,
         purge_at: (!reservation.state.holds()).then(|| purge_at(now, retention)),
@@ -192,15 +212,24 @@ fn from_record(record: ReservationRecord) -> Result<Reservation, Box<dyn std::er
         facts.insert(fact, Timestamp::from_millisecond(ms)?);
     }
     let id = record.pk.strip_prefix("RES#").ok_or("another kind of key")?;
+    let lines = record.lines.into_iter().map(parse_line).collect::<Result<Vec<_>, _>>()?;
+    let deliveries = match record.deliveries {
+        Some(deliveries) => parse_deliveries(deliveries)?,
+        None => deliveries_of(&lines, &facts),
+    };
+    let updated_at = record.updated_at.unwrap_or(record.created_at);
+    // Versions that did not note it told it at about that time, if at all.
+    let is_refused =
+        facts.contains_key(&Fact::Paid) && (facts.contains_key(&Fact::Cancelled) || state == State::Rejected);
     Ok(Reservation {
         id: ReservationId::parse(id)?,
         order_id: OrderId::parse(record.order_id)?,
-        lines: record.lines.into_iter().map(parse_line).collect::<Result<_, _>>()?,
+        fingerprint: record.fingerprint.map(Fingerprint).or_else(|| fingerprint_of(&lines)),
+        lines,
         state,
         facts,
-        fingerprint: record.fingerprint.map(Fingerprint),
         created_at: Timestamp::from_millisecond(record.created_at)?,
-        updated_at: Timestamp::from_millisecond(record.updated_at.unwrap_or(record.created_at))?,
+        updated_at: Timestamp::from_millisecond(updated_at)?,
         expires_at: at(record.expires_at)?,
         confirmed_at: at(record.confirmed_at)?,
         released_at: at(record.released_at)?,
@@ -212,6 +241,12 @@ fn from_record(record: ReservationRecord) -> Result<Reservation, Box<dyn std::er
             .into_iter()
             .map(|(id, uuid)| Ok((ShipmentId::parse(id)?, Fingerprint(uuid))))
             .collect::<Result<_, crate::domain::Invalid>>()?,
+        deliveries,
+        refused_at: at(record.refused_at.or(is_refused.then_some(updated_at)))?,
+        conflicts: Conflicts {
+            kept: record.conflicts.into_iter().map(parse_conflict).collect::<Result<_, _>>()?,
+            count: record.conflict_count,
+        },
         correlation_id: record.correlation_id,
         version: record.version,
     })
@@ -257,21 +292,26 @@ struct StockUnitRecord {
     reserved: u64,
     sold: u64,
     version: u64,
+    #[serde(default)]
+    physical: u64,
     low_stock_threshold: Option<u64>,
     max_per_order: Option<u64>,
     name: Option<String>,
+    /// 0: it began to exist before this was kept.
+    #[serde(default)]
+    created_at: i64,
     #[serde(default)]
     updated_at: i64,
     #[serde(default)]
     cause: CauseRecord,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct CauseRecord {
-    operation: String,
-    reference: String,
-    correlation_id: String,
+pub(super) struct CauseRecord {
+    pub(super) operation: String,
+    pub(super) reference: String,
+    pub(super) correlation_id: String,
 }
 
 /// The stock unit in an item.
@@ -285,17 +325,19 @@ pub(super) fn parse_stock_unit(item: impl Into<serde_dynamo::Item>) -> Result<St
     let key = keys::parse_stock_unit(&record.pk, &record.sk)
         .ok_or_else(|| StoreError::corrupt("a stock unit", format!("its key is {}", record.pk)))?;
     let CauseRecord { operation, reference, correlation_id } = record.cause;
+    let time = |ms| Timestamp::from_millisecond(ms).map_err(|e| StoreError::corrupt("a stock unit", e));
     Ok(StockUnit {
         key,
         available: record.available,
         reserved: record.reserved,
         sold: record.sold,
         version: record.version,
+        physical: record.physical,
         low_stock_threshold: record.low_stock_threshold,
         max_per_order: record.max_per_order,
         name: record.name,
-        updated_at: Timestamp::from_millisecond(record.updated_at)
-            .map_err(|e| StoreError::corrupt("a stock unit", e))?,
+        created_at: (record.created_at != 0).then(|| time(record.created_at)).transpose()?,
+        updated_at: time(record.updated_at)?,
         cause: Cause { operation, reference, correlation_id },
     })
 }

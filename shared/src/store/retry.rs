@@ -12,6 +12,11 @@ use crate::metrics::Metrics;
 /// (`TransactionInProgress`); with this cap a budget of 9 s tries well past that.
 const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 
+/// How long conflicts are tried against, from an operation's first one. With the pauses above that is about ten tries;
+/// an item that refuses them all is written so often that more tries only make it worse, and whoever waits for it holds
+/// an execution environment meanwhile that others need.
+const CONFLICT_BUDGET: Duration = Duration::from_secs(3);
+
 /// How often and how fast is tried, from the settings.
 #[derive(Debug, Clone, Copy)]
 pub struct RetryPolicy {
@@ -27,12 +32,17 @@ pub(super) struct Attempts {
     deadline: Instant,
     metrics: Metrics,
     made: u32,
+    /// Until when conflicts are tried against; none before the first one.
+    conflicts_until: Option<Instant>,
+    /// Whether a try had no answer.
+    unanswered: bool,
 }
 
 impl Attempts {
     pub(super) fn new(policy: RetryPolicy, invocation: &Invocation) -> Self {
         let Invocation { deadline, metrics, .. } = invocation;
-        Self { policy, deadline: *deadline, metrics: metrics.clone(), made: 0 }
+        let (deadline, metrics) = (*deadline, metrics.clone());
+        Self { policy, deadline, metrics, made: 0, conflicts_until: None, unanswered: false }
     }
 
     /// Pauses before the next try: a random time up to a bound that doubles ("full jitter").
@@ -50,7 +60,7 @@ impl Attempts {
         let bound = self.policy.backoff.saturating_mul(1 << (self.made - 1).min(16)).min(LONGEST_PAUSE);
         let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
         let pause = Duration::from_micros(fastrand::u64(0..=micros));
-        if Instant::now() + pause >= self.deadline {
+        if Instant::now() + pause >= self.until(after) {
             return Err(StoreError::TryAgain(format!(
                 "time is up after {} tries, the last: {}",
                 self.made, after.detail
@@ -58,6 +68,17 @@ impl Attempts {
         }
         tokio::time::sleep(pause).await;
         Ok(())
+    }
+
+    /// Until when is tried after such a failure.
+    fn until(&mut self, after: &Transient) -> Instant {
+        self.unanswered |= after.maybe_applied;
+        // A conflict may be with a try of our own that had no answer; DynamoDB needs longer to end that one.
+        if self.unanswered || !after.is_conflict() {
+            return self.deadline;
+        }
+        let until = *self.conflicts_until.get_or_insert_with(|| Instant::now() + CONFLICT_BUDGET);
+        until.min(self.deadline)
     }
 }
 
@@ -75,3 +96,57 @@ macro_rules! until_answered {
     }};
 }
 pub(super) use until_answered;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+    use crate::metrics::Metric;
+
+    /// How long is tried against failures that do not end, where each try takes so long.
+    async fn patience(failures: impl Fn(u32) -> Transient, try_takes: Duration) -> Duration {
+        let began = Instant::now();
+        let invocation = Invocation {
+            now: Timestamp::UNIX_EPOCH,
+            deadline: began + Duration::from_secs(9),
+            correlation_id: "c".to_owned(),
+            metrics: Metrics::default(),
+        };
+        let policy = RetryPolicy { max_attempts: 1_000, backoff: Duration::from_millis(25) };
+        let mut attempts = Attempts::new(policy, &invocation);
+        for n in 0.. {
+            tokio::time::sleep(try_takes).await;
+            if attempts.pause(&failures(n)).await.is_err() {
+                break;
+            }
+        }
+        began.elapsed()
+    }
+
+    fn busy(metric: Metric) -> Transient {
+        Transient::busy(metric, "an item")
+    }
+
+    fn unanswered() -> Transient {
+        Transient { maybe_applied: true, metric: Some(Metric::Unanswered), detail: String::new() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn conflicts_have_a_budget_of_their_own() {
+        let (try_takes, seconds) = (Duration::from_millis(20), Duration::from_secs);
+        let conflicts = patience(|_| busy(Metric::Conflicts), try_takes).await;
+        assert!((seconds(2)..seconds(3) + try_takes).contains(&conflicts), "{conflicts:?}");
+        let throttles = patience(|_| busy(Metric::Throttles), try_takes).await;
+        assert!((seconds(8)..seconds(9)).contains(&throttles), "{throttles:?}");
+        let no_answers = patience(|_| unanswered(), try_takes).await;
+        assert!((seconds(8)..seconds(9)).contains(&no_answers), "{no_answers:?}");
+        // It counts from the first conflict, whatever came before and comes between.
+        let mixed =
+            patience(|n| busy(if n % 3 == 2 { Metric::Conflicts } else { Metric::Throttles }), try_takes)
+                .await;
+        assert!((seconds(2)..seconds(6)).contains(&mixed), "{mixed:?}");
+        // After a try without answer the other write may be that very try.
+        let own = patience(|n| if n == 0 { unanswered() } else { busy(Metric::Conflicts) }, try_takes).await;
+        assert!((seconds(8)..seconds(9)).contains(&own), "{own:?}");
+    }
+}

@@ -1,56 +1,115 @@
-//! What the reconciliation reads: every open allocation. The only scan there is; it runs by hand.
+//! What the reconciliation reads: every stock unit and every reservation, page by page. The only scan there is.
 
-use std::collections::BTreeMap;
-
+use super::commit::text;
 use super::error::StoreError;
 use super::keys::RESERVATION;
-use super::record::parse_reservation;
+use super::read::MAX_CHECK;
+use super::record::{Item, parse_reservation};
 use super::retry::until_answered;
-use super::{Invocation, Store};
-use crate::domain::{Reservation, UnitKey};
+use super::{Invocation, Store, keys};
+use crate::domain::{ProductId, Reservation, ReservationId, StockUnit};
 
-/// What reservations hold, by stock unit, and the reservations.
-#[derive(Debug, Default)]
-pub struct Allocated {
-    /// The sum of the open allocations on each stock unit.
-    pub held: BTreeMap<UnitKey, u64>,
-    /// Every reservation there is.
-    pub reservations: Vec<Reservation>,
+/// Where a page ended.
+#[derive(Debug, Clone)]
+pub struct Place(Item);
+
+/// A page of the reservations.
+#[derive(Debug)]
+pub struct ReservationPage {
+    /// The reservations; where one cannot be read, why.
+    pub reservations: Vec<Result<Reservation, StoreError>>,
+    /// Where the next page begins; none after the last.
+    pub next: Option<Place>,
+}
+
+/// A page of the stock units.
+#[derive(Debug)]
+pub struct UnitPage {
+    /// The stock units.
+    pub units: Vec<StockUnit>,
+    /// Where the next page begins; none after the last.
+    pub next: Option<Place>,
 }
 
 impl Store {
-    /// Reads every reservation.
+    /// A page of all reservations there are, in no order.
     ///
     /// # Errors
     /// As every [`StoreError`].
-    pub async fn allocated(&self, invocation: &Invocation) -> Result<Allocated, StoreError> {
-        let mut all = Allocated::default();
-        let mut start = None;
-        loop {
-            let page = until_answered!(
-                self,
-                invocation,
-                self.client
-                    .scan()
-                    .table_name(&self.settings.inventory_table)
-                    .filter_expression("begins_with(pk, :reservation)")
-                    .expression_attribute_values(":reservation", super::commit::text(RESERVATION))
-                    .consistent_read(true)
-                    .set_exclusive_start_key(start.clone())
-            );
-            for item in page.items.unwrap_or_default() {
-                let reservation = parse_reservation(item)?;
-                for line in &reservation.lines {
-                    for allocation in &line.allocations {
-                        *all.held.entry(line.key.unit(allocation.bucket)).or_default() += allocation.quantity;
-                    }
-                }
-                all.reservations.push(reservation);
-            }
-            start = page.last_evaluated_key;
-            if start.is_none() {
-                return Ok(all);
+    pub async fn scan_reservations(
+        &self,
+        start: Option<&Place>,
+        invocation: &Invocation,
+    ) -> Result<ReservationPage, StoreError> {
+        let page = until_answered!(
+            self,
+            invocation,
+            self.client
+                .scan()
+                .table_name(&self.settings.inventory_table)
+                .filter_expression("begins_with(pk, :reservation)")
+                .expression_attribute_values(":reservation", text(RESERVATION))
+                .consistent_read(true)
+                .set_exclusive_start_key(start.map(|place| place.0.clone()))
+        );
+        let reservations = page.items.unwrap_or_default().into_iter().map(parse_reservation).collect();
+        Ok(ReservationPage { reservations, next: page.last_evaluated_key.map(Place) })
+    }
+
+    /// A page of the stock units of a product, or of all products: as the catalog lists them, read from the table.
+    ///
+    /// # Errors
+    /// As every [`StoreError`].
+    pub async fn scan_units(
+        &self,
+        product: Option<&ProductId>,
+        start: Option<&Place>,
+        invocation: &Invocation,
+    ) -> Result<UnitPage, StoreError> {
+        let page = until_answered!(self, invocation, {
+            let query = self.client.query().table_name(&self.settings.inventory_table);
+            let query = match product {
+                Some(product) => query
+                    .key_condition_expression("pk = :product")
+                    .expression_attribute_values(":product", text(&keys::product_partition(product, 0)))
+                    .consistent_read(true),
+                None => query
+                    .index_name(keys::CATALOG_INDEX)
+                    .key_condition_expression("catalogShard = :catalog")
+                    .expression_attribute_values(":catalog", text(keys::CATALOG)),
+            };
+            query
+                .limit(i32::try_from(MAX_CHECK).unwrap_or(i32::MAX))
+                .set_exclusive_start_key(start.map(|place| place.0.clone()))
+        });
+        let mut wanted = Vec::new();
+        for item in page.items.unwrap_or_default() {
+            let attribute = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).map_or("", |s| s);
+            let (pk, sk) = (attribute(keys::PK), attribute(keys::SK));
+            let unit = keys::parse_stock_unit(pk, sk)
+                .ok_or_else(|| StoreError::corrupt("a stock unit", format!("its key is {pk} {sk}")))?;
+            wanted.push(keys::stock_unit(&unit));
+        }
+        let mut units = self.stock_units(wanted, invocation).await?;
+        units.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(UnitPage { units, next: page.last_evaluated_key.map(Place) })
+    }
+
+    /// These reservations, as far as they exist.
+    ///
+    /// # Errors
+    /// As every [`StoreError`].
+    pub async fn reservations_of(
+        &self,
+        ids: &[ReservationId],
+        invocation: &Invocation,
+    ) -> Result<Vec<Reservation>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for some in ids.chunks(MAX_CHECK) {
+            for item in self.reservations(some, invocation).await? {
+                found.push(parse_reservation(item)?);
             }
         }
+        Ok(found)
     }
 }

@@ -1,22 +1,22 @@
-//! Stock administration: create, add, adjust, audit.
+//! Stock administration: create, add, adjust, audit, update.
 //!
 //! Each is one transaction of the stock unit and the record of its `Idempotency-Key`, so that it is
-//! applied once, and answered as the first time, however often it is sent.
-
-use std::collections::HashMap;
+//! applied once, and answered as the first time, however often it is sent. What DynamoDB is asked to write, and
+//! under which condition, is in `stock_expression.rs`.
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, CancellationReason, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+    CancellationReason, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
 
 use super::commit::{cause, number, text};
 use super::error::{Reason as Because, StoreError, Transient, classify, reason};
 use super::record::{IdempotencyRecord, Item, parse_stock_unit, purge_at};
 use super::retry::Attempts;
+use super::stock_expression::Expression;
 use super::{Invocation, Store, keys};
 use crate::domain::stock::MAX_STOCK;
-use crate::domain::{Fingerprint, IdempotencyKey, Quantity, Reason, StockUnit, UnitKey};
+use crate::domain::{Edit, Fingerprint, IdempotencyKey, Quantity, Reason, StockUnit, UnitKey};
 
 /// A write of one stock unit.
 #[derive(Debug, Clone)]
@@ -59,6 +59,15 @@ pub enum StockChange {
         /// The figure: available and reserved together.
         on_hand: u64,
     },
+    /// What is said of the product at this location changes; no unit moves.
+    Update {
+        /// What people call the product.
+        name: Edit<String>,
+        /// At or below this many available units the stock counts as low.
+        low_stock_threshold: Edit<u64>,
+        /// Most units of the product that one order may hold.
+        max_per_order: Edit<u64>,
+    },
 }
 
 impl StockChange {
@@ -70,6 +79,16 @@ impl StockChange {
             Self::Add(_) => "add",
             Self::Adjust { .. } => "adjust",
             Self::Audit { .. } => "audit",
+            Self::Update { .. } => "update",
+        }
+    }
+
+    /// Units that come in, where that is known without a look.
+    pub(super) fn brings_in(&self) -> u64 {
+        match self {
+            Self::Add(quantity) => quantity.get(),
+            Self::Adjust { by, .. } => u64::try_from(*by).unwrap_or(0),
+            Self::Create { .. } | Self::Audit { .. } | Self::Update { .. } => 0,
         }
     }
 
@@ -86,6 +105,19 @@ impl StockChange {
             Self::Add(quantity) => quantity.to_string(),
             Self::Adjust { by, reason } => format!("{by}\t{reason}"),
             Self::Audit { on_hand } => on_hand.to_string(),
+            Self::Update { name, low_stock_threshold, max_per_order } => {
+                let limit = |limit: &Edit<u64>| match limit {
+                    Edit::Keep => "=".to_owned(),
+                    Edit::Clear => "-".to_owned(),
+                    Edit::Set(n) => n.to_string(),
+                };
+                let name = match name {
+                    Edit::Keep => "=",
+                    Edit::Clear => "-",
+                    Edit::Set(name) => &format!("+{name}"),
+                };
+                format!("{}\t{}\t{name}", limit(low_stock_threshold), limit(max_per_order))
+            }
         };
         Fingerprint::of(&format!("{}\t{product}\t{location}\t{bucket}\t{change}", self.name()))
     }
@@ -117,10 +149,10 @@ pub enum StockRefusal {
         /// How much is available.
         available: u64,
     },
-    /// It would hold more than [`MAX_STOCK`].
+    /// More than [`MAX_STOCK`] would be on hand.
     TooMuch {
-        /// How much is available now.
-        available: u64,
+        /// How much is on hand now.
+        on_hand: u64,
     },
     /// Less was counted than is promised to orders.
     BelowReserved {
@@ -160,7 +192,7 @@ impl Store {
     ) -> Result<StockOutcome, StoreError> {
         let mut attempts = Attempts::new(self.settings.retry, invocation);
         let mut maybe_written = false;
-        // Only an audit depends on what is there.
+        // Only an audit depends on what is there; the others are guesses that their condition makes sure of.
         let mut seen = match write.change {
             StockChange::Audit { .. } => match self.stock_unit(&write.unit, invocation).await? {
                 None => return Ok(StockOutcome::Refused(StockRefusal::Unknown)),
@@ -185,11 +217,22 @@ impl Store {
                 Attempt::Condition(_) if maybe_written => {
                     return Err(StoreError::TryAgain("refused after a try without answer".to_owned()));
                 }
-                Attempt::Condition(there) => match refused(&write.change, there.as_ref(), began_with) {
-                    Some(refusal) => return Ok(StockOutcome::Refused(refusal)),
-                    // Only sales came between: the count still holds.
-                    None => seen = there,
-                },
+                Attempt::Condition(there) => {
+                    // There is none, or the endpoint does not show what failed the condition.
+                    let there = match there {
+                        None => self.stock_unit(&write.unit, invocation).await?,
+                        there => there,
+                    };
+                    if let Some(refusal) = refused(&write.change, there.as_ref(), began_with) {
+                        return Ok(StockOutcome::Refused(refusal));
+                    }
+                    // A guess that was too careful is decided on what came back, at once. What had been seen, and is
+                    // not so any more, was changed by somebody who is at it: give way.
+                    if seen.is_some() {
+                        attempts.pause(&Transient::not_applied("goods came or left meanwhile")).await?;
+                    }
+                    seen = there;
+                }
                 Attempt::Failed(failure) => {
                     maybe_written |= failure.maybe_applied;
                     attempts.pause(&failure).await?;
@@ -239,25 +282,20 @@ impl Store {
     }
 
     fn stock_change(&self, write: &StockWrite, seen: Option<&StockUnit>, invocation: &Invocation) -> Update {
-        let Expression { set, condition, values } = expression(&write.change, &write.unit, seen);
+        let Expression { update, condition, values } =
+            Expression::of(&write.change, &write.unit, seen, invocation.now);
         let reference = match &write.change {
             StockChange::Adjust { reason, .. } => format!("{} {reason}", write.idempotency_key),
             _ => write.idempotency_key.to_string(),
         };
-        let mut update = Update::builder();
-        if set.contains("#name") {
-            update = update.expression_attribute_names("#name", "name");
-        }
-        for (name, value) in values {
-            update = update.expression_attribute_values(name, value);
-        }
-        update
+        let has_name = update.contains("#name").then(|| [("#name".to_owned(), "name".to_owned())].into());
+        Update::builder()
+            .set_expression_attribute_names(has_name)
+            .set_expression_attribute_values(Some(values))
             .table_name(&self.settings.inventory_table)
             .set_key(Some(keys::stock_unit(&write.unit)))
-            .update_expression(format!("SET {set}, updatedAt = :now, cause = :cause"))
+            .update_expression(update)
             .condition_expression(condition)
-            .expression_attribute_values(":one", number(1))
-            .expression_attribute_values(":now", number(invocation.now.as_millisecond()))
             .expression_attribute_values(
                 ":cause",
                 cause(write.change.name(), &reference, &invocation.correlation_id),
@@ -268,89 +306,20 @@ impl Store {
     }
 }
 
-/// The part of an update that differs between the operations.
-struct Expression {
-    set: String,
-    condition: String,
-    values: HashMap<String, AttributeValue>,
-}
-
-fn expression(change: &StockChange, unit: &UnitKey, seen: Option<&StockUnit>) -> Expression {
-    let mut values = HashMap::new();
-    let mut value = |name: &str, value: AttributeValue| {
-        values.insert(name.to_owned(), value);
-    };
-    let (set, condition) = match change {
-        StockChange::Create { available, name, low_stock_threshold, max_per_order } => {
-            value(":available", number(available));
-            identify(unit, &mut value);
-            let mut set =
-                "available = :available, reserved = :zero, sold = :zero, version = :one, buckets = :one, \
-                           productId = :product, catalogShard = :catalog"
-                    .to_owned();
-            if let Some(name) = name {
-                value(":name", text(name));
-                set.push_str(", #name = :name");
-            }
-            for (attribute, limit) in
-                [("lowStockThreshold", low_stock_threshold), ("maxPerOrder", max_per_order)]
-            {
-                if let Some(limit) = limit {
-                    value(&format!(":{attribute}"), number(limit));
-                    set.push_str(&format!(", {attribute} = :{attribute}"));
-                }
-            }
-            (set, "attribute_not_exists(pk)")
-        }
-        StockChange::Add(quantity) => {
-            value(":quantity", number(quantity));
-            value(":room", number(MAX_STOCK - quantity.get()));
-            identify(unit, &mut value);
-            let set = "available = if_not_exists(available, :zero) + :quantity, reserved = if_not_exists(reserved, :zero), \
-                       sold = if_not_exists(sold, :zero), version = if_not_exists(version, :zero) + :one, \
-                       buckets = if_not_exists(buckets, :one), productId = :product, catalogShard = :catalog";
-            (set.to_owned(), "attribute_not_exists(pk) OR available <= :room")
-        }
-        StockChange::Adjust { by, .. } => {
-            value(":by", number(by));
-            let set = "available = available + :by, version = version + :one".to_owned();
-            if *by < 0 {
-                value(":needed", number(by.unsigned_abs()));
-                (set, "available >= :needed")
-            } else {
-                value(":room", number(MAX_STOCK.saturating_sub(by.unsigned_abs())));
-                (set, "available <= :room")
-            }
-        }
-        StockChange::Audit { on_hand } => {
-            value(":onHand", number(on_hand));
-            value(":seen", number(seen.map_or(0, |unit| unit.version)));
-            let set = "available = :onHand - reserved, version = version + :one".to_owned();
-            (set, "version = :seen AND reserved <= :onHand")
-        }
-    };
-    Expression { set, condition: condition.to_owned(), values }
-}
-
-/// The attributes by which a new stock unit is found in the catalog. Every location of a product has
-/// them: which one came first could not be known without a read, nor agreed upon by two at once.
-fn identify(unit: &UnitKey, value: &mut impl FnMut(&str, AttributeValue)) {
-    value(":zero", number(0));
-    value(":product", text(unit.product.as_str()));
-    value(":catalog", text(keys::CATALOG));
-}
-
 /// Why a stock unit's condition failed. None: it may be tried again on the item that is there now.
 fn refused(change: &StockChange, there: Option<&StockUnit>, began_with: Option<u64>) -> Option<StockRefusal> {
     let Some(unit) = there else {
         return Some(StockRefusal::Unknown);
     };
-    let available = unit.available;
+    let too_much = || unit.on_hand().saturating_add(change.brings_in()) > MAX_STOCK;
     match change {
         StockChange::Create { .. } => Some(StockRefusal::Exists),
-        StockChange::Add(_) => Some(StockRefusal::TooMuch { available }),
-        StockChange::Adjust { by, .. } if *by < 0 => Some(StockRefusal::Short { available }),
-        StockChange::Adjust { .. } => Some(StockRefusal::TooMuch { available }),
+        StockChange::Adjust { by, .. } if *by < 0 => {
+            (unit.available < by.unsigned_abs()).then_some(StockRefusal::Short { available: unit.available })
+        }
+        StockChange::Add(_) | StockChange::Adjust { .. } => {
+            too_much().then(|| StockRefusal::TooMuch { on_hand: unit.on_hand() })
+        }
         StockChange::Audit { on_hand } if unit.reserved > *on_hand => {
             Some(StockRefusal::BelowReserved { reserved: unit.reserved })
         }
@@ -358,6 +327,8 @@ fn refused(change: &StockChange, there: Option<&StockUnit>, began_with: Option<u
             let (was, is) = (began_with.unwrap_or(0), unit.on_hand());
             (was != is).then_some(StockRefusal::Changed { was, is })
         }
+        // Its only condition is that there is one.
+        StockChange::Update { .. } => None,
     }
 }
 
@@ -400,12 +371,18 @@ mod tests {
             reserved,
             sold: 0,
             version: 3,
+            physical: 2,
             low_stock_threshold: None,
             max_per_order: None,
             name: None,
+            created_at: None,
             updated_at: Timestamp::UNIX_EPOCH,
             cause: Cause { operation: "add".into(), reference: "k".into(), correlation_id: "c".into() },
         }
+    }
+
+    fn add(quantity: u64) -> StockChange {
+        StockChange::Add(Quantity::new(quantity).unwrap())
     }
 
     #[test]
@@ -414,12 +391,53 @@ mod tests {
         let there = unit(4, 6);
         let told = |change: &StockChange, began_with| refused(change, Some(&there), began_with);
         assert_eq!(told(&adjust(-5), None), Some(StockRefusal::Short { available: 4 }));
-        assert_eq!(told(&adjust(5), None), Some(StockRefusal::TooMuch { available: 4 }));
+        assert_eq!(told(&adjust(-4), None), None);
         let audit = |on_hand| StockChange::Audit { on_hand };
         assert_eq!(told(&audit(5), Some(10)), Some(StockRefusal::BelowReserved { reserved: 6 }));
-        // As much as is promised may lie there; what was counted has changed meanwhile, or only sales came between.
+        // As much as is promised may lie there; what was counted has changed meanwhile, or has come back to what it was.
         assert_eq!(told(&audit(6), Some(9)), Some(StockRefusal::Changed { was: 9, is: 10 }));
         assert_eq!(told(&audit(6), Some(10)), None);
-        assert_eq!(refused(&audit(6), None, None), Some(StockRefusal::Unknown));
+        for change in [adjust(-5), adjust(5), add(1), audit(6)] {
+            assert_eq!(refused(&change, None, None), Some(StockRefusal::Unknown));
+        }
+    }
+
+    /// What counts is what is on hand, wherever it is: what is given back becomes available again.
+    #[test]
+    fn what_is_on_hand_has_a_bound() {
+        let adjust = |by| StockChange::Adjust { by, reason: Reason::requested() };
+        for there in [unit(MAX_STOCK - 5, 0), unit(0, MAX_STOCK - 5), unit(MAX_STOCK / 2, MAX_STOCK / 2 - 5)]
+        {
+            let refusal = Some(StockRefusal::TooMuch { on_hand: MAX_STOCK - 5 });
+            assert_eq!(refused(&add(6), Some(&there), None), refusal, "{there:?}");
+            assert_eq!(refused(&adjust(6), Some(&there), None), refusal, "{there:?}");
+            assert_eq!(refused(&add(5), Some(&there), None), None, "{there:?}");
+            assert_eq!(refused(&adjust(5), Some(&there), None), None, "{there:?}");
+        }
+    }
+
+    #[test]
+    fn each_change_has_a_fingerprint_of_its_own() {
+        let update = |name, low_stock_threshold, max_per_order| StockChange::Update {
+            name,
+            low_stock_threshold,
+            max_per_order,
+        };
+        let called = |name: &str| update(Edit::Set(name.to_owned()), Edit::Keep, Edit::Keep);
+        let changes = [
+            update(Edit::Clear, Edit::Keep, Edit::Keep),
+            update(Edit::Keep, Edit::Clear, Edit::Keep),
+            update(Edit::Keep, Edit::Keep, Edit::Clear),
+            update(Edit::Keep, Edit::Set(1), Edit::Keep),
+            update(Edit::Keep, Edit::Keep, Edit::Set(1)),
+            called("-"),
+            called("="),
+            add(1),
+            StockChange::Audit { on_hand: 1 },
+        ];
+        let unit = unit(0, 0).key;
+        let fingerprints: std::collections::BTreeSet<_> =
+            changes.iter().map(|change| change.fingerprint(&unit).0).collect();
+        assert_eq!(fingerprints.len(), changes.len());
     }
 }

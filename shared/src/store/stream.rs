@@ -2,10 +2,11 @@
 
 use aws_lambda_events::event::dynamodb::EventRecord;
 
+use super::alerts::parse_alert;
 use super::error::StoreError;
-use super::keys::{PK, RESERVATION, STOCK};
+use super::keys::{ALERT, PK, RESERVATION, STOCK};
 use super::record::{parse_reservation, parse_stock_unit};
-use crate::domain::{Reservation, StockUnit};
+use crate::domain::{Alert, Reservation, StockUnit};
 
 /// A change of one item.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub enum Change {
     Stock(Option<StockUnit>, StockUnit),
     /// Of a reservation: before (none: it began to exist) and after.
     Reservation(Option<Reservation>, Reservation),
+    /// Of a level: the alert after. It says itself what it came from.
+    Level(Alert),
     /// Of anything else, or an item that is gone: nothing is published of it.
     Other,
 }
@@ -45,6 +48,9 @@ pub fn parse_change(record: EventRecord) -> Result<Change, StoreError> {
             old.map(parse_reservation).transpose()?,
             parse_reservation(change.new_image)?,
         ));
+    }
+    if pk.starts_with(ALERT) {
+        return parse_alert(change.new_image).map(Change::Level);
     }
     Ok(Change::Other)
 }

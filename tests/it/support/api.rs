@@ -29,6 +29,8 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
     pub(crate) correlation_id: Option<String>,
     pub(crate) retry_after: Option<String>,
+    /// What the gateway calls the request.
+    pub(crate) request_id: Option<String>,
 }
 
 impl Answer {
@@ -80,6 +82,10 @@ impl Api {
         self.send(request.header("content-type", "application/json")).await
     }
 
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.http.patch(format!("{}{path}", self.url)).body(body.to_string())).await
+    }
+
     pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
         self.try_send(request).await.unwrap()
     }
@@ -101,11 +107,12 @@ impl Api {
         let response = client.execute(request).await?;
         let header = |name: &str| response.headers().get(name).map(|v| v.to_str().unwrap().to_owned());
         let (correlation_id, retry_after) = (header("x-correlation-id"), header("retry-after"));
+        let request_id = header("apigw-requestid");
         let status = response.status().as_u16();
         let media_type = header("content-type").unwrap_or_default();
         let body = serde_json::from_str(&response.text().await?).unwrap_or(Value::Null);
         crate::openapi::keeps_its_document(&method, &path, status, &media_type, &body);
-        Ok(Answer { status, body, correlation_id, retry_after })
+        Ok(Answer { status, body, correlation_id, retry_after, request_id })
     }
 
     pub(crate) async fn add(&self, product: &str, quantity: u64) {
@@ -131,20 +138,33 @@ impl Api {
             .map(|name| answer.body[name].as_u64().unwrap())
     }
 
-    /// How often functions have called DynamoDB so far, apart from those that run by themselves.
+    /// How often functions have called DynamoDB so far, apart from those that run by themselves, and from what each
+    /// asks when it starts.
     pub(crate) async fn calls(&self) -> u64 {
         let url = format!("{}/_local/calls", self.aws_url);
         let calls: Value = self.http.get(url).send().await.unwrap().json().await.unwrap();
         let background = ["test", "publisher", "expiry-sweep"];
         let by_functions =
             calls.as_array().unwrap().iter().filter(|c| !background.contains(&c["caller"].as_str().unwrap()));
+        let by_functions = by_functions.filter(|call| call["operation"] != local::dynamodb::HEALTH_CHECK);
         by_functions.map(|call| call["calls"].as_u64().unwrap()).sum()
     }
 
     /// Puts an order event into the queue, over the SDK, as a shop would.
     pub(crate) async fn tell(&self, event: &Value) {
+        self.tell_text(&event.to_string(), &[]).await;
+    }
+
+    /// The same of any text, with attributes of the message.
+    pub(crate) async fn tell_text(&self, body: &str, attributes: &[(&str, &str)]) {
         let queue = format!("{}/000000000000/holdfast-orders", self.aws_url);
-        self.sqs().send_message().queue_url(queue).message_body(event.to_string()).send().await.unwrap();
+        let mut message = self.sqs().send_message().queue_url(queue).message_body(body);
+        for (name, value) in attributes {
+            let value =
+                aws_sdk_sqs::types::MessageAttributeValue::builder().data_type("String").string_value(*value);
+            message = message.message_attributes(*name, value.build().unwrap());
+        }
+        message.send().await.unwrap();
     }
 
     /// Puts an event on the bus.
@@ -291,7 +311,7 @@ impl Api {
         let settled = async {
             loop {
                 let report = self.invoke("reconcile", asked).await;
-                if report["holds"] == true && report["busy"] == json!([]) {
+                if report["holds"] == true {
                     return;
                 }
                 let behind = |d: &Value| d["what"].as_str().unwrap().contains("ends before the stock unit");

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     ConflictAndCondition(Value),
     /// It is answered as older endpoints do: a refusal does not show the item whose condition failed.
     WithoutItem,
+    /// It is refused until then: other writes on its first item are under way, one after the other.
+    ConflictUntil(tokio::time::Instant),
     /// It is refused until then: a transaction with the same token is under way.
     InProgress(tokio::time::Instant),
 }
@@ -50,29 +52,64 @@ pub(crate) enum Fault {
 #[derive(Clone)]
 pub(crate) struct Wire {
     pub(crate) url: String,
-    real: String,
+    real: Arc<OnceLock<String>>,
     faults: Arc<Mutex<VecDeque<Fault>>>,
     /// Whether nothing is answered any more, reads included.
     silent: Arc<AtomicBool>,
+    /// Whether single reads are not answered any more.
+    reads_hang: Arc<AtomicBool>,
     /// How many queries of an index are answered from before anything was written.
     stale: Arc<AtomicUsize>,
+    /// Where scans wait, if they do.
+    scans: Arc<Mutex<Option<HeldUp>>>,
+}
+
+/// Where a request says that it has arrived, and waits until it may go on.
+#[derive(Clone, Default)]
+pub(crate) struct HeldUp {
+    pub(crate) arrived: Arc<Notify>,
+    pub(crate) go_on: Arc<Notify>,
 }
 
 impl Wire {
     /// A wire to the endpoint at `real`.
     pub(crate) async fn to(real: &str) -> Self {
+        let wire = Self::loose().await;
+        wire.connect(real);
+        wire
+    }
+
+    /// A wire to an endpoint that is not there yet.
+    pub(crate) async fn loose() -> Self {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let wire = Self {
             url,
-            real: real.to_owned(),
+            real: Arc::default(),
             faults: Arc::default(),
             silent: Arc::default(),
+            reads_hang: Arc::default(),
             stale: Arc::default(),
+            scans: Arc::default(),
         };
         let router = axum::Router::new().fallback(pass).with_state(wire.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         wire
+    }
+
+    /// Connects a loose end.
+    pub(crate) fn connect(&self, real: &str) {
+        self.real.set(real.to_owned()).expect("it is connected once");
+    }
+
+    /// From now on reads of single items hang.
+    pub(crate) fn let_reads_hang(&self) {
+        self.reads_hang.store(true, Ordering::SeqCst);
+    }
+
+    /// Nothing goes wrong any more with writes.
+    pub(crate) fn mend(&self) {
+        self.faults.lock().unwrap().clear();
     }
 
     /// Puts in what goes wrong with the next writes.
@@ -95,14 +132,26 @@ impl Wire {
         self.stale.store(queries, Ordering::SeqCst);
     }
 
+    /// From now on every scan is held up.
+    pub(crate) fn hold_up_scans(&self) -> HeldUp {
+        let held_up = HeldUp::default();
+        *self.scans.lock().unwrap() = Some(held_up.clone());
+        held_up
+    }
+
+    async fn send(&self, headers: HeaderMap, body: String) -> reqwest::Response {
+        let real = self.real.get().expect("it is connected");
+        reqwest::Client::new().post(real).headers(headers).body(body).send().await.unwrap()
+    }
+
     async fn real(&self, headers: HeaderMap, body: String) -> Response {
-        let sent = reqwest::Client::new().post(&self.real).headers(headers).body(body).send().await.unwrap();
+        let sent = self.send(headers, body).await;
         let status = sent.status();
         (status, sent.text().await.unwrap()).into_response()
     }
 
     async fn real_without_item(&self, headers: HeaderMap, body: String) -> Response {
-        let sent = reqwest::Client::new().post(&self.real).headers(headers).body(body).send().await.unwrap();
+        let sent = self.send(headers, body).await;
         let status = sent.status();
         let answer: Value = serde_json::from_str(&sent.text().await.unwrap()).unwrap();
         error(status, &without_item(answer))
@@ -121,8 +170,14 @@ fn without_item(mut answer: Value) -> Value {
 
 async fn pass(State(wire): State<Wire>, headers: HeaderMap, body: String) -> Response {
     let target = headers["x-amz-target"].to_str().unwrap().to_owned();
-    if wire.silent.load(Ordering::SeqCst) {
+    let hangs = target.ends_with("GetItem") && wire.reads_hang.load(Ordering::SeqCst);
+    if hangs || wire.silent.load(Ordering::SeqCst) {
         return std::future::pending().await;
+    }
+    let held_up = if target.ends_with(".Scan") { wire.scans.lock().unwrap().clone() } else { None };
+    if let Some(HeldUp { arrived, go_on }) = held_up {
+        arrived.notify_one();
+        go_on.notified().await;
     }
     let one_less = |left: usize| left.checked_sub(1);
     if target.ends_with("Query")
@@ -176,8 +231,14 @@ async fn pass(State(wire): State<Wire>, headers: HeaderMap, body: String) -> Res
             json!({"Code": "TransactionConflict", "Message": "on purpose"}),
             json!({"Code": "ConditionalCheckFailed", "Message": "on purpose", "Item": item}),
         ]),
-        Some(Fault::InProgress(until)) if tokio::time::Instant::now() >= until => {
+        Some(Fault::InProgress(until) | Fault::ConflictUntil(until))
+            if tokio::time::Instant::now() >= until =>
+        {
             wire.real(headers, body).await
+        }
+        Some(Fault::ConflictUntil(until)) => {
+            wire.faults.lock().unwrap().push_front(Fault::ConflictUntil(until));
+            cancelled(&body, "TransactionConflict")
         }
         Some(Fault::InProgress(until)) => {
             wire.faults.lock().unwrap().push_front(Fault::InProgress(until));

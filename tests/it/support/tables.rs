@@ -50,14 +50,19 @@ impl Tables {
         };
         let router = local::aws::router(endpoint);
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let store = Self::store_over(&url, "store").await;
+        Self { store, dynamodb: Api::new(String::new(), url.clone()).dynamodb, url, database }
+    }
+
+    /// A store over another way to the tables, as this caller.
+    pub(crate) async fn store_over(url: &str, caller: &str) -> Store {
         let settings = StoreSettings {
             inventory_table: INVENTORY.to_owned(),
             ledger_table: "holdfast-ledger".to_owned(),
             retention: Duration::from_secs(90 * 86_400),
             retry: RetryPolicy { max_attempts: 10, backoff: Duration::from_millis(5) },
         };
-        let store = Store::connect(shared::aws::config_for(&url, "store"), settings).await;
-        Self { store, dynamodb: Api::new(String::new(), url.clone()).dynamodb, url, database }
+        Store::connect(shared::aws::config_for(url, caller), settings).await
     }
 
     /// New stock.
@@ -133,7 +138,8 @@ pub(crate) fn at(ms: i64) -> Invocation {
     }
 }
 
-fn uuid() -> String {
+/// A key that nobody has used.
+pub(crate) fn uuid() -> String {
     format!("key-{:016x}", fastrand::u64(..))
 }
 

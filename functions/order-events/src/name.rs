@@ -1,0 +1,222 @@
+//! What the name of an event stands for.
+//!
+//! A shop says many things of its orders, and most concern no stock: they are no errors. A name that is nearly
+//! one of ours is more likely a slip of ours being missed, so it is refused aloud.
+
+use shared::domain::{Fact, Invalid, excerpt};
+
+/// How many letters a name may differ in from one that is known, and still be taken for a slip.
+const MAX_SLIPS: usize = 2;
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// A fact about an order.
+    Fact(Fact),
+    /// An update, whose status says what has happened.
+    ByStatus,
+    /// Nothing that concerns stock.
+    Nothing,
+}
+
+/// The names that are understood, without `Event` at their end.
+const KNOWN: [(&str, Meaning); 12] = [
+    ("OrderCreated", Meaning::Fact(Fact::Created)),
+    ("BookingCreated", Meaning::Fact(Fact::Created)),
+    ("PaymentSucceeded", Meaning::Fact(Fact::Paid)),
+    ("PaymentProcessed", Meaning::Fact(Fact::Paid)),
+    ("OrderPaid", Meaning::Fact(Fact::Paid)),
+    ("PaymentFailed", Meaning::Fact(Fact::PaymentFailed)),
+    ("OrderCancelled", Meaning::Fact(Fact::Cancelled)),
+    ("OrderCanceled", Meaning::Fact(Fact::Cancelled)),
+    ("BookingCancelled", Meaning::Fact(Fact::Cancelled)),
+    ("BookingCanceled", Meaning::Fact(Fact::Cancelled)),
+    ("OrderDelivered", Meaning::Fact(Fact::Delivered)),
+    ("OrderUpdated", Meaning::ByStatus),
+];
+
+/// What a known event is about.
+const THINGS: [&str; 3] = ["order", "booking", "payment"];
+
+/// Ordinary words that are within [`MAX_SLIPS`] of those, and mean something else.
+const OTHER_THINGS: [&str; 8] =
+    ["offer", "reorder", "rider", "holder", "folder", "trader", "rebooking", "repayment"];
+
+/// What happens in a known event.
+const DEEDS: [&str; 9] =
+    ["created", "paid", "failed", "cancelled", "canceled", "delivered", "updated", "succeeded", "processed"];
+
+/// Ordinary words that are within [`MAX_SLIPS`] of those, and mean something else; some the opposite.
+const OTHER_DEEDS: [&str; 19] = [
+    "rated",
+    "related",
+    "curated",
+    "credited",
+    "cleared",
+    "seated",
+    "treated",
+    "recreated",
+    "unpaid",
+    "repaid",
+    "void",
+    "mailed",
+    "filed",
+    "undelivered",
+    "redelivered",
+    "uncancelled",
+    "uncanceled",
+    "reprocessed",
+    "unprocessed",
+];
+
+/// What a name stands for.
+///
+/// # Errors
+/// If it is nearly a name that is understood: then it is not known what is meant.
+pub(crate) fn meaning(name: &str) -> Result<Meaning, Invalid> {
+    let full = plain(name);
+    let given = full.strip_suffix("event").unwrap_or(&full);
+    if let Some((_, meaning)) = KNOWN.iter().find(|(known, _)| plain(known) == given) {
+        return Ok(*meaning);
+    }
+    let near = KNOWN
+        .iter()
+        .map(|(known, _)| (distance(&full, given, &plain(known)), known))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, _)| *distance <= MAX_SLIPS);
+    match near {
+        Some((_, known)) if !is_ordinary(given) => {
+            Err(Invalid(format!("the event {:?} is not understood; did you mean {known}?", excerpt(name))))
+        }
+        _ => Ok(Meaning::Nothing),
+    }
+}
+
+/// In how many letters two names differ, with and without `event` at their end.
+fn distance(full: &str, given: &str, known: &str) -> usize {
+    // A long name is far from every known one, and comparing it would take long.
+    if given.len().abs_diff(known.len()) > MAX_SLIPS + "event".len() {
+        return usize::MAX;
+    }
+    strsim::levenshtein(given, known).min(strsim::levenshtein(full, &format!("{known}event")))
+}
+
+/// Whether a name is made of words that are known to mean something else.
+fn is_ordinary(plain: &str) -> bool {
+    let deeds = || DEEDS.iter().chain(&OTHER_DEEDS);
+    let follows =
+        |thing: &&&str| plain.strip_prefix(**thing).is_some_and(|rest| deeds().any(|deed| rest == *deed));
+    THINGS.iter().chain(&OTHER_THINGS).any(|thing| follows(&thing))
+}
+
+/// A name without regard to case and punctuation.
+pub(crate) fn plain(name: &str) -> String {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_refused_and_says_what_may_be_meant() {
+        for (slip, meant) in [
+            ("OrderCrated", "OrderCreated"),
+            ("order.crated", "OrderCreated"),
+            ("OrderCraeted", "OrderCreated"),
+            ("OrdersCreated", "OrderCreated"),
+            ("order_create", "OrderCreated"),
+            ("OrderCreatedEvnt", "OrderCreated"),
+            ("OrderCreatedV2", "OrderCreated"),
+            ("BokingCreated", "BookingCreated"),
+            ("PaymentSuceeded", "PaymentSucceeded"),
+            ("PaymentFaild", "PaymentFailed"),
+            ("OrderCancelld", "OrderCancelled"),
+            ("order.cancel", "OrderCanceled"),
+            ("OrderDeliverd", "OrderDelivered"),
+            ("OrderUpdate", "OrderUpdated"),
+            ("order.payd", "OrderPaid"),
+        ] {
+            let Invalid(why) = meaning(slip).expect_err(slip);
+            assert!(why.ends_with(&format!("did you mean {meant}?")), "{slip}: {why}");
+        }
+    }
+
+    #[test]
+    fn what_a_shop_says_besides_needs_nothing() {
+        for name in [
+            "order.shipped",
+            "order.refunded",
+            "OrderCompleted",
+            "OrderPlaced",
+            "OrderPacked",
+            "OrderPicked",
+            "OrderReturned",
+            "OrderDeleted",
+            "OrderAccepted",
+            "OrderPaused",
+            "OrderHeld",
+            "OrderExpired",
+            "PaymentRefunded",
+            "PaymentAuthorized",
+            "PaymentCaptured",
+            "PaymentPending",
+            "PaymentDisputed",
+            "InvoicePaid",
+            "InvoiceCreated",
+            "CustomerCreated",
+            "CustomerUpdated",
+            "CartUpdated",
+            "UserCreated",
+            "ShipmentCreated",
+            "ShipmentDelivered",
+            "BookingConfirmed",
+            "BookingUpgraded",
+            "PreorderCreated",
+            // Within two letters of a known name.
+            "OfferCreated",
+            "offer.updated",
+            "RiderCancelled",
+            "ReorderCreated",
+            "RepaymentFailed",
+            "order.rated",
+            "OrderCredited",
+            "order.cleared",
+            "OrderUnpaid",
+            "OrderUndelivered",
+            "OrderRedelivered",
+            "order.void",
+            "PaymentMailed",
+            "BookingSeated",
+            "OrderRatedEvent",
+            "x",
+            "ordres",
+            &"OrderCreated".repeat(100_000),
+        ] {
+            assert_eq!(meaning(name), Ok(Meaning::Nothing), "{}", excerpt(name));
+        }
+    }
+
+    /// A word that is not near would be one too many in the list.
+    #[test]
+    fn the_ordinary_words_are_near_known_names() {
+        let near =
+            |name: &str| KNOWN.iter().any(|(known, _)| strsim::levenshtein(name, &plain(known)) <= MAX_SLIPS);
+        for deed in OTHER_DEEDS {
+            assert!(THINGS.iter().any(|thing| near(&format!("{thing}{deed}"))), "{deed}");
+        }
+        for thing in OTHER_THINGS {
+            assert!(DEEDS.iter().any(|deed| near(&format!("{thing}{deed}"))), "{thing}");
+        }
+    }
+
+    #[test]
+    fn every_known_name_is_made_of_known_words() {
+        for (known, meaning_of) in KNOWN {
+            assert!(is_ordinary(&plain(known)), "{known}");
+            for name in [known.to_owned(), format!("{known}Event"), known.to_uppercase()] {
+                assert_eq!(meaning(&name), Ok(meaning_of), "{name}");
+            }
+        }
+    }
+}

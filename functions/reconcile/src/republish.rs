@@ -1,0 +1,87 @@
+//! What may have been missed, and is said again as it is now. How it came about is no longer known, so these events
+//! have ids of their own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use shared::Error;
+use shared::domain::events::{self, Event};
+use shared::domain::{ProductId, Reservation, Timestamp};
+use shared::publishing::MAX_ENTRIES;
+
+use crate::{Finding, Run};
+
+/// How much earlier than what was written before it a record may say it was written: it says when its invocation
+/// began, and clocks differ.
+const OUT_OF_ORDER: Duration = Duration::from_secs(600);
+
+impl Run<'_> {
+    /// Sends events, all of them or says so. Answers how many there were.
+    pub(crate) async fn send(&self, events: &[(Timestamp, Event)]) -> Result<usize, Error> {
+        for some in events.chunks(MAX_ENTRIES) {
+            let entries: Vec<_> = some.iter().map(|(at, event)| (*at, event)).collect();
+            if let Some(Err(error)) = self.bus.put(&entries).await.into_iter().find(Result::is_err) {
+                return Err(format!("events could not be sent: {error:?}").into());
+            }
+        }
+        Ok(events.len())
+    }
+
+    /// What may have been missed, by what the ledgers lack and since when is asked.
+    pub(crate) fn missed(&self, findings: &[Finding]) -> Missed {
+        let mut missed = Missed::default();
+        if !self.asked.republish {
+            return missed;
+        }
+        missed.since = self.since();
+        for Finding { unit, ledger, .. } in findings.iter().filter(|f| !f.ledger.missing.is_empty()) {
+            let from = ledger.whole_until.and_then(|at| at.checked_sub(OUT_OF_ORDER).ok());
+            let from = from.unwrap_or(Timestamp::MIN);
+            let gap = missed.gaps.entry(unit.key.product.clone()).or_insert(from);
+            *gap = from.min(*gap);
+        }
+        missed
+    }
+
+    fn since(&self) -> Option<Timestamp> {
+        let hours = Duration::from_secs(u64::from(self.asked.since_hours?) * 3_600);
+        Some(self.invocation.now.checked_sub(hours).unwrap_or(Timestamp::MIN))
+    }
+
+    /// What is said again of stock units: the figures of those whose ledger lacks movements, and their level. A
+    /// level that was set now is told in the usual way.
+    pub(crate) fn of_units(&self, findings: &[Finding]) -> Vec<(Timestamp, Event)> {
+        let mut events = Vec::new();
+        if !self.asked.republish {
+            return events;
+        }
+        let (since, threshold) = (self.since(), self.deps.settings.low_stock_threshold);
+        for Finding { unit, ledger, level } in findings {
+            let lacks = !ledger.missing.is_empty();
+            if lacks {
+                let said = events::state_of_stock(unit, threshold);
+                events.extend(said.into_iter().map(|event| (unit.updated_at, event)));
+            }
+            let Some((alert, false)) = level else { continue };
+            if lacks || since.is_some_and(|since| alert.since >= since) {
+                events.extend(events::state_of_level(alert).map(|event| (alert.since, event)));
+            }
+        }
+        events
+    }
+}
+
+/// Which reservations may have been missed: those that were written since the first gap of a product of theirs, or
+/// since a given time.
+#[derive(Debug, Default)]
+pub(crate) struct Missed {
+    gaps: BTreeMap<ProductId, Timestamp>,
+    since: Option<Timestamp>,
+}
+
+impl Missed {
+    pub(crate) fn has(&self, reservation: &Reservation) -> bool {
+        let gaps = reservation.lines.iter().filter_map(|line| self.gaps.get(&line.key.product));
+        gaps.chain(&self.since).any(|from| reservation.updated_at >= *from)
+    }
+}

@@ -1,0 +1,199 @@
+//! Deliveries: goods have left, held or not. What all of them have said together decides how many units have left
+//! from where, so that neither their order nor repetitions matter.
+
+use std::collections::BTreeMap;
+
+use super::{Change, Decision, MAX_SHIPMENTS, Moves};
+use crate::domain::conflict::{self, Conflict, ConflictKind};
+use crate::domain::delivery::{Claims, Delivery};
+use crate::domain::reservation::{Allocation, Fact, Line, LineKey};
+use crate::domain::stock::{Delta, Lack, MAX_LINES, Shortage};
+
+impl Change {
+    pub(super) fn hear_delivered(mut self, delivery: &Delivery, short: &[Shortage]) -> Decision {
+        let kind = match delivery {
+            Delivery::All => {
+                self.next.deliveries.all = true;
+                None
+            }
+            Delivery::Total(lines) => {
+                self.next.deliveries.totals.raise(&Claims::of(lines));
+                None
+            }
+            Delivery::Shipment(id, lines) => match self.seen.shipments.get(id) {
+                Some(before) if *before == lines.fingerprint() => return Decision::Unchanged,
+                Some(_) => Some(ConflictKind::ShipmentDiffers),
+                None if self.seen.shipments.len() >= MAX_SHIPMENTS => Some(ConflictKind::TooMany),
+                None => {
+                    self.next.shipments.insert(id.clone(), lines.fingerprint());
+                    self.next.deliveries.shipped.add(&Claims::of(lines));
+                    None
+                }
+            },
+        };
+        let kind = kind.or_else(|| self.has_too_many_lines().then_some(ConflictKind::TooMany));
+        if let Some(kind) = kind {
+            // It cannot be booked as it is; what was booked before stands.
+            self.next.deliveries.clone_from(&self.seen.deliveries);
+            self.next.shipments.clone_from(&self.seen.shipments);
+            let conflict = self.delivered_conflict(kind, delivery);
+            return self.contradict(conflict);
+        }
+        if !matches!(delivery, Delivery::Shipment(..)) {
+            // One shipment of several does not yet say that the order was delivered.
+            self.next.facts.entry(Fact::Delivered).or_insert(self.now);
+        }
+        if self.next.deliveries == self.seen.deliveries && self.next.facts == self.seen.facts {
+            return Decision::Unchanged;
+        }
+        self.in_one_transaction(|change| change.deliver(delivery, short))
+    }
+
+    fn deliver(&mut self, delivery: &Delivery, short: &[Shortage]) -> Moves {
+        let mut moves = self.book_deliveries(short);
+        let is_known = self.next.fingerprint.is_some();
+        let is_ordered = self.next.lines.iter().any(Line::is_ordered);
+        let kind = match delivery {
+            Delivery::All if is_known && !is_ordered => Some(ConflictKind::UnknownLines),
+            _ if is_ordered && self.has_left_beyond_order() => Some(ConflictKind::NotOrdered),
+            _ if self.next.deliveries.beyond_total() > self.seen.deliveries.beyond_total() => {
+                Some(ConflictKind::LessThanLeft)
+            }
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            let conflict = self.delivered_conflict(kind, delivery);
+            self.next.conflicts.note(conflict);
+        }
+        if self.has_left() {
+            // What is held beyond it is not delivered.
+            moves.and(self.give_back());
+            self.become_fulfilled();
+        }
+        moves
+    }
+
+    /// Books what has left according to all deliveries: from what is held first, then from what is available; what
+    /// neither has is missing. What was booked where it did not leave from is taken off there.
+    pub(super) fn book_deliveries(&mut self, short: &[Shortage]) -> Moves {
+        let mut left = self.next.deliveries.by_line(&self.next.lines);
+        for line in &self.next.lines {
+            left.entry(line.key.clone()).or_default();
+        }
+        let mut shortages = Vec::new();
+        let mut moves = Moves::default();
+        for (key, quantity) in left {
+            let is_ordered = self.next.lines.iter().any(|line| line.key == key && line.is_ordered());
+            if self.only_ordered_lines_move && !is_ordered {
+                continue;
+            }
+            let line = self.line_of(key);
+            if quantity < line.left() {
+                take_off(line, line.left() - quantity, &mut moves);
+            } else if quantity > line.left() {
+                shortages.extend(let_leave(line, quantity - line.left(), short, &mut moves));
+            }
+        }
+        self.next.lines.retain(|line| line.is_ordered() || line.left() > 0);
+        if self.has_left() {
+            // What it was short of before was about a hold.
+            self.next.shortages.clear();
+        }
+        self.next.shortages.retain(|known| shortages.iter().all(|new| new.unit != known.unit));
+        self.next.shortages.extend(shortages);
+        moves
+    }
+
+    fn line_of(&mut self, key: LineKey) -> &mut Line {
+        let lines = &mut self.next.lines;
+        let place = lines.binary_search_by(|line| line.key.cmp(&key)).unwrap_or_else(|place| {
+            lines.insert(place, Line::not_ordered(key));
+            place
+        });
+        &mut lines[place]
+    }
+
+    /// Whether the delivery of the order is over: it was said to be, and it is known what left; or nothing of the
+    /// order is left.
+    pub(super) fn has_left(&self) -> bool {
+        let is_ordered = self.next.lines.iter().any(Line::is_ordered);
+        let is_known = is_ordered || !self.next.deliveries.totals.0.is_empty();
+        self.next.heard(Fact::Delivered) && is_known || self.next.is_complete()
+    }
+
+    /// Whether more has left than was ordered, or something else, than was known before.
+    pub(super) fn has_left_beyond_order(&self) -> bool {
+        let beyond = |lines: &[Line], left: &BTreeMap<LineKey, u64>| -> u64 {
+            let ordered =
+                |key: &LineKey| lines.iter().find(|line| line.key == *key).map_or(0, |line| line.quantity);
+            left.iter().map(|(key, quantity)| quantity.saturating_sub(ordered(key))).sum()
+        };
+        let now = beyond(&self.next.lines, &self.next.deliveries.by_line(&self.next.lines));
+        let before = match self.seen.fingerprint {
+            Some(_) => beyond(&self.seen.lines, &self.seen.deliveries.by_line(&self.seen.lines)),
+            None => 0,
+        };
+        now > before
+    }
+
+    /// Lines that are not the order's are bounded, as the order's own are.
+    fn has_too_many_lines(&self) -> bool {
+        let left = self.next.deliveries.by_line(&self.next.lines);
+        let is_ordered = |key: &LineKey| self.next.lines.iter().any(|l| l.key == *key && l.is_ordered());
+        left.keys().filter(|key| !is_ordered(key)).count() > MAX_LINES
+    }
+
+    fn delivered_conflict(&self, kind: ConflictKind, delivery: &Delivery) -> Conflict {
+        let (shipment, lines) = match delivery {
+            Delivery::All => (None, Vec::new()),
+            Delivery::Total(lines) => (None, conflict::delivered(lines)),
+            Delivery::Shipment(id, lines) => (Some(id.clone()), conflict::delivered(lines)),
+        };
+        Conflict { kind, fact: Fact::Delivered, shipment, lines, at: self.now }
+    }
+
+    /// A transaction takes [`MAX_LINES`] stock units. Where it would need more, only the order's own lines move:
+    /// what was booked elsewhere stays there, and what is foreign to the order is told as a contradiction alone.
+    pub(super) fn in_one_transaction(mut self, step: impl Fn(&mut Self) -> Moves) -> Decision {
+        let mut whole = self.clone();
+        let moves = step(&mut whole);
+        if moves.len() <= MAX_LINES {
+            return whole.commit(moves);
+        }
+        self.only_ordered_lines_move = true;
+        self.next.deliveries.keep_places(&self.seen.lines);
+        let moves = step(&mut self);
+        self.commit(moves)
+    }
+}
+
+/// Lets units of a line leave. Answers with what the stock lacked of them.
+fn let_leave(line: &mut Line, units: u64, short: &[Shortage], moves: &mut Moves) -> Option<Shortage> {
+    let mut open = units;
+    for Allocation { bucket, quantity } in line.take_held(units) {
+        moves.add(line.key.unit(bucket), Delta::ship_held(quantity));
+        open -= quantity;
+    }
+    let unit = line.key.unit(0);
+    // A purchase limit keeps nothing back that has left.
+    let limited = |shortage: &Shortage| matches!(shortage.lack, Lack::OverLimit { .. });
+    let shortage = short.iter().find(|shortage| shortage.unit == unit && !limited(shortage));
+    let taken = shortage.map_or(open, |shortage| open.min(shortage.lack.available()));
+    moves.add(unit, Delta::ship_unheld(taken));
+    line.fulfilled += units - open + taken;
+    line.missing += open - taken;
+    // A second try asked for less; what the order is short of is told by what it asked for.
+    shortage.filter(|_| open > taken).map(|shortage| Shortage { requested: open, ..shortage.clone() })
+}
+
+/// Takes units off a line that they did not leave from: what was missing there first.
+fn take_off(line: &mut Line, units: u64, moves: &mut Moves) {
+    let missing = units.min(line.missing);
+    line.missing -= missing;
+    line.fulfilled -= units - missing;
+    moves.add(line.key.unit(0), Delta::unship(units - missing));
+}
+
+#[cfg(test)]
+#[path = "deliveries_tests.rs"]
+mod tests;

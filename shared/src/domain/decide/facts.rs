@@ -1,0 +1,161 @@
+//! Facts: each has happened, so it is always recorded, and what comes of it follows from the set of them.
+
+use super::{Change, Decision, Limit, Moves, strongest};
+use crate::domain::Timestamp;
+use crate::domain::conflict::{self, Conflict, ConflictKind};
+use crate::domain::names::Reason;
+use crate::domain::reservation::{Fact, Line, OrderLines, Ordered, State};
+use crate::domain::stock::Shortage;
+
+impl Change {
+    /// The order is there. What was heard before it decides what becomes of it.
+    pub(super) fn hear_created(
+        mut self,
+        ordered: &Ordered,
+        expires_at: Option<Timestamp>,
+        short: &[Shortage],
+    ) -> Decision {
+        self.next.facts.entry(Fact::Created).or_insert(self.now);
+        match self.seen.fingerprint {
+            None => {}
+            Some(fingerprint) if fingerprint != ordered.fingerprint() => {
+                let conflict = self.created_conflict(ConflictKind::OtherLines, ordered);
+                return self.contradict(conflict);
+            }
+            Some(_) if self.seen.heard(Fact::Created) => return Decision::Unchanged,
+            Some(_) => return self.commit(Moves::default()),
+        }
+        self.next.fingerprint = Some(ordered.fingerprint());
+        if let Ordered::Lines(lines) = ordered {
+            self.set_ordered(lines);
+        }
+        self.in_one_transaction(|change| change.begin(ordered, expires_at, short))
+    }
+
+    /// The lines of the order take their places beside what has left before they were known.
+    fn set_ordered(&mut self, lines: &OrderLines) {
+        for (key, quantity) in lines.iter() {
+            match self.next.lines.iter_mut().find(|line| line.key == *key) {
+                Some(line) => line.quantity = quantity.get(),
+                None => self.next.lines.push(Line::new(key.clone(), quantity)),
+            }
+        }
+        self.next.lines.sort_by(|a, b| a.key.cmp(&b.key));
+    }
+
+    /// What has left goes first; of the other facts the strongest decides.
+    fn begin(&mut self, ordered: &Ordered, expires_at: Option<Timestamp>, short: &[Shortage]) -> Moves {
+        let mut moves = self.book_deliveries(short);
+        let kind = match ordered {
+            Ordered::Lines(_) if self.has_left_beyond_order() => Some(ConflictKind::NotOrdered),
+            Ordered::TooMany(_) if self.next.deliveries.all => Some(ConflictKind::UnknownLines),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            let conflict = self.created_conflict(kind, ordered);
+            self.next.conflicts.note(conflict);
+        }
+        if self.has_left() {
+            self.become_fulfilled();
+            return moves;
+        }
+        let more = match (ordered, strongest(&self.next)) {
+            (Ordered::TooMany(_), _) => {
+                self.next.state = State::Rejected;
+                self.next.reason = Some(Reason::too_many_lines());
+                Moves::default()
+            }
+            (_, Some(Fact::Cancelled)) => {
+                let reason = self.reason_cancelled();
+                self.become_released(reason)
+            }
+            (_, Some(Fact::PaymentFailed)) => self.become_released(Reason::payment_failed()),
+            _ if self.is_short(short) => {
+                self.next.state = State::Rejected;
+                self.next.shortages = short.to_vec();
+                Moves::default()
+            }
+            (_, Some(Fact::Paid)) => {
+                self.become_confirmed();
+                self.hold(Limit::Checked)
+            }
+            _ => {
+                self.next.state = State::Reserved;
+                self.next.expires_at = expires_at;
+                self.hold(Limit::Checked)
+            }
+        };
+        moves.and(more);
+        moves
+    }
+
+    /// Whether the stock lacked what is still to be held.
+    fn is_short(&self, short: &[Shortage]) -> bool {
+        let mut open = self.next.lines.iter().filter(|line| line.open() > 0);
+        open.any(|line| short.iter().any(|shortage| shortage.unit == line.key.unit(0)))
+    }
+
+    fn created_conflict(&self, kind: ConflictKind, ordered: &Ordered) -> Conflict {
+        let lines = match ordered {
+            Ordered::Lines(lines) => conflict::ordered(lines),
+            Ordered::TooMany(_) => Vec::new(),
+        };
+        Conflict { kind, fact: Fact::Created, shipment: None, lines, at: self.now }
+    }
+
+    /// Takes note of a contradiction, once; it changes nothing else.
+    pub(super) fn contradict(mut self, conflict: Conflict) -> Decision {
+        if !self.next.conflicts.note(conflict) {
+            return Decision::Unchanged;
+        }
+        self.commit(Moves::default())
+    }
+
+    /// A payment that failed, one that succeeded, or a cancellation. They need no lines.
+    pub(super) fn hear_of_payment(mut self, fact: Fact, short: &[Shortage]) -> Decision {
+        if self.seen.heard(fact) {
+            return Decision::Unchanged;
+        }
+        self.next.facts.insert(fact, self.now);
+        let moves = match (self.seen.state, fact) {
+            (State::Reserved | State::Confirmed, _) => self.hear_held(fact),
+            (State::Released | State::Expired, Fact::Paid) => self.take_again(short),
+            (State::Released | State::Expired, Fact::Cancelled) => {
+                self.become_released(Reason::order_cancelled())
+            }
+            (State::Released | State::Expired, Fact::PaymentFailed) => {
+                self.become_released(Reason::payment_failed())
+            }
+            // Until the order is known, facts are only collected; at its end they change nothing any more.
+            _ => Moves::default(),
+        };
+        self.commit(moves)
+    }
+
+    fn hear_held(&mut self, fact: Fact) -> Moves {
+        match (self.seen.state, fact) {
+            (_, Fact::Cancelled) => self.become_released(Reason::order_cancelled()),
+            (State::Reserved, Fact::PaymentFailed) => self.become_released(Reason::payment_failed()),
+            (State::Reserved, Fact::Paid) => {
+                self.become_confirmed();
+                Moves::default()
+            }
+            // A payment had succeeded, so one that failed changes nothing.
+            _ => Moves::default(),
+        }
+    }
+
+    /// Paid after all: the stock is taken again, or it is recorded that it was no longer there. Not
+    /// for an order that was cancelled; there a refund is due.
+    fn take_again(&mut self, short: &[Shortage]) -> Moves {
+        if self.seen.heard(Fact::Cancelled) {
+            return Moves::default();
+        }
+        if !short.is_empty() {
+            self.next.shortages = short.to_vec();
+            return Moves::default();
+        }
+        self.become_confirmed();
+        self.hold(Limit::Passed)
+    }
+}

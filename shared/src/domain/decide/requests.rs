@@ -1,0 +1,181 @@
+//! Requests: each may be refused, and a refused one leaves no trace.
+
+use super::{Change, Decision, MAX_SHIPMENTS, Moves, Refusal, Shipment, refuse, strongest};
+use crate::domain::Timestamp;
+use crate::domain::names::{Reason, ShipmentId};
+use crate::domain::reservation::{Allocation, Fact, Fingerprint, OrderLines, Ordered, State};
+use crate::domain::stock::Delta;
+
+impl Change {
+    pub(super) fn reserve(self, lines: &OrderLines, expires_at: Option<Timestamp>) -> Decision {
+        if self.seen.fingerprint.is_none() {
+            // The facts that were heard first may already rule a hold out.
+            return match strongest(&self.seen) {
+                Some(Fact::Delivered) => refuse(Refusal::Fulfilled),
+                Some(Fact::Cancelled) => refuse(Refusal::Released { reason: self.reason_cancelled() }),
+                Some(Fact::PaymentFailed) => refuse(Refusal::Released { reason: Reason::payment_failed() }),
+                Some(Fact::Paid | Fact::Created) | None => {
+                    self.hear_created(&Ordered::Lines(lines.clone()), expires_at, &[])
+                }
+            };
+        }
+        if self.seen.fingerprint != Some(lines.fingerprint()) {
+            return refuse(Refusal::LinesDiffer);
+        }
+        match self.seen.state_at(self.now) {
+            State::Reserved | State::Confirmed | State::Fulfilled => Decision::Unchanged,
+            _ => refuse(self.refusal()),
+        }
+    }
+
+    pub(super) fn confirm(mut self) -> Decision {
+        match self.seen.state_at(self.now) {
+            State::Reserved => {
+                self.next.facts.insert(Fact::Paid, self.now);
+                self.become_confirmed();
+                self.commit(Moves::default())
+            }
+            State::Confirmed | State::Fulfilled => Decision::Unchanged,
+            _ => refuse(self.refusal()),
+        }
+    }
+
+    pub(super) fn release(mut self, reason: &Reason) -> Decision {
+        let fact = if reason.is_payment_failed() { Fact::PaymentFailed } else { Fact::Cancelled };
+        match self.seen.state {
+            State::Fulfilled => return refuse(Refusal::Fulfilled),
+            // A payment has succeeded since, so it is not given back for one that failed.
+            State::Confirmed if fact == Fact::PaymentFailed => return refuse(Refusal::Confirmed),
+            _ => {}
+        }
+        if self.seen.heard(fact) || self.seen.heard(Fact::Cancelled) {
+            return Decision::Unchanged;
+        }
+        if self.seen.state == State::Pending {
+            // A tombstone: a reserve that is still under way must not hold for an order given up.
+            self.next.reason = Some(reason.clone());
+        }
+        self.next.facts.insert(fact, self.now);
+        let moves = self.become_released(reason.clone());
+        self.commit(moves)
+    }
+
+    pub(super) fn deduct(mut self, part: Option<&Shipment>) -> Decision {
+        if let Some(shipment) = part {
+            let (id, fingerprint) = identity(shipment);
+            match self.seen.shipments.get(&id) {
+                Some(before) if *before == fingerprint => return Decision::Unchanged,
+                Some(_) => return refuse(Refusal::ShipmentDiffers),
+                None => {}
+            }
+            if self.seen.state_at(self.now).holds() {
+                if self.seen.shipments.len() >= MAX_SHIPMENTS {
+                    return refuse(Refusal::TooManyShipments);
+                }
+                self.next.shipments.insert(id, fingerprint);
+            }
+        }
+        match (self.seen.state_at(self.now), part) {
+            (State::Reserved | State::Confirmed, None) => {
+                let moves = self.ship_all_held();
+                self.commit(moves)
+            }
+            (State::Reserved | State::Confirmed, Some(shipment)) => match self.ship_held(&shipment.lines) {
+                Ok(moves) => self.commit(moves),
+                Err(refusal) => refuse(refusal),
+            },
+            (State::Fulfilled, None) => Decision::Unchanged,
+            _ => refuse(self.refusal()),
+        }
+    }
+
+    pub(super) fn extend(mut self, expires_at: Timestamp) -> Decision {
+        match self.seen.state_at(self.now) {
+            State::Reserved if self.seen.expires_at.is_none_or(|at| at >= expires_at) => Decision::Unchanged,
+            State::Reserved => {
+                self.next.expires_at = Some(expires_at);
+                self.commit(Moves::default())
+            }
+            _ => refuse(self.refusal()),
+        }
+    }
+
+    pub(super) fn expire(mut self) -> Decision {
+        if self.seen.version == 0 {
+            return refuse(Refusal::NotFound);
+        }
+        if !self.seen.may_end(self.now) {
+            return Decision::Unchanged;
+        }
+        self.next.state = State::Expired;
+        self.next.released_at = Some(self.now);
+        let moves = self.give_back();
+        self.commit(moves)
+    }
+
+    /// What a request is told that the record's state does not allow.
+    fn refusal(&self) -> Refusal {
+        match self.seen.state_at(self.now) {
+            State::Pending if self.seen.heard(Fact::Cancelled) => {
+                Refusal::Released { reason: self.reason_cancelled() }
+            }
+            State::Pending | State::Reserved => Refusal::NotFound,
+            State::Confirmed => Refusal::Confirmed,
+            State::Fulfilled => Refusal::Fulfilled,
+            State::Released => {
+                let reason = self.seen.reason.clone().unwrap_or_else(Reason::order_cancelled);
+                Refusal::Released { reason }
+            }
+            State::Expired => Refusal::Expired,
+            State::Rejected => Refusal::Rejected,
+        }
+    }
+
+    /// Why it was cancelled. A payment that failed is a weaker reason than that.
+    pub(super) fn reason_cancelled(&self) -> Reason {
+        let given = self.seen.reason.clone().filter(|reason| !reason.is_payment_failed());
+        given.unwrap_or_else(Reason::order_cancelled)
+    }
+
+    fn ship_all_held(&mut self) -> Moves {
+        for line in &mut self.next.lines {
+            self.next.deliveries.shipped.add_line(&line.key, line.held());
+            line.fulfilled += line.held();
+        }
+        let moves = self.drain_allocations(Delta::ship_held);
+        self.become_fulfilled();
+        moves
+    }
+
+    /// Ships a part. The order is fulfilled when nothing is left of it.
+    fn ship_held(&mut self, part: &OrderLines) -> Result<Moves, Refusal> {
+        let mut moves = Moves::default();
+        for (key, quantity) in part.iter() {
+            let requested = quantity.get();
+            let Some(line) = self.next.lines.iter_mut().find(|l| l.key == *key) else {
+                return Err(Refusal::NotHeld { unit: key.unit(0), requested, held: 0 });
+            };
+            if line.held() < requested {
+                return Err(Refusal::NotHeld { unit: key.unit(0), requested, held: line.held() });
+            }
+            for Allocation { bucket, quantity } in line.take_held(requested) {
+                moves.add(key.unit(bucket), Delta::ship_held(quantity));
+            }
+            line.fulfilled += requested;
+            self.next.deliveries.shipped.add_line(key, requested);
+        }
+        if self.next.lines.iter().all(|l| l.held() == 0) {
+            self.become_fulfilled();
+        }
+        Ok(moves)
+    }
+}
+
+/// What tells a shipment from others, and what it consists of.
+fn identity(shipment: &Shipment) -> (ShipmentId, Fingerprint) {
+    let fingerprint = shipment.lines.fingerprint();
+    let id = shipment.id.clone().unwrap_or_else(|| {
+        ShipmentId::parse(fingerprint.0.to_string()).expect("a UUID has the characters of a shipment id")
+    });
+    (id, fingerprint)
+}

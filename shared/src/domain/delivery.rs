@@ -1,0 +1,283 @@
+//! What deliveries say has left: one of them, and several of them together.
+
+use std::collections::BTreeMap;
+
+use super::names::{Invalid, Location, ProductId, ShipmentId};
+use super::reservation::{Fingerprint, Line, LineKey, fingerprint_of};
+use super::stock::{MAX_LINES, Quantity};
+
+/// What a delivery says has left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// Everything that was ordered: it came without lines.
+    All,
+    /// So much of the order in total, earlier shipments included. What is held beyond it does not leave.
+    Total(DeliveredLines),
+    /// One shipment of several. What is left of the order stays held.
+    Shipment(ShipmentId, DeliveredLines),
+}
+
+/// The lines of a delivery: 1 to [`MAX_LINES`], duplicates summed. A line without a location matches any location
+/// of the order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveredLines(BTreeMap<(ProductId, Option<Location>), Quantity>);
+
+impl DeliveredLines {
+    /// Sums up lines as they came.
+    ///
+    /// # Errors
+    /// If there is none, if there are more than [`MAX_LINES`] after summing, or if a sum is too large.
+    pub fn sum(
+        lines: impl IntoIterator<Item = (ProductId, Option<Location>, Quantity)>,
+    ) -> Result<Self, Invalid> {
+        let mut sums: BTreeMap<(ProductId, Option<Location>), Quantity> = BTreeMap::new();
+        for (product, location, quantity) in lines {
+            let key = (product, location);
+            let sum = match sums.get(&key) {
+                None => quantity,
+                Some(&before) => quantity.plus(before).map_err(|invalid| {
+                    Invalid(format!("the lines of product {} add up to too much: {invalid}", key.0))
+                })?,
+            };
+            sums.insert(key, sum);
+        }
+        match sums.len() {
+            0 => Err(Invalid("a delivery with lines has at least one line, this one has none".to_owned())),
+            1..=MAX_LINES => Ok(Self(sums)),
+            n => Err(Invalid(format!(
+                "a delivery has at most {MAX_LINES} different products, this one has {n}"
+            ))),
+        }
+    }
+
+    /// The lines in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&ProductId, Option<&Location>, u64)> {
+        self.0.iter().map(|((product, location), quantity)| (product, location.as_ref(), quantity.get()))
+    }
+
+    /// That of the same lines as a part shipment by request; a line without a location counts as one at the default.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut located: BTreeMap<LineKey, u64> = BTreeMap::new();
+        for (product, location, quantity) in self.iter() {
+            let location = location.cloned().unwrap_or_default();
+            *located.entry(LineKey { product: product.clone(), location }).or_default() += quantity;
+        }
+        fingerprint_of(located.iter().map(|(key, quantity)| (key, *quantity)))
+    }
+}
+
+/// How much of each product has left according to some deliveries.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Claims(pub BTreeMap<ProductId, Claim>);
+
+/// How much of one product has left.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Claim {
+    /// Over all locations.
+    pub total: u64,
+    /// How much of it from a location that was named.
+    pub at: BTreeMap<Location, u64>,
+}
+
+impl Claims {
+    /// What one delivery claims.
+    #[must_use]
+    pub fn of(lines: &DeliveredLines) -> Self {
+        let mut claims = Self::default();
+        for (product, location, quantity) in lines.iter() {
+            let claim = claims.0.entry(product.clone()).or_default();
+            claim.total += quantity;
+            if let Some(location) = location {
+                *claim.at.entry(location.clone()).or_default() += quantity;
+            }
+        }
+        claims
+    }
+
+    /// Adds what has left of a line.
+    pub fn add_line(&mut self, key: &LineKey, quantity: u64) {
+        let claim = self.0.entry(key.product.clone()).or_default();
+        claim.total += quantity;
+        *claim.at.entry(key.location.clone()).or_default() += quantity;
+    }
+
+    /// Both together, as two shipments add up.
+    pub fn add(&mut self, other: &Self) {
+        for (product, more) in &other.0 {
+            let claim = self.0.entry(product.clone()).or_default();
+            claim.total += more.total;
+            for (location, quantity) in &more.at {
+                *claim.at.entry(location.clone()).or_default() += quantity;
+            }
+        }
+    }
+
+    /// The larger of both, as of two totals the larger counts.
+    pub fn raise(&mut self, other: &Self) {
+        for (product, other) in &other.0 {
+            let claim = self.0.entry(product.clone()).or_default();
+            claim.total = claim.total.max(other.total);
+            for (location, quantity) in &other.at {
+                claim.raise_at(location, *quantity);
+            }
+        }
+    }
+
+    /// How much of a product, over all locations.
+    #[must_use]
+    pub fn total(&self, product: &ProductId) -> u64 {
+        self.0.get(product).map_or(0, |claim| claim.total)
+    }
+}
+
+impl Claim {
+    /// So much has left from there at least.
+    pub fn raise_at(&mut self, location: &Location, quantity: u64) {
+        let there = self.at.entry(location.clone()).or_default();
+        *there = quantity.max(*there);
+    }
+
+    /// How much has left from where: from named locations what was named; the rest from the lines of the order as
+    /// far as they go, and beyond them from the first, or the default location where there is none.
+    fn placed(&self, lines: &[&Line]) -> BTreeMap<Location, u64> {
+        let mut placed = self.at.clone();
+        let mut rest = self.total.saturating_sub(placed.values().sum());
+        for line in lines {
+            let there = placed.entry(line.key.location.clone()).or_default();
+            let more = rest.min(line.quantity.saturating_sub(*there));
+            *there += more;
+            rest -= more;
+        }
+        if rest > 0 {
+            let first = lines.first().map(|line| line.key.location.clone());
+            *placed.entry(first.unwrap_or_default()).or_default() += rest;
+        }
+        placed
+    }
+}
+
+/// What all deliveries of an order have said so far, so that each next one is understood, whatever comes first.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Deliveries {
+    /// One said that everything has left.
+    pub all: bool,
+    /// The largest total heard of each product.
+    pub totals: Claims,
+    /// The sum of the shipments, those by request included.
+    pub shipped: Claims,
+}
+
+impl Deliveries {
+    /// How much has left for which line of these, and for lines that are not among them.
+    #[must_use]
+    pub fn by_line(&self, lines: &[Line]) -> BTreeMap<LineKey, u64> {
+        let mut claims = self.shipped.clone();
+        claims.raise(&self.totals);
+        for line in lines.iter().filter(|line| self.all && line.is_ordered()) {
+            let claim = claims.0.entry(line.key.product.clone()).or_default();
+            claim.raise_at(&line.key.location, line.quantity);
+        }
+        let mut left = BTreeMap::new();
+        for (product, claim) in claims.0 {
+            let of_product: Vec<&Line> =
+                lines.iter().filter(|line| line.is_ordered() && line.key.product == product).collect();
+            for (location, quantity) in claim.placed(&of_product) {
+                left.insert(LineKey { product: product.clone(), location }, quantity);
+            }
+        }
+        left
+    }
+
+    /// By how much the shipments exceed what was said to be the total, over all products.
+    #[must_use]
+    pub fn beyond_total(&self) -> u64 {
+        if self.totals.0.is_empty() {
+            return 0;
+        }
+        let beyond =
+            |(product, claim): (&ProductId, &Claim)| claim.total.saturating_sub(self.totals.total(product));
+        self.shipped.0.iter().map(beyond).sum()
+    }
+
+    /// What left from where stays where it was booked.
+    pub fn keep_places(&mut self, lines: &[Line]) {
+        for line in lines.iter().filter(|line| line.left() > 0) {
+            let claims = if self.shipped.0.contains_key(&line.key.product) {
+                &mut self.shipped
+            } else {
+                &mut self.totals
+            };
+            let claim = claims.0.entry(line.key.product.clone()).or_default();
+            claim.raise_at(&line.key.location, line.left());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lines(of: &[(&str, Option<&str>, u64)]) -> DeliveredLines {
+        DeliveredLines::sum(of.iter().map(|(product, location, quantity)| {
+            let location = location.map(|location| Location::parse(location).unwrap());
+            (ProductId::parse(*product).unwrap(), location, Quantity::new(*quantity).unwrap())
+        }))
+        .unwrap()
+    }
+
+    fn ordered(product: &str, location: &str, quantity: u64) -> Line {
+        let (product, location) = (ProductId::parse(product).unwrap(), Location::parse(location).unwrap());
+        Line::new(LineKey { product, location }, Quantity::new(quantity).unwrap())
+    }
+
+    fn left(deliveries: &Deliveries, order: &[Line]) -> Vec<(String, u64)> {
+        let placed = deliveries.by_line(order).into_iter().filter(|(_, quantity)| *quantity > 0);
+        placed.map(|(key, quantity)| (format!("{}@{}", key.product, key.location), quantity)).collect()
+    }
+
+    #[test]
+    fn a_line_without_a_location_matches_any_of_the_order() {
+        let order = [ordered("X", "east", 3), ordered("X", "west", 2)];
+        let total = |of: &[(&str, Option<&str>, u64)]| Deliveries {
+            totals: Claims::of(&lines(of)),
+            ..Deliveries::default()
+        };
+        let east = |n| ("X@east".to_owned(), n);
+        let west = |n| ("X@west".to_owned(), n);
+        assert_eq!(left(&total(&[("X", None, 4)]), &order), [east(3), west(1)]);
+        assert_eq!(left(&total(&[("X", None, 1), ("X", Some("west"), 2)]), &order), [east(1), west(2)]);
+        assert_eq!(left(&total(&[("X", None, 7)]), &order), [east(5), west(2)]);
+        assert_eq!(left(&total(&[("X", None, 7)]), &[]), [("X@main".to_owned(), 7)]);
+        let all = Deliveries { all: true, ..total(&[("X", Some("west"), 1)]) };
+        assert_eq!(left(&all, &order), [east(3), west(2)]);
+    }
+
+    #[test]
+    fn the_fingerprint_is_that_of_the_same_shipment_by_request() {
+        let main = lines(&[("X", Some("main"), 1), ("Y", None, 2)]);
+        assert_eq!(main.fingerprint(), lines(&[("Y", Some("main"), 2), ("X", None, 1)]).fingerprint());
+        assert_ne!(main.fingerprint(), lines(&[("Y", Some("east"), 2), ("X", None, 1)]).fingerprint());
+    }
+
+    fn claims() -> impl Strategy<Value = Claims> {
+        let line = (prop::sample::select(vec!["X", "Y"]), prop::option::of(Just("east")), 1_u64..9);
+        prop::collection::vec(line, 1..4).prop_map(|of| Claims::of(&lines(&of)))
+    }
+
+    proptest! {
+        #[test]
+        fn neither_order_nor_grouping_of_claims_matters(a in claims(), b in claims(), c in claims()) {
+            for merge in [Claims::add, Claims::raise] {
+                let all = |of: [&Claims; 3]| {
+                    let mut sum = Claims::default();
+                    of.into_iter().for_each(|claims| merge(&mut sum, claims));
+                    sum
+                };
+                prop_assert_eq!(all([&a, &b, &c]), all([&c, &a, &b]));
+            }
+        }
+    }
+}

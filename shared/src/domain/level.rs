@@ -1,0 +1,191 @@
+//! How a product stands at a location, and the alert that says so.
+//!
+//! A level is state that is compared and set. It does not follow from one change of stock: whoever makes it anew
+//! looks at the stock and the threshold of now. So it comes out the same however many changes were lost or came
+//! twice, and after a threshold was changed. What is published of it follows from the alert's own changes.
+
+use super::Timestamp;
+use super::stock::{Cause, StockUnit, UnitKey};
+
+/// How a stock unit stands to its threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Above the threshold.
+    Enough,
+    /// At or below the threshold.
+    Low,
+    /// Nothing is available.
+    Out,
+}
+
+impl Level {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Enough, Self::Low, Self::Out];
+
+    /// Its name in the table.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enough => "enough",
+            Self::Low => "low",
+            Self::Out => "out",
+        }
+    }
+}
+
+impl StockUnit {
+    /// How it stands to its threshold, or to the service's where it has none.
+    #[must_use]
+    pub fn level(&self, default_threshold: u64) -> Level {
+        match self.available {
+            0 => Level::Out,
+            n if n <= self.threshold(default_threshold) => Level::Low,
+            _ => Level::Enough,
+        }
+    }
+
+    /// At or below this many available units it counts as low.
+    #[must_use]
+    pub fn threshold(&self, default_threshold: u64) -> u64 {
+        self.low_stock_threshold.unwrap_or(default_threshold)
+    }
+}
+
+/// The level of a stock unit, as it was when it last changed. Where there is no alert, there is enough.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alert {
+    /// The stock unit.
+    pub unit: UnitKey,
+    /// Its level.
+    pub level: Level,
+    /// The level that it came from. None: the stock unit began like this, and has crossed nothing.
+    pub before: Option<Level>,
+    /// +1 with every write.
+    pub version: u64,
+    /// When the alert began to exist. One that has enough again is removed after a while; the next one begins
+    /// anew at version 1, and this tells the two apart.
+    pub created_at: Timestamp,
+    /// When the level was found to have changed.
+    pub since: Timestamp,
+    /// Available, reserved and sold at that time.
+    pub figures: [u64; 3],
+    /// The threshold at that time.
+    pub threshold: u64,
+    /// The stock unit's version at that time.
+    pub stock_version: u64,
+    /// The stock unit's last write before that time.
+    pub cause: Cause,
+}
+
+impl Alert {
+    /// The alert that must take the place of `was` (none: there is none), if the level is another one.
+    ///
+    /// `began` is the level of the stock unit's first version, where its beginning is at hand. Otherwise a stock unit
+    /// without an alert has had enough, so that what is low is told although its beginning was missed, or although
+    /// it began with enough by another threshold.
+    #[must_use]
+    pub fn after(
+        was: Option<&Self>,
+        stock: &StockUnit,
+        began: Option<Level>,
+        default_threshold: u64,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let level = stock.level(default_threshold);
+        let began = began.unwrap_or(Level::Enough);
+        let before = was.map_or(began, |was| was.level);
+        let begins = was.is_none() && level != Level::Enough;
+        if before == level && !begins {
+            return None;
+        }
+        Some(Self {
+            unit: stock.key.clone(),
+            level,
+            before: Some(before).filter(|before| *before != level),
+            version: was.map_or(1, |was| was.version + 1),
+            created_at: was.map_or(now, |was| was.created_at),
+            since: now,
+            figures: [stock.available, stock.reserved, stock.sold],
+            threshold: stock.threshold(default_threshold),
+            stock_version: stock.version,
+            cause: stock.cause.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Location, ProductId};
+    use Level::{Enough, Low, Out};
+
+    const THRESHOLD: u64 = 5;
+
+    fn stock(available: u64, version: u64) -> StockUnit {
+        StockUnit {
+            key: UnitKey {
+                product: ProductId::parse("A").unwrap(),
+                location: Location::default(),
+                bucket: 0,
+            },
+            available,
+            reserved: 1,
+            sold: 2,
+            version,
+            physical: 0,
+            low_stock_threshold: None,
+            max_per_order: None,
+            name: None,
+            created_at: None,
+            updated_at: Timestamp::UNIX_EPOCH,
+            cause: Cause::default(),
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// Where it came from and where it is; none where nothing is to be written.
+    fn crossed(was: Option<&Alert>, available: u64, began: Option<Level>) -> Option<(Option<Level>, Level)> {
+        let next = Alert::after(was, &stock(available, 7), began, THRESHOLD, at(9))?;
+        Some((next.before, next.level))
+    }
+
+    #[test]
+    fn without_an_alert_there_was_enough() {
+        assert_eq!(crossed(None, 9, None), None);
+        assert_eq!(crossed(None, 5, None), Some((Some(Enough), Low)));
+        assert_eq!(crossed(None, 0, None), Some((Some(Enough), Out)));
+    }
+
+    #[test]
+    fn a_crossing_needs_a_side_to_come_from() {
+        assert_eq!(crossed(None, 5, Some(Low)), Some((None, Low)), "it began low");
+        assert_eq!(crossed(None, 5, Some(Enough)), Some((Some(Enough), Low)));
+        assert_eq!(crossed(None, 9, Some(Out)), Some((Some(Out), Enough)), "gone before it was noted");
+        let first = Alert::after(None, &stock(5, 1), None, THRESHOLD, at(9)).unwrap();
+        assert_eq!(first.before, Some(Enough), "by another threshold it may have begun so");
+    }
+
+    #[test]
+    fn a_level_that_is_as_noted_is_left_alone() {
+        let low = Alert::after(None, &stock(5, 7), None, THRESHOLD, at(9)).unwrap();
+        assert_eq!((low.version, low.created_at, low.figures, low.stock_version), (1, at(9), [5, 1, 2], 7));
+        assert_eq!(crossed(Some(&low), 4, None), None);
+        let out = Alert::after(Some(&low), &stock(0, 8), None, THRESHOLD, at(10)).unwrap();
+        assert_eq!((out.before, out.level, out.version), (Some(Low), Out, 2));
+        assert_eq!((out.created_at, out.since), (at(9), at(10)));
+    }
+
+    #[test]
+    fn the_threshold_of_now_decides() {
+        let before = Alert::after(None, &stock(8, 7), None, 5, at(9));
+        assert_eq!(before, None);
+        let raised = Alert::after(None, &stock(8, 7), None, 10, at(9)).unwrap();
+        assert_eq!((raised.level, raised.threshold), (Low, 10));
+        let own = StockUnit { low_stock_threshold: Some(2), ..stock(8, 7) };
+        let lowered = Alert::after(Some(&raised), &own, None, 10, at(10)).unwrap();
+        assert_eq!((lowered.before, lowered.level, lowered.threshold), (Some(Low), Enough, 2));
+    }
+}

@@ -1,0 +1,114 @@
+//! The reconciliation of stock that does not stand still: it is compared, or said not to be.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde_json::{Value, json};
+use shared::publishing::Bus;
+
+use crate::support::faults::Wire;
+use crate::support::tables::at;
+use crate::support::{Api, Runner, Tables, deps, product};
+
+/// Sells for as long as it is told to: holds, of which some are confirmed, shipped or given back.
+fn sells(api: &Api, seller: usize, going: &Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
+    let (api, going) = (api.clone(), Arc::clone(going));
+    tokio::spawn(async move {
+        for i in 0.. {
+            if !going.load(Ordering::SeqCst) {
+                return;
+            }
+            let order = format!("seller-{seller}-{i}");
+            assert_eq!(api.reserve(&order, &[("A", 1)]).await.status, 201);
+            let verb = ["extend", "confirm", "release", "deduct"][i % 4];
+            assert_eq!(api.order(verb, &order).await.status, 200);
+        }
+    })
+}
+
+/// Scenario 60: a product that never stops selling is compared while it sells; and if its figure is wrong, that is
+/// found.
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_60_a_product_that_never_stops_selling() {
+    let shop = Runner::start().await;
+    shop.add("A", 900_000).await;
+    shop.add("QUIET", 5).await;
+    for i in 0..20 {
+        assert_eq!(shop.reserve(&format!("held-{i}"), &[("A", 2)]).await.status, 201);
+    }
+    let going = Arc::new(AtomicBool::new(true));
+    let sellers: Vec<_> = (0..2).map(|seller| sells(&shop, seller, &going)).collect();
+    let mut moved = 0;
+    while moved < 3 {
+        let report = shop.invoke("reconcile", &Value::Null).await;
+        let not_compared = report["notCompared"].as_array().unwrap();
+        assert_eq!(report["holds"] == true, not_compared.is_empty(), "{report}");
+        assert_eq!(report["differences"], json!([]), "{report}");
+        moved += usize::from(report["busy"] == json!(["A at main, bucket 0"]) && report["holds"] == true);
+    }
+    let add = |name: &str, n: i64| {
+        let update = shop.dynamodb.update_item().table_name("holdfast-inventory");
+        update
+            .key("pk", AttributeValue::S("STOCK#A#0".to_owned()))
+            .key("sk", AttributeValue::S("main".to_owned()))
+            .update_expression(format!("SET {name} = {name} + :n, version = version + :one"))
+            .expression_attribute_values(":n", AttributeValue::N(n.to_string()))
+            .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
+            .send()
+    };
+    add("reserved", 3).await.unwrap();
+    let report = shop.invoke("reconcile", &json!({"productId": "A"})).await;
+    assert_eq!((&report["holds"], &report["notCompared"]), (&json!(false), &json!([])), "{report}");
+    let [difference] = report["differences"].as_array().unwrap().as_slice() else { panic!("{report}") };
+    let figure = |name: &str| difference[name].as_u64().unwrap();
+    assert_eq!(figure("reserved"), figure("held") + 3, "{report}");
+    // What the alarm looks at.
+    let counted = async |_: &Api| shop.log().iter().any(|line| line.contains("\"ReconcileDifferences\":1"));
+    shop.until("it is counted", counted).await;
+    add("reserved", -3).await.unwrap();
+    going.store(false, Ordering::SeqCst);
+    for seller in sellers {
+        seller.await.unwrap();
+    }
+    shop.adds_up().await;
+}
+
+/// The stock moves while the reservations are read, and nobody writes the ledger: how it moved is not known. That
+/// the ledger was whole and the figures agreed before does not make it hold.
+#[tokio::test]
+async fn scenario_60_what_was_not_compared_does_not_hold() {
+    let tables = Tables::start().await;
+    tables.add("A", 10).await;
+    tables.add("B", 20).await;
+    let settings = [("EVENT_BUS", "holdfast-events"), ("DEAD_LETTER_QUEUE_URL", "http://127.0.0.1/q")];
+    let outbox = publisher::Outbox::connect(deps(tables.store.clone(), &settings), || {
+        shared::aws::config_for(&tables.url, "publisher")
+    })
+    .await
+    .unwrap();
+    let batch = json!({"Records": tables.stream().await});
+    publisher::handle(&outbox, &batch, &at(0)).await.unwrap();
+
+    let wire = Wire::to(&tables.url).await;
+    let deps = deps(Tables::store_over(&wire.url, "reconcile").await, &[]);
+    let bus = Bus::connect(shared::aws::config_for(&tables.url, "reconcile"), "holdfast-events").await;
+    let held_up = wire.hold_up_scans();
+    let (mut invocation, asked) = (at(0), Value::Null);
+    invocation.deadline += std::time::Duration::from_secs(30);
+    let reconciling = reconcile::handle(&deps, &bus, asked, &invocation);
+    let moving = async {
+        // Once for the sums, and once for those who hold what has moved.
+        for _ in 0..2 {
+            held_up.arrived.notified().await;
+            tables.add("A", 1).await;
+            held_up.go_on.notify_one();
+        }
+    };
+    let (report, ()) = tokio::join!(reconciling, moving);
+    let report = report.unwrap();
+    assert_eq!((&report["holds"], &report["differences"]), (&json!(false), &json!([])), "{report}");
+    let behind = json!([{"stockUnit": "A at main, bucket 0", "why": "the ledger is behind"}]);
+    assert_eq!((&report["busy"], &report["notCompared"]), (&json!(["A at main, bucket 0"]), &behind));
+    assert_eq!(tables.store.movements(&product("B"), 0, 1, &at(0)).await.unwrap().len(), 1);
+}
