@@ -56,9 +56,9 @@ openapi:
 fuzz SECONDS="60":
     fuzz/run {{SECONDS}}
 
-# Plants bugs one by one and looks whether tests and simulation notice
-mutations:
-    tests/mutations/run
+# Plants bugs one by one and looks whether tests and simulation notice; by name, some of them
+mutations *names:
+    tests/mutations/run {{names}}
 
 # The functions as they are deployed: size and glibc
 binaries:

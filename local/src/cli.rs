@@ -51,7 +51,7 @@ struct RunArgs {
     /// Most processes of one function at once
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..))]
     concurrency: u8,
-    /// Let schedules fire this often that do so more than hourly, such as 5s
+    /// Let the sweep's schedule fire this often instead of every minute, such as 5s
     #[arg(long, value_name = "TIME", value_parser = duration)]
     sweep_every: Option<Duration>,
     /// Let queues deliver out of order and some messages twice, on purpose

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub use aws_config::ConfigLoader;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::Credentials;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{self, TlsContext};
@@ -21,6 +21,8 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
+
+use crate::planted;
 
 /// Longest wait for a connection, TLS handshake included. With the processor share of 256 MB a first handshake has been
 /// seen to take most of a second.
@@ -43,6 +45,14 @@ pub fn config() -> ConfigLoader {
         // One loop retries: ours. The SDK's would give up too early on one kind of failure
         // (TransactionInProgress) and not try again on another (TransactionConflict).
         .retry_config(RetryConfig::disabled())
+}
+
+/// What a client is made of.
+pub async fn load(config: ConfigLoader) -> SdkConfig {
+    let config = config.load().await;
+    #[cfg(feature = "planted")]
+    let config = crate::planted::wire::disturbed(config);
+    config
 }
 
 /// The configuration for another endpoint, as `caller`: for tests, and for tools on one machine.
@@ -90,7 +100,9 @@ impl HttpConnector for Bounded {
         HttpConnectorFuture::new(async move {
             let has_connection = || capture.as_ref().is_none_or(|capture| capture.get().is_some());
             match in_time(answer, has_connection).await {
-                Err(error) if !has_connection() => Err(ConnectorError::io(NeverConnected(error).into())),
+                Err(error) if !has_connection() || planted("what-was-sent-was-not-applied") => {
+                    Err(ConnectorError::io(NeverConnected(error).into()))
+                }
                 outcome => outcome,
             }
         })
@@ -111,7 +123,9 @@ async fn in_time(
         if !is_connected && has_connection() {
             is_connected = true;
             waits_for = TookTooLong("the answer", ANSWER_TIMEOUT);
-            limit.as_mut().reset(Instant::now() + ANSWER_TIMEOUT);
+            let for_ever = planted("waits-for-what-hangs");
+            let patience = if for_ever { Duration::from_secs(60) } else { ANSWER_TIMEOUT };
+            limit.as_mut().reset(Instant::now() + patience);
         }
         limit.as_mut().poll(context).map(|()| Err(ConnectorError::timeout(waits_for.into())))
     })

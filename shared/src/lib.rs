@@ -5,6 +5,7 @@
 //! - [`http`]: requests, answers and problems, as every HTTP function speaks them
 //! - [`function`]: what every function has in common; [`publishing`]: the way to the event bus
 //! - [`aws`]: how AWS is called; [`settings`]: what a function is set to
+//! - [`mod@planted`]: bugs for tests to find; none is in a build without its feature
 //! - [`telemetry`] and [`metrics`]: what it logs, and what it counts
 
 pub mod aws;
@@ -12,6 +13,7 @@ pub mod domain;
 pub mod function;
 pub mod http;
 pub mod metrics;
+pub mod planted;
 pub mod publishing;
 pub mod settings;
 pub mod store;
@@ -19,3 +21,4 @@ pub mod telemetry;
 
 /// What a function's `main` ends with.
 pub use lambda_http::Error;
+pub use planted::planted;

@@ -70,9 +70,9 @@ metrics! {
     OldestDueHoldAge in "Milliseconds";
     /// Events that were sent to the bus.
     EventsPublished in "Count";
-    /// Stock units that were told to have become low.
+    /// `LowStock` events that were published.
     LowStock in "Count";
-    /// Stock units that were told to have run out.
+    /// `OutOfStock` events that were published.
     OutOfStock in "Count";
     /// Paid orders for which the stock was gone. Each one needs a person.
     PaidOrdersShort in "Count";

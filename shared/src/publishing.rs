@@ -36,7 +36,7 @@ pub enum NotTaken {
 impl Bus {
     /// Connects to a bus by name.
     pub async fn connect(config: ConfigLoader, name: &str) -> Self {
-        Self { client: Client::new(&config.load().await), name: name.to_owned() }
+        Self { client: Client::new(&crate::aws::load(config).await), name: name.to_owned() }
     }
 
     /// Opens the connection that the first events will find: a question about the bus itself, tried once.

@@ -223,7 +223,7 @@ impl Look<'_> {
     }
 }
 
-/// Whether such a record may be told as a success: design §3 once more, apart from `decide`.
+/// Whether such a record may be told as a success, by rules of their own, apart from `decide`.
 fn granted(ask: &Ask, record: &Reservation, now: Timestamp) -> bool {
     let state = record.state;
     match ask {
@@ -242,7 +242,7 @@ fn granted(ask: &Ask, record: &Reservation, now: Timestamp) -> bool {
     }
 }
 
-/// Whether such a record may be told as this refusal: design §3 once more, apart from `decide`.
+/// Whether such a record may be told as this refusal, by rules of their own, apart from `decide`.
 fn fits(code: &str, ask: &Ask, record: Option<&Reservation>, now: Timestamp) -> bool {
     let state = record.map_or(State::Pending, |record| record.state);
     let waits_after = |fact| state == State::Pending && record.is_some_and(|record| record.heard(fact));

@@ -1,4 +1,4 @@
-//! What must hold when all is done: design §2 in full, from the tables, the bus and the history.
+//! What must hold when all is done (ARCHITECTURE.md, "What always holds"), from the tables, the bus and the history.
 
 use std::collections::{BTreeMap, BTreeSet};
 

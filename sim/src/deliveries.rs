@@ -1,4 +1,4 @@
-//! Whether every message was heard, and what was delivered has left: design §6 once more, apart from `decide`.
+//! Whether every message was heard, and what was delivered has left, by a rule of its own, apart from `decide`.
 
 use std::collections::BTreeMap;
 

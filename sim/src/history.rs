@@ -268,7 +268,7 @@ impl History {
     }
 }
 
-/// The arrows of design §3, written down once more, apart from `decide`.
+/// The arrows of the states in ARCHITECTURE.md, written down once more, apart from `decide`.
 fn may_become(old: &Reservation, new: &Reservation) -> bool {
     use State::{Confirmed, Expired, Fulfilled, Pending, Rejected, Released, Reserved};
     match (old.state, new.state) {

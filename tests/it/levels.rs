@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::IntoResponse as _;
@@ -219,7 +218,7 @@ async fn scenario_57_lost_records_are_made_good() {
     assert_eq!(desk.told().await["A#main:6000:2:BackInStock:republished"], 1);
 }
 
-/// Scenario 56: what operators raise, and what a PATCH of one product will write.
+/// Scenario 56: by the service's parameter, and by PATCH for one product.
 #[tokio::test]
 async fn scenario_56_a_threshold_is_raised() {
     let folder = tempfile::tempdir().unwrap();
@@ -245,15 +244,9 @@ async fn scenario_56_a_threshold_is_raised() {
     }
 
     // B alone, by its own threshold: any write of the product makes its level anew.
-    for (threshold, listed, times) in [("5", vec!["A"], 1), ("21", vec!["A", "B"], 2)] {
-        let update = shop.dynamodb.update_item().table_name("holdfast-inventory");
-        let update = update
-            .key("pk", AttributeValue::S("STOCK#B#0".to_owned()))
-            .key("sk", AttributeValue::S("main".to_owned()))
-            .update_expression("SET lowStockThreshold = :threshold, version = version + :one")
-            .expression_attribute_values(":threshold", AttributeValue::N(threshold.to_owned()))
-            .expression_attribute_values(":one", AttributeValue::N("1".to_owned()));
-        update.send().await.unwrap();
+    for (threshold, listed, times) in [(5, vec!["A"], 1), (21, vec!["A", "B"], 2)] {
+        let patched = shop.patch("/api/inventory/B", &json!({"lowStockThreshold": threshold})).await;
+        assert_eq!(patched.status, 200, "{patched:?}");
         shop.until("it is listed as it is", async |shop: &Api| low(shop).await == listed).await;
         shop.until("it is told", async |shop: &Api| shop.said("LowStock", "B").await == times).await;
     }

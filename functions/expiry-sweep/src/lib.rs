@@ -9,12 +9,12 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::Error;
 use shared::domain::{Timestamp, may_end_until};
 use shared::function::{Deps, elapsed_ms, serve_events};
 use shared::metrics::Metric;
 use shared::store::keys::EXPIRY_SHARDS;
 use shared::store::{DuePage, Expired, Invocation, StoreError};
+use shared::{Error, planted};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// A hold that ends within this time is counted as one that ends soon.
@@ -109,7 +109,7 @@ pub async fn sweep(deps: &Deps, every: Option<Duration>, invocation: &Invocation
         // What there was no time for is no error: the next invocation takes it up.
         let failed = passed.ok().and_then(Result::err);
         (done, passes) = (pass.after(&done), passes + 1);
-        next_at = match every {
+        next_at = match every.filter(|_| !planted("the-sweep-passes-once-a-minute")) {
             Some(every) => (next_at + every).max(Instant::now()),
             None => break failed,
         };

@@ -1,9 +1,10 @@
 //! What the name of an event stands for.
 //!
 //! A shop says many things of its orders, and most concern no stock: they are no errors. A name that is nearly
-//! one of ours is more likely a slip of ours being missed, so it is refused aloud.
+//! one of ours is probably that one misspelt. Passing it over would lose a fact, so it is refused.
 
 use shared::domain::{Fact, Invalid, excerpt};
+use shared::planted;
 
 /// How many letters a name may differ in from one that is known, and still be taken for a slip.
 const MAX_SLIPS: usize = 2;
@@ -85,9 +86,10 @@ pub(crate) fn meaning(name: &str) -> Result<Meaning, Invalid> {
         .min_by_key(|(distance, _)| *distance)
         .filter(|(distance, _)| *distance <= MAX_SLIPS);
     match near {
-        Some((_, known)) if !is_ordinary(given) => {
+        Some((_, known)) if !is_ordinary(given) && !planted("a-slip-in-a-name-concerns-nobody") => {
             Err(Invalid(format!("the event {:?} is not understood; did you mean {known}?", excerpt(name))))
         }
+        _ if planted("what-is-unknown-is-unreadable") => Err(Invalid("an unknown event".to_owned())),
         _ => Ok(Meaning::Nothing),
     }
 }

@@ -23,6 +23,8 @@ pub struct Conflict {
     pub shipment: Option<ShipmentId>,
     /// The lines that it came with, as far as they are kept.
     pub lines: Vec<ConflictLine>,
+    /// Of the lines, where they are too many to be kept: they tell it from another such fact.
+    pub lines_fingerprint: Option<Fingerprint>,
     /// When it was first heard.
     pub at: Timestamp,
 }
@@ -85,6 +87,9 @@ impl Conflict {
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         let mut text = format!("{}\t{}\t{:?}\n", self.kind.name(), self.fact.name(), self.shipment);
+        if let Some(Fingerprint(of_lines)) = self.lines_fingerprint {
+            text.push_str(&format!("{of_lines}\n"));
+        }
         for ConflictLine { product, location, quantity } in &self.lines {
             let location = location.as_ref().map_or("", Location::as_str);
             text.push_str(&format!("{product}\t{location}\t{quantity}\n"));
@@ -156,6 +161,7 @@ mod tests {
             fact: Fact::Created,
             shipment: None,
             lines: (0..lines).map(line).collect(),
+            lines_fingerprint: None,
             at: Timestamp::UNIX_EPOCH,
         }
     }

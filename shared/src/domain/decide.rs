@@ -24,6 +24,7 @@ use super::delivery::Delivery;
 use super::names::{OrderId, Reason, ReservationId, ShipmentId};
 use super::reservation::{Allocation, Fact, OrderLines, Ordered, Reservation, State};
 use super::stock::{Delta, Shortage, UnitKey};
+use crate::planted;
 
 /// Most part shipments of one order; keeps its record far below the size limit of an item.
 pub const MAX_SHIPMENTS: usize = 200;
@@ -208,6 +209,13 @@ pub enum Refusal {
 /// A confirm of the ordinary case has a second form, [`confirms_unread`], that needs no reading.
 #[must_use]
 pub fn decide(seen: Option<&Reservation>, command: &Command, now: Timestamp) -> Decision {
+    let decision = decided(seen, command, now);
+    #[cfg(feature = "planted")]
+    let decision = crate::planted::decisions::disturbed(decision, seen, command, now);
+    decision
+}
+
+pub(crate) fn decided(seen: Option<&Reservation>, command: &Command, now: Timestamp) -> Decision {
     let absent = || {
         let order_id = command.order_id.clone()?;
         Some(Reservation::nothing_yet(order_id, now))
@@ -371,7 +379,9 @@ fn refuse(refusal: Refusal) -> Decision {
 }
 
 fn strongest(reservation: &Reservation) -> Option<Fact> {
-    reservation.facts.keys().next_back().copied()
+    let mut facts = reservation.facts.keys();
+    let strongest = if planted("the-weakest-fact-decides") { facts.next() } else { facts.next_back() };
+    strongest.copied()
 }
 
 #[cfg(test)]

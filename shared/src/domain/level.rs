@@ -6,6 +6,7 @@
 
 use super::Timestamp;
 use super::stock::{Cause, StockUnit, UnitKey};
+use crate::planted;
 
 /// How a stock unit stands to its threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +93,8 @@ impl Alert {
         now: Timestamp,
     ) -> Option<Self> {
         let level = stock.level(default_threshold);
-        let began = began.unwrap_or(Level::Enough);
+        let missed = planted("a-beginning-that-was-missed-is-not-told");
+        let began = began.unwrap_or(if missed { level } else { Level::Enough });
         let before = was.map_or(began, |was| was.level);
         let begins = was.is_none() && level != Level::Enough;
         if before == level && !begins {

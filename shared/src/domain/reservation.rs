@@ -11,6 +11,7 @@ use super::conflict::Conflicts;
 use super::delivery::Deliveries;
 use super::names::{Invalid, Location, OrderId, ProductId, Reason, ReservationId, ShipmentId};
 use super::stock::{MAX_LINES, Quantity, Shortage, UnitKey};
+use crate::planted;
 
 /// Namespace of fingerprints. They are stored, so it must never change.
 const FINGERPRINT_NAMESPACE: Uuid = Uuid::from_u128(0x0e6b_7c52_91d4_4f0a_8a3e_6b1c_45d8_f927);
@@ -23,7 +24,8 @@ pub const CLOCK_MARGIN: Duration = Duration::from_secs(5);
 /// The latest time of a hold that may be ended now.
 #[must_use]
 pub fn may_end_until(now: Timestamp) -> Timestamp {
-    now.checked_sub(CLOCK_MARGIN).unwrap_or(Timestamp::MIN)
+    let margin = if planted("the-sweep-trusts-its-clock") { Duration::ZERO } else { CLOCK_MARGIN };
+    now.checked_sub(margin).unwrap_or(Timestamp::MIN)
 }
 
 /// Where a reservation stands.
@@ -174,6 +176,7 @@ impl OrderLines {
         let sums = Self::sum_up(lines)?;
         match sums.len() {
             ..=MAX_LINES => Ok(Self(sums)),
+            _ if planted("a-hundred-products-fit") => Ok(Self(sums)),
             n => {
                 Err(Invalid(format!("an order has at most {MAX_LINES} different products, this one has {n}")))
             }
@@ -187,6 +190,7 @@ impl OrderLines {
         for (key, quantity) in lines {
             let sum = match sums.get(&key) {
                 None => quantity,
+                Some(_) if planted("the-last-of-two-lines-counts") => quantity,
                 Some(&before) => quantity.plus(before).map_err(|invalid| {
                     Invalid(format!("the lines of product {} add up to too much: {invalid}", key.product))
                 })?,

@@ -1,5 +1,6 @@
 //! A request, parsed as far as it is the same for every route.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -11,6 +12,7 @@ use super::Problem;
 use super::event::{Claims, Event};
 use super::views::Object;
 use crate::domain::{IdempotencyKey, excerpt, excerpt_of_sentence};
+use crate::planted;
 use crate::store::Invocation;
 
 /// Largest body that is read, in bytes. An order of 99 long lines has about 30,000.
@@ -51,7 +53,9 @@ impl Role {
 
     /// The role of this very name. A part of a name is none: `NOT_ADMIN` is not `ADMIN`.
     fn named(name: &str) -> Option<Self> {
-        [Self::System, Self::Admin].into_iter().find(|role| name == role.name())
+        let is_named =
+            |role: &Self| name == role.name() || planted("not-admin-is-admin") && name.contains(role.name());
+        [Self::System, Self::Admin].into_iter().find(is_named)
     }
 }
 
@@ -77,7 +81,8 @@ impl Request {
     /// If it is no request, or the body is too large.
     pub(super) fn parse(mut event: Event, request_id: &str, invocation: Invocation) -> Result<Self, Problem> {
         event.check()?;
-        let of_gateway = event.request_id().filter(|id| is_usable(id));
+        let of_gateway =
+            event.request_id().filter(|id| is_usable(id) && !planted("the-caller-cannot-tell-the-key"));
         Ok(Self {
             invocation,
             route: without_base(event.route_key()),
@@ -224,7 +229,7 @@ fn without_base(route_key: &str) -> String {
 /// id token), which must not open anything; where an issuer does not say what a token is for, its audience
 /// has been checked.
 fn is_access_token(claims: &Claims) -> bool {
-    claims.get("token_use").is_none_or(|of| of == "access")
+    claims.get("token_use").is_none_or(|of| of == "access" || planted("an-id-token-opens"))
 }
 
 /// What the caller may be: by the groups of a person, and by scopes of a machine that end in the name of a role
@@ -233,25 +238,33 @@ fn roles(claims: &Claims) -> Vec<Role> {
     let groups = claims.get(COGNITO_GROUPS).into_iter().flat_map(|claim| names(claim, true));
     let roles = ROLE_CLAIMS.iter().filter_map(|name| claims.get(*name)).flat_map(|claim| names(claim, false));
     let groups =
-        groups.chain(roles).filter_map(|name| Role::named(name.strip_prefix(ROLE_PREFIX).unwrap_or(name)));
+        groups.chain(roles).filter_map(|name| Role::named(name.strip_prefix(ROLE_PREFIX).unwrap_or(&name)));
     let scopes = claims.get("scope").and_then(Value::as_str).into_iter().flat_map(|scopes| scopes.split(' '));
     groups.chain(scopes.filter_map(|scope| Role::named(scope.strip_prefix(SCOPE_PREFIX)?))).collect()
 }
 
 /// The names in a claim. API Gateway flattens a list: `["STORE", "ADMIN"]` and `["STORE ADMIN"]` both come as
 /// `"[STORE ADMIN]"`. Only where names hold no space it is known what that was; elsewhere a flattened list of
-/// several words names nothing, lest a part of a name become a role.
-fn names(claim: &Value, names_hold_no_space: bool) -> Vec<&str> {
-    match claim {
-        Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
-        Value::String(text) => match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
-            None => vec![text],
-            Some(list) if names_hold_no_space => list.split(' ').collect(),
-            Some(name) if !name.contains(char::is_whitespace) => vec![name],
-            Some(_) => Vec::new(),
-        },
-        _ => Vec::new(),
+/// several words names nothing, lest a part of a name become a role. A list that came as JSON says itself what its
+/// names are.
+fn names(claim: &Value, names_hold_no_space: bool) -> Vec<Cow<'_, str>> {
+    let text = match claim {
+        Value::Array(list) => return list.iter().filter_map(Value::as_str).map(Cow::Borrowed).collect(),
+        Value::String(text) => text,
+        _ => return Vec::new(),
+    };
+    if let Ok(list) = serde_json::from_str::<Vec<String>>(text) {
+        return list.into_iter().map(Cow::Owned).collect();
     }
+    let names = match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        None => vec![text.as_str()],
+        Some(list) if names_hold_no_space || planted("a-word-of-a-name-is-a-role") => {
+            list.split(' ').collect()
+        }
+        Some(name) if !name.contains(char::is_whitespace) => vec![name],
+        Some(_) => Vec::new(),
+    };
+    names.into_iter().map(Cow::Borrowed).collect()
 }
 
 #[cfg(test)]
@@ -338,6 +351,7 @@ mod tests {
                 json!("[ROLE_ADMIN]"),
                 json!(["STORE ADMIN", "ADMIN"]),
                 json!(["x", "ROLE_ADMIN"]),
+                json!(r#"["x","ADMIN"]"#),
             ] {
                 assert_eq!(of(json!({claim: one})).1, [Role::Admin], "{claim} {one}");
             }
@@ -351,7 +365,8 @@ mod tests {
                 json!("NOT ADMIN"),
                 json!(["STORE ADMIN"]),
                 json!("[x,ADMIN]"),
-                json!(r#"["x","ADMIN"]"#),
+                json!(r#"["x ADMIN"]"#),
+                json!(r#"["x","NOT_ADMIN"]"#),
                 json!("ROLE_ROLE_ADMIN"),
                 json!("ROLE_NOT_ADMIN"),
                 json!({"ADMIN": true}),

@@ -13,6 +13,7 @@ use super::record::{Item, parse_stock_unit};
 use super::retry::until_answered;
 use super::{Invocation, MAX_CHECK, Store, keys};
 use crate::domain::{Invalid, Location, ProductId, StockUnit, UnitKey, excerpt};
+use crate::planted;
 
 /// Most locations of one product in one answer. A stock unit has about 300 bytes, and so has its part of the answer.
 pub const MAX_LOCATIONS: usize = 500;
@@ -164,7 +165,8 @@ impl Store {
             None => None,
         };
         let head = head.unwrap_or_else(|| first.clone());
-        let more_after = units.last().filter(|_| more).map(|unit| unit.key.location.clone());
+        let tells = more && !planted("silent-about-more-locations");
+        let more_after = units.last().filter(|_| tells).map(|unit| unit.key.location.clone());
         Ok(Some(ShownProduct { units, head, more_after, is_whole: after.is_none() && !more }))
     }
 
@@ -232,7 +234,9 @@ impl Store {
             if start.is_none() {
                 break;
             }
-            if let Some((last, _)) = found.last_key_value().filter(|(_, u)| u.len() > LOCATIONS_IN_LIST) {
+            if let Some((last, _)) = found.last_key_value().filter(|(_, u)| u.len() > LOCATIONS_IN_LIST)
+                && !planted("one-product-takes-the-page")
+            {
                 // The rest of its locations is passed over.
                 (after, start) = (Some(last.clone()), None);
             }

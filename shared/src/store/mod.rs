@@ -38,7 +38,7 @@ pub use catalog::{LOCATIONS_IN_LIST, MAX_LOCATIONS, MAX_PAGE, ProductCursor, Pro
 pub use error::StoreError;
 pub use expire::{DuePage, Expired};
 pub use ledger::MAX_MOVEMENTS;
-pub use read::{MAX_CHECK, Page};
+pub use read::MAX_CHECK;
 pub use retry::RetryPolicy;
 pub use scan::{Place, ReservationPage, UnitPage};
 pub use stock::{StockChange, StockOutcome, StockRefusal, StockWrite};
@@ -83,7 +83,7 @@ pub struct Store {
 impl Store {
     /// Connects as `config` says (see [`crate::aws`]).
     pub async fn connect(config: ConfigLoader, settings: StoreSettings) -> Self {
-        let client = aws_sdk_dynamodb::Client::new(&config.load().await);
+        let client = aws_sdk_dynamodb::Client::new(&crate::aws::load(config).await);
         Self { client, settings }
     }
 }

@@ -1,10 +1,7 @@
 //! What is read to decide something: consistently, and whole. What is only shown reads `catalog.rs`.
 
-use std::collections::{BTreeMap, HashMap};
-
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 
-use super::catalog::unit_key;
 use super::commit::text;
 use super::error::{StoreError, classify};
 use super::record::{Item, parse_reservation, parse_stock_unit};
@@ -15,15 +12,6 @@ use crate::domain::{Location, ProductId, Reservation, ReservationId, StockUnit, 
 /// Most products in one bulk check, and most keys in one `BatchGetItem`.
 /// Source: Amazon DynamoDB API Reference, BatchGetItem.
 pub const MAX_CHECK: usize = 100;
-
-/// One page of the products, by product id.
-#[derive(Debug)]
-pub struct Page {
-    /// The products, each with its stock units by location.
-    pub products: Vec<(ProductId, Vec<StockUnit>)>,
-    /// The last product of the page, where more follow it.
-    pub next: Option<ProductId>,
-}
 
 impl Store {
     /// The reservation with this id.
@@ -167,55 +155,6 @@ impl Store {
             }
         }
         Ok(found)
-    }
-
-    /// A page of the products after `after`, at most `limit`, each with all of its stock units.
-    ///
-    /// The index has an entry for each location of a product, side by side; a product whose entries
-    /// may go on beyond what was read is left for the next page.
-    ///
-    /// # Errors
-    /// As every [`StoreError`].
-    pub async fn products(
-        &self,
-        after: Option<&ProductId>,
-        limit: usize,
-        invocation: &Invocation,
-    ) -> Result<Page, StoreError> {
-        let mut keys: BTreeMap<ProductId, Vec<keys::Key>> = BTreeMap::new();
-        let mut start: Option<Item> = None;
-        // One more than asked for tells whether more follow, and that the last one is whole.
-        while keys.len() <= limit {
-            let output =
-                until_answered!(self, invocation, self.catalog_query(after, start.clone(), limit + 1));
-            for item in output.items.unwrap_or_default() {
-                let unit = unit_key(&item)?;
-                keys.entry(unit.product.clone()).or_default().push(keys::stock_unit(&unit));
-            }
-            start = output.last_evaluated_key;
-            if start.is_none() {
-                break;
-            }
-        }
-        let more = keys.len() > limit;
-        let page: Vec<_> = keys.into_iter().take(limit).collect();
-        let next = if more { page.last().map(|(product, _)| product.clone()) } else { None };
-        let wanted: Vec<keys::Key> = page.iter().flat_map(|(_, keys)| keys.clone()).collect();
-        let mut units: HashMap<ProductId, Vec<StockUnit>> = HashMap::new();
-        for some in wanted.chunks(MAX_CHECK) {
-            for unit in self.stock_units(some.to_vec(), invocation).await? {
-                units.entry(unit.key.product.clone()).or_default().push(unit);
-            }
-        }
-        let products = page
-            .into_iter()
-            .filter_map(|(product, _)| {
-                let mut units = units.remove(&product)?;
-                units.sort_by(|a, b| a.key.cmp(&b.key));
-                Some((product, units))
-            })
-            .collect();
-        Ok(Page { products, next })
     }
 
     /// One read of the table, for a health check.

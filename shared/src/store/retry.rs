@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::Invocation;
 use super::error::{StoreError, Transient};
 use crate::metrics::Metrics;
+use crate::planted;
 
 /// Longest pause between two tries. DynamoDB recovers a transaction that hangs within about 5 s
 /// (`TransactionInProgress`); with this cap a budget of 9 s tries well past that.
@@ -54,7 +55,7 @@ impl Attempts {
         if let Some(metric) = after.metric {
             self.metrics.add(metric, 1);
         }
-        if self.made >= self.policy.max_attempts {
+        if self.made >= self.policy.max_attempts || planted("gives-up-after-the-first-try") {
             return Err(StoreError::TryAgain(format!("{} tries, the last: {}", self.made, after.detail)));
         }
         let bound = self.policy.backoff.saturating_mul(1 << (self.made - 1).min(16)).min(LONGEST_PAUSE);
@@ -74,7 +75,7 @@ impl Attempts {
     fn until(&mut self, after: &Transient) -> Instant {
         self.unanswered |= after.maybe_applied;
         // A conflict may be with a try of our own that had no answer; DynamoDB needs longer to end that one.
-        if self.unanswered || !after.is_conflict() {
+        if self.unanswered || !after.is_conflict() || planted("conflicts-take-all-the-time") {
             return self.deadline;
         }
         let until = *self.conflicts_until.get_or_insert_with(|| Instant::now() + CONFLICT_BUDGET);

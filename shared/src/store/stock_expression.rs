@@ -9,6 +9,7 @@ use super::keys;
 use super::stock::StockChange;
 use crate::domain::stock::MAX_STOCK;
 use crate::domain::{Edit, StockUnit, Timestamp, UnitKey};
+use crate::planted;
 
 /// Half of [`MAX_STOCK`]. A condition cannot add what is available to what is reserved; but where neither is above
 /// this, together they are not above [`MAX_STOCK`].
@@ -126,6 +127,9 @@ impl Draft {
 
     fn edit(&mut self, attribute: &str, edit: Edit<AttributeValue>) {
         match edit {
+            Edit::Keep if planted("an-update-clears-what-it-does-not-name") => {
+                self.removes.push(placeholder(attribute));
+            }
             Edit::Keep => {}
             Edit::Clear => self.removes.push(placeholder(attribute)),
             Edit::Set(value) => self.assign(attribute, Some(value)),

@@ -149,7 +149,7 @@ impl Change {
             Delivery::Total(lines) => (None, conflict::delivered(lines)),
             Delivery::Shipment(id, lines) => (Some(id.clone()), conflict::delivered(lines)),
         };
-        Conflict { kind, fact: Fact::Delivered, shipment, lines, at: self.now }
+        Conflict { kind, fact: Fact::Delivered, shipment, lines, lines_fingerprint: None, at: self.now }
     }
 
     /// A transaction takes [`MAX_LINES`] stock units. Where it would need more, only the order's own lines move:

@@ -30,11 +30,16 @@ fn created(of: &[(&str, u64)]) -> Heard {
 }
 
 fn too_many() -> Heard {
+    as_many_as(MAX_LINES + 1)
+}
+
+/// An order of one of each of so many products.
+fn as_many_as(products: usize) -> Heard {
     let line = |i: usize| {
         let key = LineKey { product: counters(&format!("P{i}")).product, location: counters("P").location };
         (key, Quantity::ONE)
     };
-    Heard::Created(Ordered::sum((0..=MAX_LINES).map(line)).unwrap())
+    Heard::Created(Ordered::sum((0..products).map(line)).unwrap())
 }
 
 fn conflicts(w: &World) -> Vec<ConflictKind> {
@@ -357,6 +362,12 @@ fn an_order_of_too_many_lines_is_rejected_aloud() {
     w.is_told("o", too_many());
     assert_eq!(w.is_told("o", created(TWO)), Came::Committed);
     assert_eq!((w.state("o"), conflicts(&w)), (State::Rejected, vec![OtherLines]));
+    // Two others that are too long are two contradictions, though neither is kept with its lines.
+    for (products, known) in [(MAX_LINES + 2, 2), (MAX_LINES + 3, 3), (MAX_LINES + 2, 3)] {
+        w.is_told("o", as_many_as(products));
+        assert_eq!(conflicts(&w).len(), known);
+    }
+    assert_eq!(w.reserves("o", TWO), Came::Refused(super::super::Refusal::Rejected));
     w.is_told("o", total(&[("A", 2)]));
     assert_eq!((w.state("o"), w.units("A")), (State::Fulfilled, [8, 0, 2]));
 }

@@ -96,11 +96,11 @@ impl Change {
     }
 
     fn created_conflict(&self, kind: ConflictKind, ordered: &Ordered) -> Conflict {
-        let lines = match ordered {
-            Ordered::Lines(lines) => conflict::ordered(lines),
-            Ordered::TooMany(_) => Vec::new(),
+        let (lines, lines_fingerprint) = match ordered {
+            Ordered::Lines(lines) => (conflict::ordered(lines), None),
+            Ordered::TooMany(fingerprint) => (Vec::new(), Some(*fingerprint)),
         };
-        Conflict { kind, fact: Fact::Created, shipment: None, lines, at: self.now }
+        Conflict { kind, fact: Fact::Created, shipment: None, lines, lines_fingerprint, at: self.now }
     }
 
     /// Takes note of a contradiction, once; it changes nothing else.

@@ -3,7 +3,7 @@
 use super::{Change, Decision, MAX_SHIPMENTS, Moves, Refusal, Shipment, refuse, strongest};
 use crate::domain::Timestamp;
 use crate::domain::names::{Reason, ShipmentId};
-use crate::domain::reservation::{Allocation, Fact, Fingerprint, OrderLines, Ordered, State};
+use crate::domain::reservation::{Allocation, Fact, Fingerprint, Line, OrderLines, Ordered, State};
 use crate::domain::stock::Delta;
 
 impl Change {
@@ -20,7 +20,9 @@ impl Change {
             };
         }
         if self.seen.fingerprint != Some(lines.fingerprint()) {
-            return refuse(Refusal::LinesDiffer);
+            // Lines that were too many to be kept are not there to be compared with.
+            let is_ordered = self.seen.lines.iter().any(Line::is_ordered);
+            return refuse(if is_ordered { Refusal::LinesDiffer } else { self.refusal() });
         }
         match self.seen.state_at(self.now) {
             State::Reserved | State::Confirmed | State::Fulfilled => Decision::Unchanged,

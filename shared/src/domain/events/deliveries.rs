@@ -47,7 +47,7 @@ pub(super) fn of_delivery(old: Option<&Reservation>, new: &Reservation) -> Vec<(
 /// the order, and what was heard.
 pub(super) fn of_conflict(old: Option<&Reservation>, new: &Reservation) -> Option<(&'static str, Value)> {
     let before = old.map_or(0, |old| old.conflicts.count);
-    let Conflict { kind, fact, shipment, lines, at } =
+    let Conflict { kind, fact, shipment, lines, at, .. } =
         new.conflicts.kept.last().filter(|_| new.conflicts.count > before)?;
     let order_stands = match kind {
         ConflictKind::OtherLines => true,

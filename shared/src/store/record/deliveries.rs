@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::is_zero;
 use crate::domain::{
@@ -37,6 +38,8 @@ pub(super) struct ConflictRecord {
     shipment_id: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     lines: Vec<ConflictLineRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lines_fingerprint: Option<Uuid>,
     at: i64,
 }
 
@@ -111,6 +114,7 @@ pub(super) fn conflict_record(conflict: &Conflict) -> ConflictRecord {
         fact: conflict.fact.name().to_owned(),
         shipment_id: conflict.shipment.as_ref().map(ToString::to_string),
         lines: conflict.lines.iter().map(line).collect(),
+        lines_fingerprint: conflict.lines_fingerprint.map(|Fingerprint(uuid)| uuid),
         at: conflict.at.as_millisecond(),
     }
 }
@@ -118,7 +122,7 @@ pub(super) fn conflict_record(conflict: &Conflict) -> ConflictRecord {
 pub(super) fn parse_conflict(
     record: ConflictRecord,
 ) -> Result<Conflict, Box<dyn std::error::Error + Send + Sync>> {
-    let ConflictRecord { kind, fact, shipment_id, lines, at } = record;
+    let ConflictRecord { kind, fact, shipment_id, lines, lines_fingerprint, at } = record;
     let line = |line: ConflictLineRecord| {
         Ok(ConflictLine {
             product: ProductId::parse(line.product_id)?,
@@ -131,6 +135,7 @@ pub(super) fn parse_conflict(
         fact: Fact::ALL.into_iter().find(|f| f.name() == fact).ok_or("an unknown fact")?,
         shipment: shipment_id.map(ShipmentId::parse).transpose()?,
         lines: lines.into_iter().map(line).collect::<Result<_, Invalid>>()?,
+        lines_fingerprint: lines_fingerprint.map(Fingerprint),
         at: Timestamp::from_millisecond(at)?,
     })
 }
