@@ -75,18 +75,17 @@ pub fn parse(body: &str, attribute: Option<&str>) -> Result<Event, Invalid> {
     let places = || [Some(&fields), data.as_ref()].into_iter().flatten();
     let named =
         || ["eventType", "eventName", "event", "type"].iter().find_map(|n| plain_text(find(&fields, n)));
-    let has_letters = |name: &String| !plain(name).is_empty();
-    let name = name.or_else(named).or(of_envelope).or(attribute.map(str::to_owned)).filter(has_letters);
-    let name = name.ok_or_else(|| {
-        let places = "detail-type, eventType, eventName, event, type, or the message attribute eventType";
-        Invalid(format!("the event has no name: {places} is missing"))
-    })?;
+    let mut names: Vec<String> = name.into_iter().chain(named()).collect();
+    if names.is_empty() {
+        names.extend(of_envelope.or(attribute.map(str::to_owned)));
+    }
+    let (name, meaning) = meaning_of(names)?;
     let member = |names: &[&str]| names.iter().find_map(|n| places().find_map(|place| find(place, n)));
     let usable = |id: &String| {
         (1..=MAX_CORRELATION_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
     };
     let correlation_id = plain_text(member(&["correlationId"])).filter(usable).or(envelope_id.filter(usable));
-    let (fact, is_known) = match meaning(&name)? {
+    let (fact, is_known) = match meaning {
         Meaning::Fact(fact) => (Some(fact), true),
         Meaning::ByStatus => (of_status(plain_text(member(&["status"])).as_deref()), true),
         Meaning::Nothing => (None, false),
@@ -113,6 +112,22 @@ pub fn parse(body: &str, attribute: Option<&str>) -> Result<Event, Invalid> {
         Fact::Cancelled => Heard::Cancelled,
     };
     Ok(Event::Fact(OrderEvent { order_id: OrderId::parse(order_id)?, heard, correlation_id }))
+}
+
+/// What the event is called, and what that stands for. The name on an envelope may be a general one (`Order Event`);
+/// the event inside then says which.
+fn meaning_of(names: Vec<String>) -> Result<(String, Meaning), Invalid> {
+    let mut nothing = None;
+    for name in names.into_iter().filter(|name| !plain(name).is_empty()) {
+        match meaning(&name)? {
+            Meaning::Nothing => nothing = nothing.or(Some(name)),
+            known => return Ok((name, known)),
+        }
+    }
+    nothing.map(|name| (name, Meaning::Nothing)).ok_or_else(|| {
+        let places = "detail-type, eventType, eventName, event, type, or the message attribute eventType";
+        Invalid(format!("the event has no name: {places} is missing"))
+    })
 }
 
 /// What an order with such lines says.
@@ -405,6 +420,19 @@ mod tests {
         assert_eq!(fact(&named, Some("OrderCancelled")), Some(Fact::PaymentFailed));
         assert_eq!(fact(&body, Some("--")), None);
         assert_eq!(fact(&body, None), None);
+    }
+
+    #[test]
+    fn a_general_name_on_the_envelope_does_not_hide_the_event() {
+        let inside = json!({"eventType": "OrderPaid", "orderId": "o"});
+        assert_eq!(read(&json!({"detail-type": "Order Event", "detail": inside})).fact(), Fact::Paid);
+        let slip = json!({"detail-type": "Order Event", "detail": {"type": "OrderCraeted"}});
+        assert!(why_not(&slip.to_string()).ends_with("did you mean OrderCreated?"));
+        let nothing = nothing_of(&json!({"detail-type": "Order Event", "detail": {"type": "order.shipped"}}));
+        assert_eq!(nothing.name, "Order Event");
+        // What names itself is not named by what carries it.
+        let shipped = json!({"type": "order.shipped", "orderId": "o"}).to_string();
+        assert!(matches!(parse(&shipped, Some("OrderPaid")), Ok(Event::Nothing(_))));
     }
 
     /// Scenario 51: a number is an id by its own digits, in every envelope, however long it is.

@@ -189,7 +189,12 @@ impl Run<'_> {
         found.differences.extend(scanned.unreadable);
         let after: BTreeMap<UnitKey, u64> =
             self.units().await?.into_iter().map(|unit| (unit.key, unit.version)).collect();
-        let mut suspects = Vec::new();
+        if self.asked.republish {
+            // Only now: a gap that is filled tells nobody any more that something was missed. And before stock that
+            // moves is compared, which may take all the time there is.
+            found.filled = self.fill(&findings).await?;
+        }
+        let mut suspects = self.suspects_that_are_new(&findings, &scanned.held, &after);
         for Finding { unit, .. } in &findings {
             // The catalog may be behind; what is not seen a second time is not taken for one that stood still.
             let version = after.get(&unit.key).copied().unwrap_or(0);
@@ -206,11 +211,20 @@ impl Run<'_> {
         if self.asked.product_id.is_none() {
             self.held_nowhere(&scanned.held, &after, &mut found).await?;
         }
-        if self.asked.republish {
-            // Only now: a gap that is filled tells nobody any more that something was missed.
-            found.filled = self.fill(&findings).await?;
-        }
         Ok(found)
+    }
+
+    /// Stock that began to exist, and to be held, after it was first listed: its sums were not compared yet.
+    fn suspects_that_are_new(
+        &self,
+        findings: &[Finding],
+        held: &BTreeMap<UnitKey, u64>,
+        after: &BTreeMap<UnitKey, u64>,
+    ) -> Vec<Suspect> {
+        let known: BTreeSet<&UnitKey> = findings.iter().map(|finding| &finding.unit.key).collect();
+        let new = held.keys().filter(|unit| !known.contains(unit));
+        let there = new.filter_map(|unit| after.get(unit).map(|version| (unit, *version)));
+        there.map(|(unit, since)| Suspect { unit: unit.clone(), since, holders: BTreeSet::new() }).collect()
     }
 
     async fn units(&self) -> Result<Vec<StockUnit>, StoreError> {
@@ -273,12 +287,17 @@ impl Run<'_> {
             return Ok(());
         }
         let fits = self.look_for_holders(&mut suspects).await?;
+        // Once the ledger was waited for in vain it is not waited for again: each wait takes seconds.
+        let mut patience = CATCHES_UP;
         for suspect in &suspects {
             let stock_unit = name(&suspect.unit);
             let outcome = match fits {
-                true => holders::compare(self.deps, suspect, self.invocation).await?,
+                true => holders::compare(self.deps, suspect, patience, self.invocation).await?,
                 false => Outcome::NotCompared("more reservations hold such stock than are kept in memory"),
             };
+            if outcome == holders::BEHIND {
+                patience = Duration::ZERO;
+            }
             match outcome {
                 Outcome::Equal => {}
                 Outcome::Differs(reserved, held) => found.differences.push(json!({
@@ -322,9 +341,16 @@ impl Run<'_> {
         found: &mut Found,
     ) -> Result<(), StoreError> {
         for (unit, held) in held.iter().filter(|(unit, _)| !known.contains_key(*unit)) {
-            if self.deps.store.stock_unit(unit, self.invocation).await?.is_none() {
-                let what = "held, but there is no such stock unit";
-                found.differences.push(json!({"stockUnit": name(unit), "what": what, "held": held}));
+            let stock_unit = name(unit);
+            match self.deps.store.stock_unit(unit, self.invocation).await? {
+                None => {
+                    let what = "held, but there is no such stock unit";
+                    found.differences.push(json!({"stockUnit": stock_unit, "what": what, "held": held}));
+                }
+                Some(_) => {
+                    let why = "it began to exist meanwhile";
+                    found.not_compared.push(json!({"stockUnit": stock_unit, "why": why}));
+                }
             }
         }
         Ok(())
