@@ -4,9 +4,9 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::future::join_all;
 use shared::domain::{
-    Action, Command, DeliveredLines, Delivery, Edit, Fact, Heard, IdempotencyKey, LineKey, Location, OrderId,
-    OrderLines, Ordered, ProductId, Quantity, Reason, Reservation, ReservationId, Shipment, ShipmentId,
-    State, Timestamp,
+    Action, Command, DeliveredLines, Delivery, Edit, Fact, Heard, IdempotencyKey, Line, LineKey, Location,
+    OrderId, OrderLines, Ordered, ProductId, Quantity, Reason, Reservation, ReservationId, Shipment,
+    ShipmentId, State, Timestamp,
 };
 use shared::store::{Outcome, StockChange, StockOutcome, StockWrite, StoreError};
 
@@ -294,6 +294,29 @@ async fn records_come_back_as_they_were_written() {
         let read = tables.store.reservation(written.id, &at(0)).await.unwrap();
         assert_eq!(read, Some(written));
     }
+}
+
+/// Sixty that left from the wrong place, more than a transaction puts right: the record remembers that they stay there.
+#[tokio::test]
+async fn bookings_that_stay_are_remembered() {
+    let tables = Tables::start().await;
+    let names: Vec<String> = (0..60).map(|i| format!("P{i}")).collect();
+    let of: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+    join_all(names.iter().map(|name| tables.add(name, 9))).await;
+    tables.hears(0, "sixty", Fact::Delivered, &of).await;
+    let east = lines(&of)
+        .iter()
+        .map(|(key, quantity)| {
+            (LineKey { location: Location::parse("east").unwrap(), ..key.clone() }, quantity)
+        })
+        .collect::<Vec<_>>();
+    let created = Heard::Created(Ordered::Lines(OrderLines::sum(east).unwrap()));
+    let written = tables.is_told(0, "sixty", created).await;
+    assert!(written.deliveries.bookings_stay);
+    assert_eq!(tables.store.reservation(written.id, &at(0)).await.unwrap(), Some(written.clone()));
+    let again = tables.is_told(0, "sixty", Heard::Delivered(Delivery::All)).await;
+    let left = |record: &Reservation| -> u64 { record.lines.iter().map(Line::left).sum() };
+    assert_eq!((left(&written), left(&again)), (60, 60), "nothing leaves twice");
 }
 
 /// A process in the middle of a rollback, or one that is older, writes no such attributes.

@@ -227,7 +227,7 @@ pub(crate) fn decided(seen: Option<&Reservation>, command: &Command, now: Timest
     next.version += 1;
     next.updated_at = now;
     next.correlation_id.clone_from(&command.correlation_id);
-    let change = Change { seen, next, now, only_ordered_lines_move: false };
+    let change = Change { seen, next, now };
     match &command.action {
         Action::Reserve { lines, expires_at } => change.reserve(lines, *expires_at),
         Action::Confirm => change.confirm(),
@@ -258,8 +258,6 @@ struct Change {
     seen: Reservation,
     next: Reservation,
     now: Timestamp,
-    /// See [`Change::in_one_transaction`].
-    only_ordered_lines_move: bool,
 }
 
 /// Moves in the making, one for each stock unit.

@@ -95,6 +95,15 @@ impl Claims {
         claims
     }
 
+    /// That all of an order has left, from wherever.
+    fn of_order(lines: &[Line]) -> Self {
+        let mut claims = Self::default();
+        for line in lines.iter().filter(|line| line.is_ordered()) {
+            claims.0.entry(line.key.product.clone()).or_default().total += line.quantity;
+        }
+        claims
+    }
+
     /// Adds what has left of a line.
     pub fn add_line(&mut self, key: &LineKey, quantity: u64) {
         let claim = self.0.entry(key.product.clone()).or_default();
@@ -119,7 +128,8 @@ impl Claims {
             let claim = self.0.entry(product.clone()).or_default();
             claim.total = claim.total.max(other.total);
             for (location, quantity) in &other.at {
-                claim.raise_at(location, *quantity);
+                let there = claim.at.entry(location.clone()).or_default();
+                *there = (*there).max(*quantity);
             }
         }
     }
@@ -132,25 +142,25 @@ impl Claims {
 }
 
 impl Claim {
-    /// So much has left from there at least.
-    pub fn raise_at(&mut self, location: &Location, quantity: u64) {
-        let there = self.at.entry(location.clone()).or_default();
-        *there = quantity.max(*there);
-    }
-
-    /// How much has left from where: from named locations what was named; the rest from the lines of the order as
-    /// far as they go, and beyond them from the first, or the default location where there is none.
-    fn placed(&self, lines: &[&Line]) -> BTreeMap<Location, u64> {
+    /// How much has left from where: from named locations what was named. The rest where it is booked already if
+    /// bookings stay; then from the lines of the order as far as they go, and beyond them from the first, or the
+    /// default location where there is none.
+    fn placed(&self, lines: &[&Line], bookings_stay: bool) -> BTreeMap<Location, u64> {
         let mut placed = self.at.clone();
         let mut rest = self.total.saturating_sub(placed.values().sum());
-        for line in lines {
+        let mut fill = |line: &Line, up_to: u64| {
             let there = placed.entry(line.key.location.clone()).or_default();
-            let more = rest.min(line.quantity.saturating_sub(*there));
+            let more = rest.min(up_to.saturating_sub(*there));
             *there += more;
             rest -= more;
+        };
+        if bookings_stay {
+            lines.iter().for_each(|line| fill(line, line.left()));
         }
+        let ordered = || lines.iter().filter(|line| line.is_ordered());
+        ordered().for_each(|line| fill(line, line.quantity));
         if rest > 0 {
-            let first = lines.first().map(|line| line.key.location.clone());
+            let first = ordered().next().map(|line| line.key.location.clone());
             *placed.entry(first.unwrap_or_default()).or_default() += rest;
         }
         placed
@@ -166,6 +176,9 @@ pub struct Deliveries {
     pub totals: Claims,
     /// The sum of the shipments, those by request included.
     pub shipped: Claims,
+    /// What was booked where no delivery named a location stays there: the order named other ones, and that is too
+    /// much to be put right in one transaction.
+    pub bookings_stay: bool,
 }
 
 impl Deliveries {
@@ -174,15 +187,13 @@ impl Deliveries {
     pub fn by_line(&self, lines: &[Line]) -> BTreeMap<LineKey, u64> {
         let mut claims = self.shipped.clone();
         claims.raise(&self.totals);
-        for line in lines.iter().filter(|line| self.all && line.is_ordered()) {
-            let claim = claims.0.entry(line.key.product.clone()).or_default();
-            claim.raise_at(&line.key.location, line.quantity);
+        if self.all {
+            claims.raise(&Claims::of_order(lines));
         }
         let mut left = BTreeMap::new();
         for (product, claim) in claims.0 {
-            let of_product: Vec<&Line> =
-                lines.iter().filter(|line| line.is_ordered() && line.key.product == product).collect();
-            for (location, quantity) in claim.placed(&of_product) {
+            let of_product: Vec<&Line> = lines.iter().filter(|line| line.key.product == product).collect();
+            for (location, quantity) in claim.placed(&of_product, self.bookings_stay) {
                 left.insert(LineKey { product: product.clone(), location }, quantity);
             }
         }
@@ -198,19 +209,6 @@ impl Deliveries {
         let beyond =
             |(product, claim): (&ProductId, &Claim)| claim.total.saturating_sub(self.totals.total(product));
         self.shipped.0.iter().map(beyond).sum()
-    }
-
-    /// What left from where stays where it was booked.
-    pub fn keep_places(&mut self, lines: &[Line]) {
-        for line in lines.iter().filter(|line| line.left() > 0) {
-            let claims = if self.shipped.0.contains_key(&line.key.product) {
-                &mut self.shipped
-            } else {
-                &mut self.totals
-            };
-            let claim = claims.0.entry(line.key.product.clone()).or_default();
-            claim.raise_at(&line.key.location, line.left());
-        }
     }
 }
 

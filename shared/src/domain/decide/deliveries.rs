@@ -31,13 +31,8 @@ impl Change {
                 }
             },
         };
-        let kind = kind.or_else(|| self.has_too_many_lines().then_some(ConflictKind::TooMany));
-        if let Some(kind) = kind {
-            // It cannot be booked as it is; what was booked before stands.
-            self.next.deliveries.clone_from(&self.seen.deliveries);
-            self.next.shipments.clone_from(&self.seen.shipments);
-            let conflict = self.delivered_conflict(kind, delivery);
-            return self.contradict(conflict);
+        if let Some(kind) = kind.or_else(|| self.has_too_many_lines().then_some(ConflictKind::TooMany)) {
+            return self.cannot_be_booked(kind, delivery);
         }
         if !matches!(delivery, Delivery::Shipment(..)) {
             // One shipment of several does not yet say that the order was delivered.
@@ -46,7 +41,21 @@ impl Change {
         if self.next.deliveries == self.seen.deliveries && self.next.facts == self.seen.facts {
             return Decision::Unchanged;
         }
-        self.in_one_transaction(|change| change.deliver(delivery, short))
+        let before = self.clone();
+        let moves = self.deliver(delivery, short);
+        if moves.len() > MAX_LINES {
+            return before.cannot_be_booked(ConflictKind::TooMany, delivery);
+        }
+        self.commit(moves)
+    }
+
+    /// The delivery is told as a contradiction and does not count; what was booked before stands.
+    fn cannot_be_booked(mut self, kind: ConflictKind, delivery: &Delivery) -> Decision {
+        self.next.deliveries.clone_from(&self.seen.deliveries);
+        self.next.shipments.clone_from(&self.seen.shipments);
+        self.next.facts.clone_from(&self.seen.facts);
+        let conflict = self.delivered_conflict(kind, delivery);
+        self.contradict(conflict)
     }
 
     fn deliver(&mut self, delivery: &Delivery, short: &[Shortage]) -> Moves {
@@ -83,10 +92,6 @@ impl Change {
         let mut shortages = Vec::new();
         let mut moves = Moves::default();
         for (key, quantity) in left {
-            let is_ordered = self.next.lines.iter().any(|line| line.key == key && line.is_ordered());
-            if self.only_ordered_lines_move && !is_ordered {
-                continue;
-            }
             let line = self.line_of(key);
             if quantity < line.left() {
                 take_off(line, line.left() - quantity, &mut moves);
@@ -150,20 +155,6 @@ impl Change {
             Delivery::Shipment(id, lines) => (Some(id.clone()), conflict::delivered(lines)),
         };
         Conflict { kind, fact: Fact::Delivered, shipment, lines, lines_fingerprint: None, at: self.now }
-    }
-
-    /// A transaction takes [`MAX_LINES`] stock units. Where it would need more, only the order's own lines move:
-    /// what was booked elsewhere stays there, and what is foreign to the order is told as a contradiction alone.
-    pub(super) fn in_one_transaction(mut self, step: impl Fn(&mut Self) -> Moves) -> Decision {
-        let mut whole = self.clone();
-        let moves = step(&mut whole);
-        if moves.len() <= MAX_LINES {
-            return whole.commit(moves);
-        }
-        self.only_ordered_lines_move = true;
-        self.next.deliveries.keep_places(&self.seen.lines);
-        let moves = step(&mut self);
-        self.commit(moves)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::domain::Timestamp;
 use crate::domain::conflict::{self, Conflict, ConflictKind};
 use crate::domain::names::Reason;
 use crate::domain::reservation::{Fact, Line, OrderLines, Ordered, State};
-use crate::domain::stock::Shortage;
+use crate::domain::stock::{MAX_LINES, Shortage};
 
 impl Change {
     /// The order is there. What was heard before it decides what becomes of it.
@@ -29,7 +29,14 @@ impl Change {
         if let Ordered::Lines(lines) = ordered {
             self.set_ordered(lines);
         }
-        self.in_one_transaction(|change| change.begin(ordered, expires_at, short))
+        let mut before = self.clone();
+        let moves = self.begin(ordered, expires_at, short);
+        if moves.len() <= MAX_LINES {
+            return self.commit(moves);
+        }
+        before.next.deliveries.bookings_stay = true;
+        let moves = before.begin(ordered, expires_at, short);
+        before.commit(moves)
     }
 
     /// The lines of the order take their places beside what has left before they were known.

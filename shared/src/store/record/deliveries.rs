@@ -20,6 +20,8 @@ pub(super) struct DeliveriesRecord {
     totals: BTreeMap<String, ClaimRecord>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     shipped: BTreeMap<String, ClaimRecord>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    bookings_stay: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,11 +75,16 @@ pub(super) fn fingerprint_of(lines: &[Line]) -> Option<Fingerprint> {
 
 /// None where [`deliveries_of`] says the same.
 pub(super) fn deliveries_record(reservation: &Reservation) -> Option<DeliveriesRecord> {
-    let Deliveries { all, totals, shipped } = &reservation.deliveries;
+    let Deliveries { all, totals, shipped, bookings_stay } = &reservation.deliveries;
     if deliveries_of(&reservation.lines, &reservation.facts) == reservation.deliveries {
         return None;
     }
-    Some(DeliveriesRecord { all: *all, totals: claims_record(totals), shipped: claims_record(shipped) })
+    Some(DeliveriesRecord {
+        all: *all,
+        totals: claims_record(totals),
+        shipped: claims_record(shipped),
+        bookings_stay: *bookings_stay,
+    })
 }
 
 fn claims_record(claims: &Claims) -> BTreeMap<String, ClaimRecord> {
@@ -89,8 +96,8 @@ fn claims_record(claims: &Claims) -> BTreeMap<String, ClaimRecord> {
 }
 
 pub(super) fn parse_deliveries(record: DeliveriesRecord) -> Result<Deliveries, Invalid> {
-    let DeliveriesRecord { all, totals, shipped } = record;
-    Ok(Deliveries { all, totals: parse_claims(totals)?, shipped: parse_claims(shipped)? })
+    let DeliveriesRecord { all, totals, shipped, bookings_stay } = record;
+    Ok(Deliveries { all, totals: parse_claims(totals)?, shipped: parse_claims(shipped)?, bookings_stay })
 }
 
 fn parse_claims(record: BTreeMap<String, ClaimRecord>) -> Result<Claims, Invalid> {
