@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use shared::domain::{
-    Decision, Fact, Lack, Line, Reservation, Shortage, State, StockUnit, Timestamp, decide,
+    Decision, Fact, Lack, Line, Reservation, Seen, Shortage, State, StockUnit, Timestamp, decide,
 };
 use shared::http::Problem;
 use shared::store::Change as Written;
@@ -101,7 +101,8 @@ impl Look<'_> {
         let was_so = || {
             let mut records = self.history.reservation_between(command.id, tried.from, tried.to);
             records.any(|record| {
-                matches!(decide(record, &command, tried.now), Decision::Unchanged) && record.is_some_and(says)
+                let decision = decide(&Seen::record_alone(record.cloned()), &command, tried.now);
+                decision == Decision::Unchanged && record.is_some_and(says)
             })
         };
         if status == 201 { written } else { written || was_so() }
@@ -137,7 +138,10 @@ impl Look<'_> {
                 ordered > max_per_order && short(&Shortage { unit: unit(product), requested: ordered, lack })
             }
             _ => {
-                let says = |record: Option<&Reservation>| match decide(record, &command, tried.now) {
+                let decided = |record: Option<&Reservation>| {
+                    decide(&Seen::record_alone(record.cloned()), &command, tried.now)
+                };
+                let says = |record: Option<&Reservation>| match decided(record) {
                     Decision::Refuse(refusal) => {
                         let problem = Problem::refused(&refusal, None).to_json("");
                         serde_json::from_str::<Value>(&problem).is_ok_and(|problem| problem["code"] == code)

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use shared::domain::events;
 use shared::domain::{
-    Action, Command, Decision, Delta, Fact, Lack, Level, Reservation, Shortage, State, StockUnit, UnitKey,
-    decide,
+    Action, Command, Decision, Delta, Fact, Lack, Level, Reservation, Seen, Shortage, State, StockUnit,
+    UnitKey, decide,
 };
 use shared::store::Change;
 
@@ -228,11 +228,11 @@ impl Broken {
         new: &Reservation,
     ) {
         let name = format!("{} v{} by {}", new.order_id, new.version, new.correlation_id);
-        let Some(command) = command_of(ops, old, new) else {
+        let Some(command) = command_of(ops, new) else {
             return self.note("unasked", name);
         };
-        match decide(old, &command, new.updated_at) {
-            Decision::Commit(commit) if commit.next == *new => {}
+        match decide(&seen_by(&command, old, new), &command, new.updated_at) {
+            Decision::Plan(plan) if plan.next() == Some(new) => {}
             other => self.note("decision", format!("{name}: {new:?} instead of {other:?} after {old:?}")),
         }
         let confirms = matches!(command.action, Action::Confirm) && new.state == State::Confirmed;
@@ -370,31 +370,44 @@ pub fn op_number(correlation_id: &str) -> Option<u32> {
 }
 
 /// The command that a record was written for.
-fn command_of(ops: &BTreeMap<u32, &Op>, old: Option<&Reservation>, new: &Reservation) -> Option<Command> {
+fn command_of(ops: &BTreeMap<u32, &Op>, new: &Reservation) -> Option<Command> {
     let correlation_id = new.correlation_id.clone();
     let swept = correlation_id.starts_with('s') || correlation_id.starts_with("last-sweep");
     if swept && !correlation_id.starts_with(SETUP) {
         return Some(Command { id: new.id, order_id: None, correlation_id, action: Action::Expire });
     }
     let op = ops.get(&op_number(&correlation_id)?)?;
-    let mut command = op.command(&correlation_id, new.updated_at)?;
-    if let Action::Hear { heard, short, .. } = &mut command.action {
-        // What the stock lacked is in the record where it decided the outcome: a hold that was not made, or a line
-        // of which more is missing now.
-        let held = |record: &Reservation| record.state.holds();
-        let not_held = match heard.fact() {
-            Fact::Created => new.state == State::Rejected && old.is_none_or(|old| old.state != new.state),
-            Fact::Paid => !held(new),
-            _ => false,
-        };
-        let missing = |record: Option<&Reservation>, unit: &UnitKey| {
-            let line = record.and_then(|record| record.lines.iter().find(|l| l.key.unit(0) == *unit));
-            line.map_or(0, |line| line.missing)
-        };
-        let decided = |s: &&Shortage| not_held || missing(Some(new), &s.unit) > missing(old, &s.unit);
-        *short = new.shortages.iter().filter(decided).cloned().collect();
-    }
+    let command = op.command(&correlation_id, new.updated_at)?;
     (command.id == new.id).then_some(command)
+}
+
+/// What a decision saw: the record before, and the stock that decided the outcome. The record says what that lacked, where
+/// a hold was not made, or more of a line is missing now.
+fn seen_by(command: &Command, old: Option<&Reservation>, new: &Reservation) -> Seen {
+    let mut seen = Seen::record_alone(old.cloned());
+    let Action::Hear { heard, .. } = &command.action else { return seen };
+    let not_held = match heard.fact() {
+        Fact::Created => new.state == State::Rejected && old.is_none_or(|old| old.state != new.state),
+        Fact::Paid => !new.state.holds(),
+        _ => false,
+    };
+    let missing = |record: Option<&Reservation>, unit: &UnitKey| {
+        let line = record.and_then(|record| record.lines.iter().find(|l| l.key.unit(0) == *unit));
+        line.map_or(0, |line| line.missing)
+    };
+    let decided = |s: &&Shortage| not_held || missing(Some(new), &s.unit) > missing(old, &s.unit);
+    for Shortage { unit, lack, requested } in new.shortages.iter().filter(decided) {
+        let there = StockUnit::empty(unit.clone(), new.updated_at);
+        let there = match *lack {
+            Lack::Unknown => None,
+            Lack::Short { available } => Some(StockUnit { available, ..there }),
+            Lack::OverLimit { max_per_order } => {
+                Some(StockUnit { available: *requested, max_per_order: Some(max_per_order), ..there })
+            }
+        };
+        seen.learn_refusal(unit.clone(), there);
+    }
+    seen
 }
 
 /// Whether a stock unit really lacked what it is said to have lacked, at some moment in between.

@@ -284,7 +284,7 @@ impl Op {
                     Fact::Delivered => Heard::Delivered(delivery(lines, *shipment)),
                 };
                 let expires_at = Some(after(now, DEFAULT_TTL));
-                (order, Action::Hear { heard, expires_at, short: Vec::new() })
+                (order, Action::Hear { heard, expires_at })
             }
             Kind::Stock(..) | Kind::Sweep(_) | Kind::Publish => return None,
         };

@@ -8,13 +8,11 @@ use shared::function::Deps;
 
 use shared::domain::{
     Action, Command, DeliveredLines, Delivery, Heard, IdempotencyKey, LineKey, Location, OrderId, OrderLines,
-    Ordered, ProductId, Quantity, Reason, Refusal, ReservationId, State, Timestamp,
+    Ordered, ProductId, Quantity, Reason, Refusal, ReservationId, State, StockChange, StockCommand,
+    StockRefusal, Timestamp,
 };
 use shared::metrics::Metric;
-use shared::store::{
-    Invocation, Outcome, RetryPolicy, StockChange, StockOutcome, StockRefusal, StockWrite, Store, StoreError,
-    StoreSettings,
-};
+use shared::store::{Invocation, Outcome, RetryPolicy, StockOutcome, Store, StoreError, StoreSettings};
 
 use crate::support::faults::{Fault, Wire};
 use crate::support::tables::at;
@@ -210,7 +208,7 @@ async fn a_correction_after_a_try_without_answer_is_not_called_refused() {
     let faulty = faulty().await;
     faulty.wire.put_in([Fault::Late(Duration::from_millis(1_500))]);
     first(faulty.tables.store.apply(reserve("other", 8), &at(0)).await.map_err(|e| panic!("{e}")));
-    let write = StockWrite {
+    let write = StockCommand {
         unit: product("A"),
         change: StockChange::Adjust { by: -4, reason: Reason::requested() },
         idempotency_key: IdempotencyKey::parse("count-1").unwrap(),
@@ -220,8 +218,8 @@ async fn a_correction_after_a_try_without_answer_is_not_called_refused() {
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
 }
 
-fn audit(counted: u64) -> StockWrite {
-    StockWrite {
+fn audit(counted: u64) -> StockCommand {
+    StockCommand {
         unit: product("A"),
         change: StockChange::Audit { on_hand: counted },
         idempotency_key: IdempotencyKey::parse("count-1").unwrap(),
@@ -284,7 +282,7 @@ async fn goods_that_leave_or_come_disturb_an_audit() {
     let unheld = OrderId::parse("p").unwrap();
     let two = (ProductId::parse("A").unwrap(), None, Quantity::new(2).unwrap());
     let heard = Heard::Delivered(Delivery::Total(DeliveredLines::sum([two]).unwrap()));
-    let delivered = Action::Hear { heard, expires_at: None, short: Vec::new() };
+    let delivered = Action::Hear { heard, expires_at: None };
     let outcome = faulty
         .audits_while(12, async {
             first(store.apply(command(&unheld, delivered), &at(0)).await);
@@ -302,7 +300,7 @@ async fn an_audit_gives_way_to_who_is_at_it() {
     let store = &faulty.tables.store;
     let come_and_leave = async |n: u8| {
         faulty.tables.add("A", 1).await;
-        let write = StockWrite {
+        let write = StockCommand {
             change: StockChange::Adjust { by: -1, reason: Reason::requested() },
             idempotency_key: IdempotencyKey::parse(format!("adjust-{n}")).unwrap(),
             ..audit(0)
@@ -324,7 +322,7 @@ async fn an_audit_gives_way_to_who_is_at_it() {
         retry: RetryPolicy { max_attempts: 2, backoff: Duration::from_millis(1) },
     };
     let hasty = Store::connect(shared::aws::config_for(&faulty.wire.url, "store"), settings).await;
-    let write = StockWrite { idempotency_key: IdempotencyKey::parse("count-2").unwrap(), ..audit(3) };
+    let write = StockCommand { idempotency_key: IdempotencyKey::parse("count-2").unwrap(), ..audit(3) };
     let others = async {
         for n in 1..3 {
             arrived.notified().await;
@@ -343,7 +341,7 @@ async fn an_audit_gives_way_to_who_is_at_it() {
 async fn an_addition_is_decided_on_what_is_there_shown_or_not() {
     let faulty = faulty().await;
     let most = 1_000_000_000;
-    let write = |key: &str, change| StockWrite {
+    let write = |key: &str, change| StockCommand {
         unit: product("A"),
         change,
         idempotency_key: IdempotencyKey::parse(key).unwrap(),
@@ -386,7 +384,7 @@ async fn what_is_done_is_answered_without_figures_where_they_cannot_be_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_after_a_try_without_answer_is_no_end() {
     let faulty = faulty().await;
-    let write = StockWrite {
+    let write = StockCommand {
         unit: product("A"),
         change: StockChange::Add(Quantity::new(5).unwrap()),
         idempotency_key: IdempotencyKey::parse("delivery-1").unwrap(),
@@ -413,7 +411,7 @@ async fn what_was_short_before_is_not_short_now() {
     let faulty = faulty().await;
     let order = OrderId::parse("o").unwrap();
     let Action::Reserve { lines, .. } = reserve("o", 12).action else { unreachable!() };
-    let hear = |heard| command(&order, Action::Hear { heard, expires_at: None, short: Vec::new() });
+    let hear = |heard| command(&order, Action::Hear { heard, expires_at: None });
     let [go, arrived, go_on] = [(); 3].map(|()| Arc::new(tokio::sync::Notify::new()));
     go.notify_one();
     faulty.wire.put_in([
@@ -518,7 +516,7 @@ async fn short_after_a_connection_that_was_never_made_is_short() {
         forward(address, tables.url.clone()).await;
     };
     let (outcome, ()) = tokio::join!(store.apply(reserve("o", 12), &invocation), answers_later);
-    assert!(matches!(outcome, Ok(Outcome::Short(_))), "{outcome:?}");
+    assert!(matches!(outcome, Ok(Outcome::Refused { refusal: Refusal::Short(_), .. })), "{outcome:?}");
 }
 
 /// From now on what comes to this address goes to that one.
@@ -643,7 +641,7 @@ async fn scenario_8_a_conflict_and_a_condition() {
     // Two are there and four are wanted: refused, whatever went on at A.
     faulty.wire.put_in([Fault::ConflictAndCondition(shown(2))]);
     let refused = faulty.does(reserve(lines.clone())).await.unwrap();
-    let Outcome::Short(short) = refused else { panic!("{refused:?}") };
+    let Outcome::Refused { refusal: Refusal::Short(short), .. } = refused else { panic!("{refused:?}") };
     assert_eq!(short.len(), 1);
     assert_eq!(short[0].unit, product("B"));
     // Conflicts alone never refuse.
@@ -704,7 +702,7 @@ async fn scenario_25_the_index_lacks_a_due_hold() {
 async fn scenario_45_an_addition_whose_answer_is_lost() {
     for fault in [Fault::Lose, Fault::Error500, Fault::Drop, Fault::Conflict] {
         let faulty = faulty().await;
-        let write = |quantity: u64| StockWrite {
+        let write = |quantity: u64| StockCommand {
             unit: product("B"),
             change: StockChange::Add(Quantity::new(quantity).unwrap()),
             idempotency_key: IdempotencyKey::parse("delivery-1").unwrap(),

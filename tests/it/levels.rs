@@ -7,9 +7,9 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::IntoResponse as _;
 use serde_json::{Value, json};
-use shared::domain::{IdempotencyKey, Reason};
+use shared::domain::{IdempotencyKey, Reason, StockChange, StockCommand};
 use shared::publishing::Bus;
-use shared::store::{StockChange, StockOutcome, StockWrite};
+use shared::store::StockOutcome;
 
 use crate::support::tables::at;
 use crate::support::{Api, Runner, Tables, deps, product};
@@ -46,7 +46,7 @@ impl Desk {
 
     async fn adjusts(&mut self, name: &str, by: i64) {
         self.writes += 1;
-        let write = StockWrite {
+        let write = StockCommand {
             unit: product(name),
             change: StockChange::Adjust { by, reason: Reason::parse("count").unwrap() },
             idempotency_key: IdempotencyKey::parse(format!("adjust-{:08}", self.writes)).unwrap(),

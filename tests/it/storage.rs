@@ -5,10 +5,10 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use futures::future::join_all;
 use shared::domain::{
     Action, Command, DeliveredLines, Delivery, Edit, Fact, Heard, IdempotencyKey, Line, LineKey, Location,
-    OrderId, OrderLines, Ordered, ProductId, Quantity, Reason, Reservation, ReservationId, Shipment,
-    ShipmentId, State, Timestamp,
+    OrderId, OrderLines, Ordered, ProductId, Quantity, Reason, Refusal, Reservation, ReservationId, Shipment,
+    ShipmentId, State, StockChange, StockCommand, Timestamp,
 };
-use shared::store::{Outcome, StockChange, StockOutcome, StockWrite, StoreError};
+use shared::store::{Outcome, StockOutcome, StoreError};
 
 use crate::support::tables::{INVENTORY, Usages, at, product, uuid};
 use crate::support::{Tables, conserved};
@@ -54,7 +54,7 @@ impl Tables {
 
     async fn is_told(&self, now: i64, id: &str, heard: Heard) -> Reservation {
         let expires_at = Some(Timestamp::from_millisecond(now + TTL).unwrap());
-        done(self.does(now, id, Action::Hear { heard, expires_at, short: Vec::new() }).await.unwrap()).0
+        done(self.does(now, id, Action::Hear { heard, expires_at }).await.unwrap()).0
     }
 
     async fn costs(&self, now: i64, id: &str, action: Action) -> Usages {
@@ -120,7 +120,7 @@ async fn each_operation_costs_what_the_design_says() {
     ] {
         let name = change.name();
         let key = IdempotencyKey::parse(uuid()).unwrap();
-        let write = StockWrite { unit: product("A"), change, idempotency_key: key, answer: String::new() };
+        let write = StockCommand { unit: product("A"), change, idempotency_key: key, answer: String::new() };
         let before = tables.usage();
         tables.store.change_stock(&write, &at(0)).await.unwrap();
         assert_eq!(tables.usage_since(&before), usage(expected), "{name}");
@@ -163,7 +163,10 @@ async fn a_refusal_says_what_is_there_without_a_read() {
     let before = tables.usage();
     let (_, first) = done(tables.reserves(0, "one", &[("A", 2)]).await);
     assert!(!first);
-    let Outcome::Short(shortages) = tables.reserves(0, "two", &[("A", 4)]).await else { panic!("held") };
+    let refused = tables.reserves(0, "two", &[("A", 4)]).await;
+    let Outcome::Refused { refusal: Refusal::Short(shortages), reservation: None } = refused else {
+        panic!("{refused:?}")
+    };
     assert_eq!(shortages[0].lack.available(), 3);
     let (calls, _) = tables.usage_since(&before)["TransactWriteItems"];
     assert_eq!(calls, 2);
@@ -378,7 +381,7 @@ async fn scenario_48_a_stock_unit_of_an_older_version() {
     };
     let physical = async || tables.store.stock_unit(&product("A"), &at(0)).await.unwrap().unwrap().physical;
     let change = async |change: StockChange| {
-        let write = StockWrite {
+        let write = StockCommand {
             unit: product("A"),
             idempotency_key: IdempotencyKey::parse(change.name()).unwrap(),
             change,
@@ -405,7 +408,7 @@ async fn scenario_48_a_stock_unit_of_an_older_version() {
         assert_eq!((tables.stock("A").await, physical().await), (figures, 1));
     }
     older().await;
-    let write = StockWrite {
+    let write = StockCommand {
         unit: product("A"),
         idempotency_key: IdempotencyKey::parse("audit-2").unwrap(),
         change: StockChange::Audit { on_hand: 9 },
@@ -492,7 +495,7 @@ async fn nothing_is_made_or_lost_among_many() {
                     let shipment = ShipmentId::parse(format!("s-{}", random.u8(0..3))).unwrap();
                     heard = Heard::Delivered(Delivery::Shipment(shipment, delivered(&of[..1])));
                 }
-                Action::Hear { heard, expires_at, short: Vec::new() }
+                Action::Hear { heard, expires_at }
             }
         };
         steps.push((now, id, action));

@@ -199,7 +199,7 @@ async fn hear(deps: &Deps, event: OrderEvent, invocation: Invocation) -> Result<
         id: ReservationId::of(&event.order_id),
         order_id: Some(event.order_id),
         correlation_id: invocation.correlation_id.clone(),
-        action: Action::Hear { heard: event.heard, expires_at, short: Vec::new() },
+        action: Action::Hear { heard: event.heard, expires_at },
     };
     let outcome = match deps.store.apply(command, &invocation).await.map_err(|e| e.to_string())? {
         Outcome::Done { first: false, .. } => "repeated",

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shared::domain::stock::{MAX_QUANTITY, MAX_STOCK};
-use shared::domain::{Edit, Invalid, Location, ProductId, Quantity, Reason, StockUnit, UnitKey, Whole};
+use shared::domain::{
+    Edit, Invalid, Location, ProductId, Quantity, Reason, StockChange, StockCommand, StockUnit, UnitKey,
+    Whole,
+};
 use shared::http::{Answer, Deps, Problem, Request, Role, not_null, serve};
 use shared::planted;
-use shared::store::{StockChange, StockOutcome, StockWrite};
+use shared::store::StockOutcome;
 use tokio::time::Instant;
 
 /// Longest name of a product, in characters.
@@ -292,15 +295,15 @@ async fn write(
     answer: &StockAnswer,
 ) -> Result<Answer, Problem> {
     let begins = matches!(change, StockChange::Create { .. });
-    let write = StockWrite {
+    let command = StockCommand {
         unit: UnitKey { product, location, bucket: 0 },
         change,
         idempotency_key: request.idempotency_key(deps.settings.requires_idempotency_key)?,
         answer: serde_json::to_string(answer).map_err(|e| Problem::internal(format!("an answer: {e}")))?,
     };
-    match deps.store.change_stock(&write, &request.invocation).await? {
+    match deps.store.change_stock(&command, &request.invocation).await? {
         StockOutcome::Done { answer, first } => {
-            let answer = with_figures(deps, request, &write.unit, answer).await;
+            let answer = with_figures(deps, request, &command.unit, answer).await;
             Ok(Answer::stored(begins && first, answer))
         }
         StockOutcome::Refused(refusal) => Err(Problem::from(&refusal)),

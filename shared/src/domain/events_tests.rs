@@ -4,7 +4,7 @@ use super::name::*;
 use super::*;
 use crate::domain::{
     Action, Command, Decision, DeliveredLines, Delivery, Heard, LineKey, Location, OrderId, OrderLines,
-    Ordered, ProductId, Quantity, Shipment, Shortage, decide,
+    Ordered, ProductId, Quantity, Seen, Shipment, decide,
 };
 
 fn at(second: i64) -> Timestamp {
@@ -39,16 +39,33 @@ impl Order {
     }
 
     /// Does it a second later. Answers with the names of the events.
-    fn does(&mut self, action: Action) -> Vec<&'static str> {
+    fn does(&mut self, step: impl Into<Step>) -> Vec<&'static str> {
+        let Step { action, lack } = step.into();
         let order_id = OrderId::parse("o").unwrap();
         let id = super::super::ReservationId::of(&order_id);
         self.now += 1;
         let command = Command { id, order_id: Some(order_id), correlation_id: "c".to_owned(), action };
-        let Decision::Commit(commit) = decide(self.record.as_ref(), &command, at(self.now)) else {
-            panic!("{command:?} changes nothing of {:?}", self.record);
+        let mut seen = Seen::record_alone(self.record.clone());
+        if let Some(lack) = lack {
+            let unit = lines(&[("A", 1)]).iter().map(|(key, _)| key.unit(0)).next().unwrap();
+            let there = StockUnit::empty(unit.clone(), at(0));
+            let there = match lack {
+                Lack::Unknown => None,
+                Lack::Short { available } => Some(StockUnit { available, ..there }),
+                Lack::OverLimit { max_per_order } => {
+                    Some(StockUnit { available: 9, max_per_order: Some(max_per_order), ..there })
+                }
+            };
+            seen.learn_refusal(unit, there);
+        }
+        let decision = decide(&seen, &command, at(self.now));
+        let next = match &decision {
+            Decision::Plan(plan) => plan.next(),
+            _ => None,
         };
-        self.said = of_reservation(self.record.as_ref(), &commit.next);
-        self.before = self.record.replace(commit.next);
+        let next = next.unwrap_or_else(|| panic!("{command:?} changes nothing of {:?}", self.record));
+        self.said = of_reservation(self.record.as_ref(), next);
+        self.before = self.record.replace(next.clone());
         self.said.iter().map(|event| event.name).collect()
     }
 
@@ -85,12 +102,27 @@ fn deduct(part: Option<&[(&str, u64)]>) -> Action {
     Action::Deduct { part: part.map(|of| Shipment { id: None, lines: lines(of) }) }
 }
 
-fn short(lack: Lack) -> Vec<Shortage> {
-    let key = LineKey { product: ProductId::parse("A").unwrap(), location: Location::default() };
-    vec![Shortage { unit: key.unit(0), requested: 3, lack }]
+/// What is done, and what the stock of A lacks for it.
+struct Step {
+    action: Action,
+    lack: Option<Lack>,
 }
 
-fn hear(fact: Fact, short: Vec<Shortage>) -> Action {
+impl From<Action> for Step {
+    fn from(action: Action) -> Self {
+        Self { action, lack: None }
+    }
+}
+
+fn short(lack: Lack) -> Option<Lack> {
+    Some(lack)
+}
+
+fn hear(fact: Fact, lack: Option<Lack>) -> Step {
+    Step { lack, action: heard(fact) }
+}
+
+fn heard(fact: Fact) -> Action {
     let delivered = || {
         let line = |(product, quantity): &(&str, u64)| {
             (ProductId::parse(*product).unwrap(), None, Quantity::new(*quantity).unwrap())
@@ -104,11 +136,7 @@ fn hear(fact: Fact, short: Vec<Shortage>) -> Action {
         Fact::Cancelled => Heard::Cancelled,
         Fact::Delivered => Heard::Delivered(Delivery::Total(delivered())),
     };
-    Action::Hear { heard, expires_at: Some(at(1_060)), short }
-}
-
-fn heard(fact: Fact) -> Action {
-    hear(fact, Vec::new())
+    Action::Hear { heard, expires_at: Some(at(1_060)) }
 }
 
 /// A hold that is over, and was given back.

@@ -190,6 +190,17 @@ impl<T> Edit<T> {
     }
 }
 
+impl<T: Clone> Edit<T> {
+    /// Makes the edit.
+    pub fn apply(&self, value: &mut Option<T>) {
+        match self {
+            Self::Keep => {}
+            Self::Clear => *value = None,
+            Self::Set(new) => *value = Some(new.clone()),
+        }
+    }
+}
+
 /// A member of a JSON merge patch (RFC 7396): `null` clears. One that is absent is kept, by `#[serde(default)]`.
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Edit<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -218,7 +229,69 @@ pub struct Cause {
     pub correlation_id: String,
 }
 
+/// One of the figures of a stock unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Counter {
+    /// May still be reserved.
+    Available,
+    /// Promised to orders, still on the shelf.
+    Reserved,
+    /// Has left the shelf.
+    Sold,
+}
+
+impl Counter {
+    /// Every counter.
+    pub const ALL: [Self; 3] = [Self::Available, Self::Reserved, Self::Sold];
+
+    /// Its name in items.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Available => "available",
+            Self::Reserved => "reserved",
+            Self::Sold => "sold",
+        }
+    }
+}
+
 impl StockUnit {
+    /// One without stock, as it is before its first write.
+    #[must_use]
+    pub fn empty(key: UnitKey, now: Timestamp) -> Self {
+        Self {
+            key,
+            available: 0,
+            reserved: 0,
+            sold: 0,
+            version: 0,
+            physical: 0,
+            low_stock_threshold: None,
+            max_per_order: None,
+            name: None,
+            created_at: Some(now),
+            updated_at: now,
+            cause: Cause::default(),
+        }
+    }
+
+    /// One of its figures.
+    #[must_use]
+    pub fn counter(&self, counter: Counter) -> u64 {
+        match counter {
+            Counter::Available => self.available,
+            Counter::Reserved => self.reserved,
+            Counter::Sold => self.sold,
+        }
+    }
+
+    /// Changes the counters. None gets below zero.
+    pub fn shift(&mut self, delta: Delta) {
+        self.available = self.available.saturating_add_signed(delta.available);
+        self.reserved = self.reserved.saturating_add_signed(delta.reserved);
+        self.sold = self.sold.saturating_add_signed(delta.sold);
+    }
+
     /// What lies on the shelf: available and reserved.
     #[must_use]
     pub fn on_hand(&self) -> u64 {
@@ -271,6 +344,16 @@ impl Delta {
     pub fn unship(units: u64) -> Self {
         let n = signed(units);
         Self { available: n, reserved: 0, sold: -n }
+    }
+
+    /// The change of one counter.
+    #[must_use]
+    pub fn of(self, counter: Counter) -> i64 {
+        match counter {
+            Counter::Available => self.available,
+            Counter::Reserved => self.reserved,
+            Counter::Sold => self.sold,
+        }
     }
 
     /// Whether what is on hand changes: goods come or leave. A hold that begins or ends moves nothing on the shelf.

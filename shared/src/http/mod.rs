@@ -87,7 +87,6 @@ impl Outcome {
     pub fn answer(self, now: Timestamp) -> Result<Answer, Problem> {
         match self {
             Self::Done { reservation, .. } => Answer::ok(&ReservationView::at(now, &reservation)),
-            Self::Short(shortages) => Err(Problem::short(&shortages)),
             Self::Refused { refusal, reservation } => Err(Problem::refused(&refusal, reservation.as_deref())),
         }
     }

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::views::time;
 use crate::domain::stock::MAX_STOCK;
-use crate::domain::{Invalid, Lack, Line, Refusal, Reservation, Shortage, excerpt};
-use crate::store::{StockRefusal, StoreError};
+use crate::domain::{Invalid, Lack, Line, Refusal, Reservation, Shortage, StockRefusal, excerpt};
+use crate::store::StoreError;
 
 /// How long a client is asked to wait before it tries again, in seconds.
 const RETRY_AFTER_SECONDS: u16 = 1;
@@ -217,6 +217,7 @@ impl Problem {
         let unprocessable = |code, detail: &str| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail);
         let problem = match refusal {
             Refusal::NotFound => return Self::no_reservation(),
+            Refusal::Short(shortages) => return Self::short(shortages),
             Refusal::LinesDiffer => lines_differ(reservation),
             Refusal::Expired => {
                 let since = reservation.and_then(|r| r.expires_at).map(|at| format!(" at {}", time(at)));

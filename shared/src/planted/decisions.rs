@@ -1,32 +1,43 @@
 //! Decisions, disturbed in the domain's own words.
 
 use super::{any, planted};
-use crate::domain::decide::{Action, Command, Commit, Decision, Heard, Refusal, decided};
-use crate::domain::{Delivery, Fact, Fingerprint, Reservation, State, Timestamp};
+use crate::domain::decide::{Action, Command, Decision, Heard, Refusal, decide_unplanted};
+use crate::domain::{
+    Delivery, Fact, Fingerprint, Plan, RecordWrite, Reservation, Seen, SeenRecord, State, Timestamp,
+};
 
 /// What is answered in place of a decision.
 pub(crate) fn disturbed(
-    decision: Decision,
-    seen: Option<&Reservation>,
+    decision: Decision<Refusal>,
+    seen: &Seen,
     command: &Command,
     now: Timestamp,
-) -> Decision {
+) -> Decision<Refusal> {
     if !any() {
         return decision;
     }
     if planted("ships-what-was-not-delivered") {
-        return decided(seen, &all_delivered(command), now);
+        return decide_unplanted(seen, &all_delivered(command), now);
     }
     if planted("drops-what-contradicts") && only_contradicts(&decision, seen) {
         return Decision::Unchanged;
     }
-    let pending = seen.is_none_or(|seen| seen.state == State::Pending);
+    let record = match seen.record() {
+        SeenRecord::Present(record) => Some(&**record),
+        SeenRecord::Unseen | SeenRecord::Hidden | SeenRecord::Absent => None,
+    };
+    let pending = match seen.record() {
+        SeenRecord::Unseen | SeenRecord::Hidden => false,
+        SeenRecord::Absent | SeenRecord::Present(_) => {
+            record.is_none_or(|record| record.state == State::Pending)
+        }
+    };
     if planted("leaves-no-tombstone") && pending && matches!(command.action, Action::Release { .. }) {
         return Decision::Refuse(Refusal::NotFound);
     }
-    let mut decision = seen.and_then(|seen| of_misread(seen, command, now)).unwrap_or(decision);
-    if let Decision::Commit(commit) = &mut decision {
-        miswrite(commit, seen);
+    let mut decision = record.and_then(|record| of_misread(record, seen, command, now)).unwrap_or(decision);
+    if let Decision::Plan(plan) = &mut decision {
+        miswrite(plan, record);
     }
     decision
 }
@@ -43,28 +54,35 @@ fn all_delivered(command: &Command) -> Command {
 }
 
 /// Whether a contradiction is to be written, and no stock moves.
-fn only_contradicts(decision: &Decision, seen: Option<&Reservation>) -> bool {
-    match (decision, seen) {
-        (Decision::Commit(commit), Some(seen)) => {
-            commit.moves.is_empty() && commit.next.conflicts != seen.conflicts
+fn only_contradicts(decision: &Decision<Refusal>, seen: &Seen) -> bool {
+    match (decision, seen.record()) {
+        (Decision::Plan(plan), SeenRecord::Present(record)) => {
+            plan.moves.is_empty() && plan.next().is_some_and(|next| next.conflicts != record.conflicts)
         }
         _ => false,
     }
 }
 
 /// What is decided of another record than the one that was seen.
-fn of_misread(seen: &Reservation, command: &Command, now: Timestamp) -> Option<Decision> {
-    let mut misread = seen.clone();
+fn of_misread(
+    record: &Reservation,
+    seen: &Seen,
+    command: &Command,
+    now: Timestamp,
+) -> Option<Decision<Refusal>> {
+    let mut misread = record.clone();
     if !misreads(&mut misread, &command.action) {
         return None;
     }
-    let mut decision = decided(Some(&misread), command, now);
-    if let Decision::Commit(commit) = &mut decision {
+    let mut decision = decide_unplanted(&seen.with_other_record(misread), command, now);
+    if let Decision::Plan(plan) = &mut decision
+        && let Some(RecordWrite::Put(next)) = &mut plan.record
+    {
         // What was misread is still so in what is written.
-        commit.next.facts.extend(&seen.facts);
-        commit.next.shipments.extend(seen.shipments.clone());
+        next.facts.extend(&record.facts);
+        next.shipments.extend(record.shipments.clone());
         if matches!(command.action, Action::Expire) {
-            commit.next.expires_at = seen.expires_at;
+            next.expires_at = record.expires_at;
         }
     }
     Some(decision)
@@ -105,12 +123,12 @@ fn misreads(seen: &mut Reservation, action: &Action) -> bool {
 }
 
 /// Writes another record than was decided.
-fn miswrite(commit: &mut Commit, seen: Option<&Reservation>) {
-    let (next, moves) = (&mut commit.next, &commit.moves);
-    if planted("forgets-an-allocation") && moves.iter().any(|m| m.delta.reserved > 0) {
+fn miswrite(plan: &mut Plan, seen: Option<&Reservation>) {
+    let Plan { record: Some(RecordWrite::Put(next)), moves, .. } = plan else { return };
+    if planted("forgets-an-allocation") && moves.iter().any(|m| m.delta().reserved > 0) {
         next.lines.iter_mut().for_each(|line| line.allocations.clear());
     }
-    if planted("gives-back-twice") && moves.iter().any(|m| m.delta.reserved < 0) {
+    if planted("gives-back-twice") && moves.iter().any(|m| m.delta().reserved < 0) {
         for was in seen.into_iter().flat_map(|seen| &seen.lines) {
             if let Some(line) = next.lines.iter_mut().find(|line| line.key == was.key) {
                 line.allocations.clone_from(&was.allocations);

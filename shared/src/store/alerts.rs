@@ -14,8 +14,8 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{CancellationReason, ConditionCheck, Put, TransactWriteItem};
 use serde::{Deserialize, Serialize};
 
-use super::commit::number;
 use super::error::{Reason, StoreError, Transient, classify, reason};
+use super::record::number;
 use super::record::{CauseRecord, Item, purge_at};
 use super::retry::{Attempts, until_answered};
 use super::{Invocation, Store, keys};
@@ -222,7 +222,7 @@ fn from_record(record: AlertRecord) -> Option<Alert> {
 mod tests {
     use super::*;
     use crate::domain::{Location, ProductId};
-    use crate::store::commit::text;
+    use crate::store::record::text;
 
     /// As the first version of this program wrote them: the version is the stock unit's, and nothing says where it
     /// came from.

@@ -1,10 +1,13 @@
-//! The loop, once, for every change of a reservation.
+//! Decides, commits, and decides again on what stood in the way, until the outcome is certain: for one command.
 
-use super::commit::Attempt;
-use super::error::{StoreError, Transient};
+use super::error::StoreError;
+use super::executor::PlanOutcome;
 use super::retry::Attempts;
 use super::{Invocation, Store};
-use crate::domain::{Action, Command, Decision, Heard, Refusal, Reservation, Shortage, decide};
+use crate::domain::{
+    Command, Decision, Look, Plan, Refusal, Reservation, Seen, StockCommand, StockRefusal, decide,
+    decide_stock,
+};
 use crate::planted;
 
 /// What came of a command. Everything here is certain; what is not known is a [`StoreError`].
@@ -18,8 +21,6 @@ pub enum Outcome {
         /// Whether this command made it so; false where it was so before.
         first: bool,
     },
-    /// Refused, nothing written: these lines could not be served.
-    Short(Vec<Shortage>),
     /// Refused, nothing written.
     Refused {
         /// Why.
@@ -29,166 +30,124 @@ pub enum Outcome {
     },
 }
 
+/// What came of a stock operation. Everything here is certain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StockOutcome {
+    /// It is done.
+    Done {
+        /// The answer of the first time.
+        answer: String,
+        /// Whether this was the first time.
+        first: bool,
+    },
+    /// It cannot be, and nothing is written.
+    Refused(StockRefusal),
+}
+
+/// What a command came to, with what was seen when that was decided.
+enum Settled<R> {
+    /// This is written. The record as it is now, where the plan does not say it whole.
+    Written(Plan, Option<Box<Reservation>>),
+    Unchanged(Seen),
+    Refused(R, Seen),
+}
+
 impl Store {
     /// Does what a command says, once, whatever is retried, lost or done by others at the same time.
-    ///
-    /// Guesses the record (none for what begins one, a temporary hold for a confirm, otherwise it is
-    /// read), decides, and commits under the condition that the guess was right. If the record was
-    /// another, decides again on what came back.
     ///
     /// # Errors
     /// [`StoreError::TryAgain`] if the outcome is not known or not reached in time; it never stands
     /// for a refusal.
-    pub async fn apply(&self, mut command: Command, invocation: &Invocation) -> Result<Outcome, StoreError> {
-        let mut attempts = Attempts::new(self.settings.retry, invocation);
-        // Whether a confirm without answer may still land: its condition names no version.
-        let mut may_land = false;
-        let mut seen = match &command.action {
-            Action::Reserve { .. } | Action::Hear { heard: Heard::Created(_), .. } => None,
-            Action::Confirm => {
-                let (attempt, unanswered) = self.confirm_unread(&command, invocation, &mut attempts).await?;
-                may_land = unanswered;
-                match attempt {
-                    Attempt::Committed(reservation) => return Ok(Outcome::Done { reservation, first: true }),
-                    Attempt::Changed(Some(there)) => Some(there),
-                    // There is no record, or the endpoint does not show what failed the condition.
-                    Attempt::Changed(None) | Attempt::Short(_) | Attempt::Failed(_) => {
-                        let read = self.reservation(command.id, invocation).await;
-                        read.map_err(|e| e.after(may_land))?
-                    }
-                }
+    pub async fn apply(&self, command: Command, invocation: &Invocation) -> Result<Outcome, StoreError> {
+        let decide = |seen: &Seen| decide(seen, &command, invocation.now);
+        let corrupt =
+            |what: &str| StoreError::corrupt("a decision", format!("{what}, but there is no record"));
+        match self.settle(decide, invocation).await? {
+            Settled::Written(plan, record) => {
+                let record = record.map(|record| *record).or_else(|| plan.next().cloned());
+                Ok(Outcome::Done { reservation: record.ok_or_else(|| corrupt("written"))?, first: true })
             }
-            _ => self.reservation(command.id, invocation).await?,
-        };
-        // What an earlier try would have written. It may be there whatever was answered: a request may come twice,
-        // and the answer be that to its second copy.
-        let mut tried: Option<Reservation> = None;
-        // Whether that try had no answer, so that it may still land.
-        let mut unanswered = false;
+            Settled::Unchanged(seen) => {
+                let reservation = seen.into_reservation().ok_or_else(|| corrupt("unchanged"))?;
+                Ok(Outcome::Done { reservation, first: false })
+            }
+            Settled::Refused(refusal, seen) => {
+                Ok(Outcome::Refused { refusal, reservation: seen.into_reservation().map(Box::new) })
+            }
+        }
+    }
+
+    /// Does a stock operation, once.
+    ///
+    /// # Errors
+    /// [`StoreError::TryAgain`] if the outcome is not known or not reached in time; with the same
+    /// key it is safe to try again.
+    pub async fn change_stock(
+        &self,
+        command: &StockCommand,
+        invocation: &Invocation,
+    ) -> Result<StockOutcome, StoreError> {
+        let decide = |seen: &Seen| decide_stock(seen, command, &invocation.correlation_id, invocation.now);
+        Ok(match self.settle(decide, invocation).await? {
+            Settled::Written(..) => StockOutcome::Done { answer: command.answer.clone(), first: true },
+            Settled::Unchanged(seen) => {
+                let kept = seen.idempotency().map(|kept| kept.answer.clone());
+                let none =
+                    || StoreError::corrupt("a decision", "unchanged, but nothing is kept under the key");
+                StockOutcome::Done { answer: kept.ok_or_else(none)?, first: false }
+            }
+            Settled::Refused(refusal, _) => StockOutcome::Refused(refusal),
+        })
+    }
+
+    async fn settle<R>(
+        &self,
+        decide: impl Fn(&Seen) -> Decision<R>,
+        invocation: &Invocation,
+    ) -> Result<Settled<R>, StoreError> {
+        let mut attempts = Attempts::new(self.settings.retry, invocation);
+        let mut seen = Seen::default();
+        // Whether a try without an answer may still land although its guard has failed since.
+        let mut may_land = false;
         loop {
-            let commit = match decide(seen.as_ref(), &command, invocation.now) {
-                Decision::Commit(commit) => commit,
-                Decision::Unchanged => return unchanged(seen),
+            let plan = match decide(&seen) {
+                Decision::Plan(plan) => *plan,
+                Decision::Unchanged => return Ok(Settled::Unchanged(seen)),
                 Decision::Refuse(_) if may_land => {
                     return Err(StoreError::TryAgain("refused after a try without answer".to_owned()));
                 }
-                Decision::Refuse(refusal) => {
-                    return Ok(Outcome::Refused { refusal, reservation: seen.map(Box::new) });
+                Decision::Refuse(refusal) => return Ok(Settled::Refused(refusal, seen)),
+                Decision::Look(look) => {
+                    let looked = self.look(look, &mut seen, invocation).await;
+                    looked.map_err(|e| e.after(may_land))?;
+                    continue;
                 }
             };
-            match self.commit(&commit, &command, invocation).await.map_err(|e| e.after(unanswered))? {
-                Attempt::Committed(reservation) => return Ok(Outcome::Done { reservation, first: true }),
-                Attempt::Changed(Some(there)) if tried.as_ref() == Some(&there) => {
-                    // The answer was lost, the write was not.
-                    return Ok(Outcome::Done { reservation: there, first: true });
-                }
-                Attempt::Changed(None) if seen.is_none() => {
-                    // There is a record, but the endpoint does not show it.
-                    forget_shortages(&mut command);
-                    attempts.pause(&Transient::not_applied("an unseen record")).await?;
-                    let read = self.reservation(command.id, invocation).await;
-                    seen = read.map_err(|e| e.after(unanswered))?;
-                }
-                Attempt::Changed(there) => {
-                    // The record has moved on, so no write under the old guess can land any more.
-                    (tried, unanswered) = (None, false);
-                    forget_shortages(&mut command);
-                    seen = there;
-                }
-                Attempt::Short(_) if unanswered => {
-                    // An earlier try may still land, so a refusal might turn out untrue.
-                    return Err(StoreError::TryAgain("short after a try without answer".to_owned()));
-                }
-                Attempt::Short(shortages) => match &mut command.action {
-                    Action::Hear { short, .. } => merge(short, shortages),
-                    _ => return Ok(Outcome::Short(shortages)),
-                },
-                Attempt::Failed(failure) => {
-                    unanswered |= failure.maybe_applied;
-                    if let Err(out_of_time) = attempts.pause(&failure).await {
-                        let maybe_written = Some(commit.next).filter(|_| unanswered);
-                        return self.decided_by_reading(maybe_written, invocation, out_of_time).await;
+            let outcome = self.commit_one(plan.clone(), &mut attempts, invocation).await;
+            match outcome.map_err(|e| e.after(may_land))? {
+                PlanOutcome::Committed(record) => return Ok(Settled::Written(plan, record)),
+                PlanOutcome::Prevented { by, may_land: this_may } => {
+                    may_land |= this_may;
+                    // A guess that was wrong is decided at once on what came back. If that fails as well, somebody else
+                    // is writing.
+                    if seen.has_stock() && by.has_stock() && !planted("an-audit-gives-way-to-nobody") {
+                        attempts.pause_for("goods came or left meanwhile").await?;
                     }
-                    tried = Some(commit.next);
+                    seen.learn(by);
                 }
             }
         }
     }
 
-    /// No more tries: what is there tells whether one of them was applied. If not, one may still be.
-    async fn decided_by_reading(
-        &self,
-        maybe_written: Option<Reservation>,
-        invocation: &Invocation,
-        out_of_time: StoreError,
-    ) -> Result<Outcome, StoreError> {
-        let Some(written) = maybe_written else { return Err(out_of_time) };
-        match self.reservation(written.id, invocation).await {
-            Ok(Some(there)) if there == written => Ok(Outcome::Done { reservation: there, first: true }),
-            _ => Err(out_of_time),
-        }
-    }
-
-    /// The first try of a confirm; its guess is a temporary hold that is not due. Answers too whether a try
-    /// before the last one had no answer.
-    async fn confirm_unread(
-        &self,
-        command: &Command,
-        invocation: &Invocation,
-        attempts: &mut Attempts,
-    ) -> Result<(Attempt, bool), StoreError> {
-        let mut unanswered = false;
-        loop {
-            match self.commit_confirm(command.id, invocation).await.map_err(|e| e.after(unanswered))? {
-                Attempt::Failed(failure) => {
-                    unanswered |= failure.maybe_applied;
-                    attempts.pause(&failure).await?;
-                }
-                outcome => return Ok((outcome, unanswered)),
+    /// Reads what a decision must see.
+    async fn look(&self, look: Look, seen: &mut Seen, invocation: &Invocation) -> Result<(), StoreError> {
+        match look {
+            Look::Record(id) => seen.learn_record(self.reservation(id, invocation).await?),
+            Look::Stock(unit) => {
+                let found = self.stock_unit(&unit, invocation).await?;
+                seen.learn_snapshot(unit, found);
             }
         }
-    }
-}
-
-fn unchanged(seen: Option<Reservation>) -> Result<Outcome, StoreError> {
-    let reservation =
-        seen.ok_or_else(|| StoreError::corrupt("a decision", "unchanged, but there is no record"))?;
-    Ok(Outcome::Done { reservation, first: false })
-}
-
-/// What an order was short of when the record was another is no answer to what is asked now.
-fn forget_shortages(command: &mut Command) {
-    if let Action::Hear { short, .. } = &mut command.action
-        && !planted("shortages-outlive-the-question")
-    {
-        short.clear();
-    }
-}
-
-/// Adds what was learned of the stock; the newest figure of a stock unit counts.
-fn merge(known: &mut Vec<Shortage>, learned: Vec<Shortage>) {
-    known.retain(|k| learned.iter().all(|l| l.unit != k.unit));
-    known.extend(learned);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{Lack, Location, ProductId, UnitKey};
-
-    #[test]
-    fn the_newest_figure_of_each_stock_unit_counts() {
-        let short = |product: &str, available| Shortage {
-            unit: UnitKey {
-                product: ProductId::parse(product).unwrap(),
-                location: Location::default(),
-                bucket: 0,
-            },
-            requested: 9,
-            lack: Lack::Short { available },
-        };
-        let mut known = vec![short("A", 5), short("B", 4)];
-        merge(&mut known, vec![short("A", 3), short("C", 1)]);
-        assert_eq!(known, [short("B", 4), short("A", 3), short("C", 1)]);
+        Ok(())
     }
 }

@@ -7,8 +7,8 @@ use std::fmt;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::commit::text;
 use super::error::StoreError;
+use super::record::text;
 use super::record::{Item, parse_stock_unit};
 use super::retry::until_answered;
 use super::{Invocation, MAX_CHECK, Store, keys};

@@ -11,7 +11,7 @@ use crate::metrics::Metric;
 use crate::planted;
 
 /// Why a storage operation gave no answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// It is not known whether it was done, or it could not be done in time. Trying again is safe.
     #[error("not done in time: {0}")]

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use aws_sdk_dynamodb::types::{PutRequest, WriteRequest};
 use serde::{Deserialize, Serialize};
 
-use super::commit::{number, text};
 use super::error::{StoreError, Transient, classify};
 use super::record::Item;
+use super::record::{number, text};
 use super::retry::{Attempts, until_answered};
 use super::{Invocation, Store, keys};
 use crate::domain::events::Movement;

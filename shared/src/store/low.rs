@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::catalog::{ProductCursor, ProductList, Shown, key_text};
-use super::commit::text;
 use super::error::StoreError;
 use super::record::Item;
+use super::record::text;
 use super::retry::until_answered;
 use super::{Invocation, Store, keys};
 use crate::domain::{Level, Location, ProductId, excerpt};

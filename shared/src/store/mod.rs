@@ -1,11 +1,12 @@
 //! Storage: the only module that names the DynamoDB SDK.
 //!
-//! - [`apply`](Store::apply) is the loop that every change of a reservation goes through; one
-//!   attempt of it is `commit.rs`
-//! - `stock.rs` and `stock_expression.rs` hold the stock administration, `read.rs` what is read to decide something,
-//!   `catalog.rs` and `low.rs` what is only shown
-//! - `expire.rs` ends due holds many at a time; `stream.rs` reads what has changed; `ledger.rs` and
-//!   `alerts.rs` keep what the publisher makes of it; `scan.rs` is for the reconciliation alone
+//! - `executor.rs` commits plans, and is the only way to change stock. `transaction.rs` is what it sends, `expression.rs`
+//!   how a move of a stock unit is said to DynamoDB
+//! - `apply.rs` drives one command, of an order ([`Store::apply`]) or of the stock administration
+//!   ([`Store::change_stock`]); `sweep.rs` ends due holds ([`Store::expire`])
+//! - `read.rs` is what is read to decide something, `catalog.rs` and `low.rs` what is only shown
+//! - `stream.rs` reads what has changed; `ledger.rs` and `alerts.rs` keep what the publisher makes of it; `scan.rs` is for
+//!   the reconciliation alone
 //! - `keys.rs` names items, `record.rs` maps them, `error.rs` and `retry.rs` say what is tried again
 //!
 //! There is no trait and no in-memory twin: the rule that matters, `available >= quantity`, lives in
@@ -14,9 +15,9 @@
 mod alerts;
 mod apply;
 mod catalog;
-mod commit;
 mod error;
-mod expire;
+mod executor;
+mod expression;
 pub mod keys;
 mod ledger;
 mod low;
@@ -24,25 +25,24 @@ mod read;
 mod record;
 mod retry;
 mod scan;
-mod stock;
-mod stock_expression;
 mod stream;
+mod sweep;
+mod transaction;
 
 use std::time::Duration;
 
 use aws_config::ConfigLoader;
 use tokio::time::Instant;
 
-pub use apply::Outcome;
+pub use apply::{Outcome, StockOutcome};
 pub use catalog::{LOCATIONS_IN_LIST, MAX_LOCATIONS, MAX_PAGE, ProductCursor, ProductList, ShownProduct};
 pub use error::StoreError;
-pub use expire::{DuePage, Expired};
 pub use ledger::MAX_MOVEMENTS;
 pub use read::MAX_CHECK;
 pub use retry::RetryPolicy;
 pub use scan::{Place, ReservationPage, UnitPage};
-pub use stock::{StockChange, StockOutcome, StockRefusal, StockWrite};
 pub use stream::{Change, parse_change};
+pub use sweep::{DuePage, Expired};
 
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;

@@ -2,8 +2,8 @@
 
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 
-use super::commit::text;
 use super::error::{StoreError, classify};
+use super::record::text;
 use super::record::{Item, parse_reservation, parse_stock_unit};
 use super::retry::{Attempts, until_answered};
 use super::{Invocation, Store, keys};

@@ -28,6 +28,14 @@ use crate::domain::{
 /// An item as the SDK gives and takes it.
 pub(super) type Item = HashMap<String, AttributeValue>;
 
+pub(super) fn number(n: impl std::fmt::Display) -> AttributeValue {
+    AttributeValue::N(n.to_string())
+}
+
+pub(super) fn text(s: &str) -> AttributeValue {
+    AttributeValue::S(s.to_owned())
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ReservationRecord {
@@ -343,12 +351,14 @@ pub(super) fn parse_stock_unit(item: impl Into<serde_dynamo::Item>) -> Result<St
 }
 
 /// What a stock operation was and what it answered, kept under its `Idempotency-Key`.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct IdempotencyRecord {
-    pub(super) pk: String,
-    pub(super) sk: String,
-    pub(super) fingerprint: Uuid,
+#[derive(Deserialize)]
+pub(super) struct IdempotencyItem {
+    fingerprint: Uuid,
     pub(super) answer: String,
-    pub(super) purge_at: i64,
+}
+
+impl IdempotencyItem {
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint(self.fingerprint)
+    }
 }

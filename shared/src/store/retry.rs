@@ -71,6 +71,14 @@ impl Attempts {
         Ok(())
     }
 
+    /// Pauses because somebody else is writing the same.
+    ///
+    /// # Errors
+    /// As [`Attempts::pause`].
+    pub(super) async fn pause_for(&mut self, why: &str) -> Result<(), StoreError> {
+        self.pause(&Transient::not_applied(why)).await
+    }
+
     /// Until when is tried after such a failure.
     fn until(&mut self, after: &Transient) -> Instant {
         self.unanswered |= after.maybe_applied;

@@ -1,9 +1,9 @@
 //! What the reconciliation reads: every stock unit and every reservation, page by page. The only scan there is.
 
-use super::commit::text;
 use super::error::StoreError;
 use super::keys::RESERVATION;
 use super::read::MAX_CHECK;
+use super::record::text;
 use super::record::{Item, parse_reservation};
 use super::retry::until_answered;
 use super::{Invocation, Store, keys};

@@ -8,11 +8,13 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use local::dynamodb::{DynamoDb, Usage};
 use local::template::Template;
-use shared::domain::{Location, ProductId, Quantity, StockUnit, Timestamp, UnitKey};
+use shared::domain::{
+    Location, ProductId, Quantity, StockChange, StockCommand, StockUnit, Timestamp, UnitKey,
+};
 use shared::function::{Clock, Deps};
 use shared::metrics::Metrics;
 use shared::settings::Settings;
-use shared::store::{Invocation, RetryPolicy, StockChange, StockOutcome, StockWrite, Store, StoreSettings};
+use shared::store::{Invocation, RetryPolicy, StockOutcome, Store, StoreSettings};
 use tokio::time::Instant;
 
 use super::Api;
@@ -67,7 +69,7 @@ impl Tables {
 
     /// New stock.
     pub(crate) async fn add(&self, name: &str, quantity: u64) {
-        let write = StockWrite {
+        let write = StockCommand {
             unit: product(name),
             change: StockChange::Add(Quantity::new(quantity).unwrap()),
             idempotency_key: shared::domain::IdempotencyKey::parse(uuid()).unwrap(),

@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{Change, Decision, MAX_SHIPMENTS, Moves};
+use super::{Decision, Draft, MAX_SHIPMENTS, Moves, Refusal};
 use crate::domain::conflict::{self, Conflict, ConflictKind};
 use crate::domain::delivery::{Claims, Delivery};
 use crate::domain::reservation::{Allocation, Fact, Line, LineKey};
+use crate::domain::seen::Seen;
 use crate::domain::stock::{Delta, Lack, MAX_LINES, Shortage};
 
-impl Change {
-    pub(super) fn hear_delivered(mut self, delivery: &Delivery, short: &[Shortage]) -> Decision {
+impl Draft<'_> {
+    pub(super) fn hear_delivered(mut self, delivery: &Delivery) -> Decision<Refusal> {
         let kind = match delivery {
             Delivery::All => {
                 self.next.deliveries.all = true;
@@ -42,7 +43,7 @@ impl Change {
             return Decision::Unchanged;
         }
         let before = self.clone();
-        let moves = self.deliver(delivery, short);
+        let moves = self.deliver(delivery);
         if moves.len() > MAX_LINES {
             return before.cannot_be_booked(ConflictKind::TooMany, delivery);
         }
@@ -50,7 +51,7 @@ impl Change {
     }
 
     /// The delivery is told as a contradiction and does not count; what was booked before stands.
-    fn cannot_be_booked(mut self, kind: ConflictKind, delivery: &Delivery) -> Decision {
+    fn cannot_be_booked(mut self, kind: ConflictKind, delivery: &Delivery) -> Decision<Refusal> {
         self.next.deliveries.clone_from(&self.seen.deliveries);
         self.next.shipments.clone_from(&self.seen.shipments);
         self.next.facts.clone_from(&self.seen.facts);
@@ -58,8 +59,8 @@ impl Change {
         self.contradict(conflict)
     }
 
-    fn deliver(&mut self, delivery: &Delivery, short: &[Shortage]) -> Moves {
-        let mut moves = self.book_deliveries(short);
+    fn deliver(&mut self, delivery: &Delivery) -> Moves {
+        let mut moves = self.book_deliveries();
         let is_known = self.next.fingerprint.is_some();
         let is_ordered = self.next.lines.iter().any(Line::is_ordered);
         let kind = match delivery {
@@ -84,7 +85,8 @@ impl Change {
 
     /// Books what has left according to all deliveries: from what is held first, then from what is available; what
     /// neither has is missing. What was booked where it did not leave from is taken off there.
-    pub(super) fn book_deliveries(&mut self, short: &[Shortage]) -> Moves {
+    pub(super) fn book_deliveries(&mut self) -> Moves {
+        let stock = self.stock;
         let mut left = self.next.deliveries.by_line(&self.next.lines);
         for line in &self.next.lines {
             left.entry(line.key.clone()).or_default();
@@ -96,7 +98,7 @@ impl Change {
             if quantity < line.left() {
                 take_off(line, line.left() - quantity, &mut moves);
             } else if quantity > line.left() {
-                shortages.extend(let_leave(line, quantity - line.left(), short, &mut moves));
+                shortages.extend(let_leave(line, quantity - line.left(), stock, &mut moves));
             }
         }
         self.next.lines.retain(|line| line.is_ordered() || line.left() > 0);
@@ -158,23 +160,25 @@ impl Change {
     }
 }
 
-/// Lets units of a line leave. Answers with what the stock lacked of them.
-fn let_leave(line: &mut Line, units: u64, short: &[Shortage], moves: &mut Moves) -> Option<Shortage> {
+/// Lets units of a line leave: those that are held for it first. Answers with what the stock was seen to lack of them.
+fn let_leave(line: &mut Line, units: u64, stock: &Seen, moves: &mut Moves) -> Option<Shortage> {
     let mut open = units;
     for Allocation { bucket, quantity } in line.take_held(units) {
         moves.add(line.key.unit(bucket), Delta::ship_held(quantity));
         open -= quantity;
     }
     let unit = line.key.unit(0);
-    // A purchase limit keeps nothing back that has left.
-    let limited = |shortage: &Shortage| matches!(shortage.lack, Lack::OverLimit { .. });
-    let shortage = short.iter().find(|shortage| shortage.unit == unit && !limited(shortage));
-    let taken = shortage.map_or(open, |shortage| open.min(shortage.lack.available()));
-    moves.add(unit, Delta::ship_unheld(taken));
+    let lack = stock.stock_unit(&unit).and_then(|sighting| match &sighting.unit {
+        None => Some(Lack::Unknown),
+        Some(there) if there.available < open => Some(Lack::Short { available: there.available }),
+        Some(_) => None,
+    });
+    let taken = lack.map_or(open, Lack::available);
+    moves.add(unit.clone(), Delta::ship_unheld(taken));
     line.fulfilled += units - open + taken;
     line.missing += open - taken;
-    // A second try asked for less; what the order is short of is told by what it asked for.
-    shortage.filter(|_| open > taken).map(|shortage| Shortage { requested: open, ..shortage.clone() })
+    let lack = lack.filter(|_| open > 0)?;
+    Some(Shortage { unit, requested: open, lack })
 }
 
 /// Takes units off a line that they did not leave from: what was missing there first.

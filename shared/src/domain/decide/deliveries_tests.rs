@@ -66,7 +66,7 @@ fn plenty() -> World {
     World::with(&[("A", 90), ("B", 90), ("C", 90), ("A@east", 90), ("A@west", 90), ("B@east", 90)])
 }
 
-type End = (State, Vec<(LineKey, [u64; 4])>, BTreeMap<UnitKey, [i64; 3]>);
+type End = (State, Vec<(LineKey, [u64; 4])>, BTreeMap<UnitKey, [u64; 3]>);
 
 /// How it ends: the status, what has left and is held of each line, the stock, and what was published of payments.
 fn end(facts: &[Heard]) -> End {
@@ -83,7 +83,7 @@ fn end(facts: &[Heard]) -> End {
     let refused = w.times_said(name::INVENTORY_CONFIRMATION_REFUSED);
     let due = facts.contains(&Heard::Paid) && facts.contains(&Heard::Cancelled);
     assert_eq!(refused, usize::from(due), "a refund is told once where one is due: {facts:?}");
-    (record.state, lines, w.stock.clone())
+    (record.state, lines, w.figures())
 }
 
 /// Deliveries of an order of three A and one B: partial, equal, foreign, more, located, none, and by shipments.

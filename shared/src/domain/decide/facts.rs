@@ -1,20 +1,19 @@
 //! Facts: each has happened, so it is always recorded, and what comes of it follows from the set of them.
 
-use super::{Change, Decision, Limit, Moves, strongest};
+use super::{Decision, Draft, Limit, Moves, Refusal, strongest};
 use crate::domain::Timestamp;
 use crate::domain::conflict::{self, Conflict, ConflictKind};
 use crate::domain::names::Reason;
 use crate::domain::reservation::{Fact, Line, OrderLines, Ordered, State};
-use crate::domain::stock::{MAX_LINES, Shortage};
+use crate::domain::stock::MAX_LINES;
 
-impl Change {
+impl Draft<'_> {
     /// The order is there. What was heard before it decides what becomes of it.
     pub(super) fn hear_created(
         mut self,
         ordered: &Ordered,
         expires_at: Option<Timestamp>,
-        short: &[Shortage],
-    ) -> Decision {
+    ) -> Decision<Refusal> {
         self.next.facts.entry(Fact::Created).or_insert(self.now);
         match self.seen.fingerprint {
             None => {}
@@ -30,12 +29,12 @@ impl Change {
             self.set_ordered(lines);
         }
         let mut before = self.clone();
-        let moves = self.begin(ordered, expires_at, short);
+        let moves = self.begin(ordered, expires_at);
         if moves.len() <= MAX_LINES {
             return self.commit(moves);
         }
         before.next.deliveries.bookings_stay = true;
-        let moves = before.begin(ordered, expires_at, short);
+        let moves = before.begin(ordered, expires_at);
         before.commit(moves)
     }
 
@@ -51,8 +50,8 @@ impl Change {
     }
 
     /// What has left goes first; of the other facts the strongest decides.
-    fn begin(&mut self, ordered: &Ordered, expires_at: Option<Timestamp>, short: &[Shortage]) -> Moves {
-        let mut moves = self.book_deliveries(short);
+    fn begin(&mut self, ordered: &Ordered, expires_at: Option<Timestamp>) -> Moves {
+        let mut moves = self.book_deliveries();
         let kind = match ordered {
             Ordered::Lines(_) if self.has_left_beyond_order() => Some(ConflictKind::NotOrdered),
             Ordered::TooMany(_) if self.next.deliveries.all => Some(ConflictKind::UnknownLines),
@@ -77,29 +76,32 @@ impl Change {
                 self.become_released(reason)
             }
             (_, Some(Fact::PaymentFailed)) => self.become_released(Reason::payment_failed()),
-            _ if self.is_short(short) => {
-                self.next.state = State::Rejected;
-                self.next.shortages = short.to_vec();
-                Moves::default()
-            }
-            (_, Some(Fact::Paid)) => {
-                self.become_confirmed();
-                self.hold(Limit::Checked)
-            }
-            _ => {
-                self.next.state = State::Reserved;
-                self.next.expires_at = expires_at;
-                self.hold(Limit::Checked)
-            }
+            (_, strongest) => self.hold_or_reject(&moves, strongest, expires_at),
         };
         moves.and(more);
         moves
     }
 
-    /// Whether the stock lacked what is still to be held.
-    fn is_short(&self, short: &[Shortage]) -> bool {
-        let mut open = self.next.lines.iter().filter(|line| line.open() > 0);
-        open.any(|line| short.iter().any(|shortage| shortage.unit == line.key.unit(0)))
+    /// Holds the order, beside what has left of it, or rejects it where the stock was seen to be short.
+    fn hold_or_reject(
+        &mut self,
+        left: &Moves,
+        strongest: Option<Fact>,
+        expires_at: Option<Timestamp>,
+    ) -> Moves {
+        let shortages = self.shortages_of_hold(left, Limit::Checked);
+        if !shortages.is_empty() {
+            self.next.state = State::Rejected;
+            self.next.shortages = shortages;
+            return Moves::default();
+        }
+        if strongest == Some(Fact::Paid) {
+            self.become_confirmed();
+        } else {
+            self.next.state = State::Reserved;
+            self.next.expires_at = expires_at;
+        }
+        self.hold(Limit::Checked)
     }
 
     fn created_conflict(&self, kind: ConflictKind, ordered: &Ordered) -> Conflict {
@@ -111,7 +113,7 @@ impl Change {
     }
 
     /// Takes note of a contradiction, once; it changes nothing else.
-    pub(super) fn contradict(mut self, conflict: Conflict) -> Decision {
+    pub(super) fn contradict(mut self, conflict: Conflict) -> Decision<Refusal> {
         if !self.next.conflicts.note(conflict) {
             return Decision::Unchanged;
         }
@@ -119,14 +121,14 @@ impl Change {
     }
 
     /// A payment that failed, one that succeeded, or a cancellation. They need no lines.
-    pub(super) fn hear_of_payment(mut self, fact: Fact, short: &[Shortage]) -> Decision {
+    pub(super) fn hear_of_payment(mut self, fact: Fact) -> Decision<Refusal> {
         if self.seen.heard(fact) {
             return Decision::Unchanged;
         }
         self.next.facts.insert(fact, self.now);
         let moves = match (self.seen.state, fact) {
             (State::Reserved | State::Confirmed, _) => self.hear_held(fact),
-            (State::Released | State::Expired, Fact::Paid) => self.take_again(short),
+            (State::Released | State::Expired, Fact::Paid) => self.take_again(),
             (State::Released | State::Expired, Fact::Cancelled) => {
                 self.become_released(Reason::order_cancelled())
             }
@@ -154,12 +156,13 @@ impl Change {
 
     /// Paid after all: the stock is taken again, or it is recorded that it was no longer there. Not
     /// for an order that was cancelled; there a refund is due.
-    fn take_again(&mut self, short: &[Shortage]) -> Moves {
+    fn take_again(&mut self) -> Moves {
         if self.seen.heard(Fact::Cancelled) {
             return Moves::default();
         }
-        if !short.is_empty() {
-            self.next.shortages = short.to_vec();
+        let shortages = self.shortages_of_hold(&Moves::default(), Limit::Passed);
+        if !shortages.is_empty() {
+            self.next.shortages = shortages;
             return Moves::default();
         }
         self.become_confirmed();

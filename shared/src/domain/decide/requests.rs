@@ -1,13 +1,13 @@
 //! Requests: each may be refused, and a refused one leaves no trace.
 
-use super::{Change, Decision, MAX_SHIPMENTS, Moves, Refusal, Shipment, refuse, strongest};
+use super::{Decision, Draft, MAX_SHIPMENTS, Moves, Refusal, Shipment, refuse, strongest};
 use crate::domain::Timestamp;
 use crate::domain::names::{Reason, ShipmentId};
 use crate::domain::reservation::{Allocation, Fact, Fingerprint, Line, OrderLines, Ordered, State};
 use crate::domain::stock::Delta;
 
-impl Change {
-    pub(super) fn reserve(self, lines: &OrderLines, expires_at: Option<Timestamp>) -> Decision {
+impl Draft<'_> {
+    pub(super) fn reserve(self, lines: &OrderLines, expires_at: Option<Timestamp>) -> Decision<Refusal> {
         if self.seen.fingerprint.is_none() {
             // The facts that were heard first may already rule a hold out.
             return match strongest(&self.seen) {
@@ -15,7 +15,7 @@ impl Change {
                 Some(Fact::Cancelled) => refuse(Refusal::Released { reason: self.reason_cancelled() }),
                 Some(Fact::PaymentFailed) => refuse(Refusal::Released { reason: Reason::payment_failed() }),
                 Some(Fact::Paid | Fact::Created) | None => {
-                    self.hear_created(&Ordered::Lines(lines.clone()), expires_at, &[])
+                    refuse_if_short(self.hear_created(&Ordered::Lines(lines.clone()), expires_at))
                 }
             };
         }
@@ -30,7 +30,7 @@ impl Change {
         }
     }
 
-    pub(super) fn confirm(mut self) -> Decision {
+    pub(super) fn confirm(mut self) -> Decision<Refusal> {
         match self.seen.state_at(self.now) {
             State::Reserved => {
                 self.next.facts.insert(Fact::Paid, self.now);
@@ -42,7 +42,7 @@ impl Change {
         }
     }
 
-    pub(super) fn release(mut self, reason: &Reason) -> Decision {
+    pub(super) fn release(mut self, reason: &Reason) -> Decision<Refusal> {
         let fact = if reason.is_payment_failed() { Fact::PaymentFailed } else { Fact::Cancelled };
         match self.seen.state {
             State::Fulfilled => return refuse(Refusal::Fulfilled),
@@ -62,7 +62,7 @@ impl Change {
         self.commit(moves)
     }
 
-    pub(super) fn deduct(mut self, part: Option<&Shipment>) -> Decision {
+    pub(super) fn deduct(mut self, part: Option<&Shipment>) -> Decision<Refusal> {
         if let Some(shipment) = part {
             let (id, fingerprint) = identity(shipment);
             match self.seen.shipments.get(&id) {
@@ -91,7 +91,7 @@ impl Change {
         }
     }
 
-    pub(super) fn extend(mut self, expires_at: Timestamp) -> Decision {
+    pub(super) fn extend(mut self, expires_at: Timestamp) -> Decision<Refusal> {
         match self.seen.state_at(self.now) {
             State::Reserved if self.seen.expires_at.is_none_or(|at| at >= expires_at) => Decision::Unchanged,
             State::Reserved => {
@@ -102,7 +102,7 @@ impl Change {
         }
     }
 
-    pub(super) fn expire(mut self) -> Decision {
+    pub(super) fn expire(mut self) -> Decision<Refusal> {
         if self.seen.version == 0 {
             return refuse(Refusal::NotFound);
         }
@@ -170,6 +170,17 @@ impl Change {
             self.become_fulfilled();
         }
         Ok(moves)
+    }
+}
+
+/// A request for an order that the stock cannot serve leaves no trace; a fact would be recorded as REJECTED.
+fn refuse_if_short(decision: Decision<Refusal>) -> Decision<Refusal> {
+    match &decision {
+        Decision::Plan(plan) => match plan.next() {
+            Some(next) if next.state == State::Rejected => refuse(Refusal::Short(next.shortages.clone())),
+            _ => decision,
+        },
+        _ => decision,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::domain::delivery::DeliveredLines;
 use crate::domain::events;
 use crate::domain::names::{Location, ProductId};
 use crate::domain::reservation::LineKey;
-use crate::domain::stock::{Lack, Quantity};
+use crate::domain::stock::{Counter, Lack, Quantity, StockUnit};
 
 const SECOND: i64 = 1_000;
 const TTL: i64 = 900 * SECOND;
@@ -62,9 +62,16 @@ pub(super) fn counters(name: &str) -> UnitKey {
     UnitKey { product, location: location.unwrap_or_default(), bucket: 0 }
 }
 
-/// What the store does, without a store: records, counters, and the loop around `decide`.
+/// A stock unit of which so many are available.
+pub(super) fn in_stock(name: &str, available: i64) -> StockUnit {
+    let mut unit = StockUnit::empty(counters(name), at(0));
+    unit.available = available.unsigned_abs();
+    unit
+}
+
+/// What the store does, without a store: records, stock, and the loop around `decide`.
 pub(super) struct World {
-    pub(super) stock: BTreeMap<UnitKey, [i64; 3]>,
+    pub(super) stock: BTreeMap<UnitKey, StockUnit>,
     records: BTreeMap<ReservationId, Reservation>,
     begun_with: i64,
     pub(super) now: i64,
@@ -83,7 +90,7 @@ pub(super) enum Came {
 impl World {
     pub(super) fn with(stock: &[(&str, i64)]) -> Self {
         Self {
-            stock: stock.iter().map(|&(product, n)| (counters(product), [n, 0, 0])).collect(),
+            stock: stock.iter().map(|&(product, n)| (counters(product), in_stock(product, n))).collect(),
             records: BTreeMap::new(),
             begun_with: stock.iter().map(|&(_, n)| n).sum(),
             now: 0,
@@ -94,31 +101,30 @@ impl World {
     pub(super) fn does(&mut self, order: &str, action: Action) -> Came {
         let order_id = OrderId::parse(order).unwrap();
         let id = ReservationId::of(&order_id);
-        let mut command = Command { id, order_id: Some(order_id), correlation_id: "c".into(), action };
+        let command = Command { id, order_id: Some(order_id), correlation_id: "c".into(), action };
+        let mut seen = Seen::record_alone(self.records.get(&id).cloned());
         for _ in 0..6 {
-            let seen = self.records.get(&id);
-            let commit = match decide(seen, &command, at(self.now)) {
+            let plan = match decide(&seen, &command, at(self.now)) {
                 Decision::Unchanged => return Came::Unchanged,
+                Decision::Refuse(Refusal::Short(_)) => return Came::Short,
                 Decision::Refuse(refusal) => return Came::Refused(refusal),
-                Decision::Commit(commit) => commit,
+                Decision::Look(look) => panic!("everything was seen, but {look:?}"),
+                Decision::Plan(plan) => *plan,
             };
-            assert_eq!(commit.next.version, seen.map_or(0, |r| r.version) + 1);
-            let lacking = self.lacking(&commit.moves);
-            if lacking.is_empty() {
-                self.commit(*commit);
+            let next = plan.next().expect("the record is written whole");
+            assert_eq!(next.version, self.records.get(&id).map_or(0, |r| r.version) + 1);
+            let refusing: Vec<&UnitKey> =
+                plan.moves.iter().filter(|m| self.obstacle(m).is_some()).map(|m| &m.unit).collect();
+            if refusing.is_empty() {
+                self.commit(plan);
                 self.holds();
                 return Came::Committed;
             }
-            match &mut command.action {
-                // As the store does: the newest figure of each stock unit counts.
-                Action::Hear { short, .. } => {
-                    short.retain(|known| lacking.iter().all(|new| new.unit != known.unit));
-                    short.extend(lacking);
-                }
-                _ => return Came::Short,
+            for unit in refusing {
+                seen.learn_refusal(unit.clone(), self.stock.get(unit).cloned());
             }
         }
-        panic!("a fact found no outcome");
+        panic!("a command found no outcome");
     }
 
     pub(super) fn hears(&mut self, order: &str, fact: Fact, of: &[(&str, u64)]) -> Came {
@@ -127,7 +133,7 @@ impl World {
 
     pub(super) fn is_told(&mut self, order: &str, heard: Heard) -> Came {
         let expires_at = Some(at(self.now + TTL));
-        self.does(order, Action::Hear { heard, expires_at, short: Vec::new() })
+        self.does(order, Action::Hear { heard, expires_at })
     }
 
     pub(super) fn reserves(&mut self, order: &str, of: &[(&str, u64)]) -> Came {
@@ -147,31 +153,18 @@ impl World {
         self.does(order, Action::Deduct { part: Some(Shipment { id, lines: lines(of) }) })
     }
 
-    fn lacking(&self, moves: &[StockMove]) -> Vec<Shortage> {
-        let mut lacking = Vec::new();
-        for StockMove { unit, delta, .. } in moves {
-            let requested = (-delta.available).max(0);
-            let lack = match self.stock.get(unit) {
-                None => Lack::Unknown,
-                Some([available, ..]) if *available < requested => {
-                    Lack::Short { available: u64::try_from(*available).unwrap() }
-                }
-                Some(_) => continue,
-            };
-            lacking.push(Shortage { unit: unit.clone(), requested: requested.unsigned_abs(), lack });
-        }
-        lacking
+    fn obstacle(&self, one: &Move) -> Option<Obstacle> {
+        one.obstacle(self.stock.get(&one.unit))
     }
 
-    fn commit(&mut self, Commit { next, moves }: Commit) {
+    fn commit(&mut self, plan: Plan) {
         let mut moved = std::collections::BTreeSet::new();
-        for StockMove { unit, delta, .. } in moves {
-            assert!(moved.insert(unit.clone()), "a transaction takes no item twice");
-            let [available, reserved, sold] = self.stock.get_mut(&unit).expect("a known stock unit");
-            *available += delta.available;
-            *reserved += delta.reserved;
-            *sold += delta.sold;
+        for one in &plan.moves {
+            assert!(moved.insert(one.unit.clone()), "a transaction takes no item twice");
+            let after = one.applied_to(self.stock.get(&one.unit), &plan.cause, plan.at);
+            self.stock.insert(one.unit.clone(), after);
         }
+        let next = plan.next().expect("the record is written whole").clone();
         self.said.extend(events::of_reservation(self.records.get(&next.id), &next));
         self.records.insert(next.id, next);
     }
@@ -188,11 +181,12 @@ impl World {
                 }
             }
         }
-        for (unit, counters) in &self.stock {
-            assert!(counters.iter().all(|n| *n >= 0), "{unit:?} {counters:?}");
-            assert_eq!(counters[1], allocated.get(unit).copied().unwrap_or(0), "reserved of {unit:?}");
+        for (key, unit) in &self.stock {
+            assert_eq!(unit.reserved.cast_signed(), allocated.get(key).copied().unwrap_or(0), "{unit:?}");
         }
-        assert_eq!(self.stock.values().flatten().sum::<i64>(), self.begun_with, "units made or lost");
+        let figures = |unit: &StockUnit| Counter::ALL.map(|counter| unit.counter(counter).cast_signed());
+        let units: i64 = self.stock.values().flat_map(figures).sum();
+        assert_eq!(units, self.begun_with, "units made or lost");
     }
 
     /// How often an event was published.
@@ -208,8 +202,23 @@ impl World {
         self.record(order).state
     }
 
+    /// All that is counted, without how it came about.
+    pub(super) fn figures(&self) -> BTreeMap<UnitKey, [u64; 3]> {
+        let figures = |unit: &StockUnit| Counter::ALL.map(|counter| unit.counter(counter));
+        self.stock.iter().map(|(key, unit)| (key.clone(), figures(unit))).collect()
+    }
+
     pub(super) fn units(&self, product: &str) -> [i64; 3] {
-        self.stock[&counters(product)]
+        let unit = &self.stock[&counters(product)];
+        Counter::ALL.map(|counter| unit.counter(counter).cast_signed())
+    }
+}
+
+/// The plan that was decided on.
+pub(super) fn planned<R: std::fmt::Debug>(decision: Decision<R>) -> Plan {
+    match decision {
+        Decision::Plan(plan) => *plan,
+        other => panic!("no plan, but {other:?}"),
     }
 }
 
@@ -233,6 +242,65 @@ fn reserve_confirm_deduct() {
     assert_eq!(w.releases("o", "requested"), Came::Refused(Refusal::Fulfilled));
     assert_eq!(w.units("A"), [7, 0, 3]);
     assert_eq!(w.state("o"), State::Fulfilled);
+}
+
+/// Where nothing was seen, what begins a record and a confirm are guesses; everything else looks at the record first.
+#[test]
+fn what_is_guessed_and_what_is_looked_at() {
+    let order_id = OrderId::parse("o").unwrap();
+    let id = ReservationId::of(&order_id);
+    let decided = |seen: &Seen, action| {
+        let command = Command { id, order_id: Some(order_id.clone()), correlation_id: "c".into(), action };
+        decide(seen, &command, at(0))
+    };
+    let reserve = || Action::Reserve { lines: lines(TWO), expires_at: None };
+    let created = || Action::Hear { heard: heard(Fact::Created, TWO), expires_at: None };
+    let nothing = Seen::default();
+    for begins in [reserve(), created()] {
+        assert_eq!(planned(decided(&nothing, begins)).next().unwrap().version, 1);
+    }
+    let confirm = planned(decided(&nothing, Action::Confirm));
+    assert_eq!((confirm.record, confirm.moves), (Some(RecordWrite::Confirm(id)), vec![]));
+    let paid = || Action::Hear { heard: Heard::Paid, expires_at: None };
+    let release = || Action::Release { reason: Reason::requested() };
+    for looks in [release(), Action::Deduct { part: None }, Action::Extend { expires_at: at(1) }, paid()] {
+        assert_eq!(decided(&nothing, looks), Decision::Look(Look::Record(id)));
+    }
+    let mut hidden = Seen::default();
+    hidden.learn_hidden_record();
+    for action in [reserve(), created(), Action::Confirm, release()] {
+        assert_eq!(decided(&hidden, action), Decision::Look(Look::Record(id)));
+    }
+}
+
+/// What the stock lacked is said by the stock unit that was seen, each by the newest; another record asks anew.
+#[test]
+fn short_is_said_of_what_was_seen() {
+    let order_id = OrderId::parse("o").unwrap();
+    let id = ReservationId::of(&order_id);
+    let action = Action::Reserve { lines: lines(TWO), expires_at: None };
+    let command = Command { id, order_id: Some(order_id), correlation_id: "c".into(), action };
+    let short = |seen: &Seen| match decide(seen, &command, at(0)) {
+        Decision::Refuse(Refusal::Short(shortages)) => {
+            shortages.into_iter().map(|s| (s.unit.product.to_string(), s.requested, s.lack)).collect()
+        }
+        _ => Vec::new(),
+    };
+    let mut seen = Seen::default();
+    seen.learn_refusal(counters("A"), Some(in_stock("A", 2)));
+    assert_eq!(short(&seen), [("A".to_owned(), 3, Lack::Short { available: 2 })]);
+    seen.learn_refusal(counters("A"), Some(in_stock("A", 1)));
+    seen.learn_refusal(counters("B"), None);
+    let both = [("A".to_owned(), 3, Lack::Short { available: 1 }), ("B".to_owned(), 1, Lack::Unknown)];
+    assert_eq!(short(&seen), both);
+    seen.learn_refusal(counters("A"), Some(in_stock("A", 3)));
+    assert_eq!(short(&seen), both[1..]);
+    let mut limited = in_stock("B", 9);
+    limited.max_per_order = Some(0);
+    seen.learn_refusal(counters("B"), Some(limited));
+    assert_eq!(short(&seen), [("B".to_owned(), 1, Lack::OverLimit { max_per_order: 0 })]);
+    seen.learn_record(None);
+    assert_eq!(short(&seen), []);
 }
 
 /// Scenario 31: one line short, nothing held.
@@ -376,7 +444,7 @@ fn an_order_that_does_not_fit_is_rejected_and_not_guessed_again() {
     assert_eq!(w.hears("o", Fact::Created, &[("A", 11), ("NOPE", 1)]), Came::Committed);
     assert_eq!(w.state("o"), State::Rejected);
     assert_eq!(w.record("o").shortages.len(), 2);
-    w.stock.insert(counters("A"), [100, 0, 0]);
+    w.stock.insert(counters("A"), in_stock("A", 100));
     w.begun_with += 90;
     assert_eq!(w.hears("o", Fact::Created, &[("A", 11), ("NOPE", 1)]), Came::Unchanged);
     assert_eq!(w.hears("o", Fact::Created, &[("A", 1)]), Came::Committed, "it is noted, and changes nothing");
@@ -454,20 +522,18 @@ fn a_part_shipment_over_buckets() {
         let part = Some(Shipment { id: None, lines: lines(&[("A", quantity)]) });
         let action = Action::Deduct { part };
         let command = Command { id: record.id, order_id: None, correlation_id: "c".into(), action };
-        match decide(Some(record), &command, at(0)) {
-            Decision::Commit(commit) => *commit,
-            other => panic!("{other:?}"),
-        }
+        planned(decide(&Seen::record_alone(Some(record.clone())), &command, at(0)))
     };
-    let moved = |commit: &Commit| -> Vec<(u32, i64)> {
-        commit.moves.iter().map(|stock_move| (stock_move.unit.bucket, stock_move.delta.sold)).collect()
+    let moved = |plan: &Plan| -> Vec<(u32, i64)> {
+        plan.moves.iter().map(|one| (one.unit.bucket, one.delta().sold)).collect()
     };
     let first = ships(&record, 5);
+    let next = first.next().unwrap();
     assert_eq!(moved(&first), [(0, 2), (1, 3)]);
-    assert_eq!(first.next.lines[0].allocations, [in_bucket(1, 1)]);
-    let rest = ships(&first.next, 1);
-    assert_eq!((moved(&rest), rest.next.state), (vec![(1, 1)], State::Fulfilled));
-    assert_eq!(rest.next.lines[0].allocations, []);
+    assert_eq!(next.lines[0].allocations, [in_bucket(1, 1)]);
+    let rest = ships(next, 1);
+    assert_eq!((moved(&rest), rest.next().unwrap().state), (vec![(1, 1)], State::Fulfilled));
+    assert_eq!(rest.next().unwrap().lines[0].allocations, []);
 }
 
 /// The purchase limit is checked against what the whole order asks for, over all locations; not again for an
@@ -483,24 +549,24 @@ fn the_whole_order_counts_for_the_limit() {
     let id = ReservationId::of(&order_id);
     let decided = |seen: Option<&Reservation>, action, now| {
         let command = Command { id, order_id: Some(order_id.clone()), correlation_id: "c".into(), action };
-        match decide(seen, &command, at(now)) {
-            Decision::Commit(commit) => *commit,
-            other => panic!("{other:?}"),
-        }
+        planned(decide(&Seen::record_alone(seen.cloned()), &command, at(now)))
     };
-    let ordered = |commit: &Commit| -> Vec<Option<u64>> { commit.moves.iter().map(|m| m.ordered).collect() };
+    let limit = |one: &Move| {
+        one.guards.iter().find_map(|guard| if let Guard::Limit(n) = guard { Some(*n) } else { None })
+    };
+    let ordered = |plan: &Plan| -> Vec<Option<u64>> { plan.moves.iter().map(limit).collect() };
     let held = decided(None, Action::Reserve { lines, expires_at: Some(at(TTL)) }, 0);
     assert_eq!(ordered(&held), [Some(7), Some(7), Some(2)]);
-    let ended = decided(Some(&held.next), Action::Expire, MAY_END);
+    let ended = decided(held.next(), Action::Expire, MAY_END);
     assert_eq!(ordered(&ended), [None; 3]);
-    let paid = Action::Hear { heard: Heard::Paid, expires_at: None, short: Vec::new() };
-    assert_eq!(ordered(&decided(Some(&ended.next), paid, MAY_END)), [None; 3]);
+    let paid = Action::Hear { heard: Heard::Paid, expires_at: None };
+    assert_eq!(ordered(&decided(ended.next(), paid, MAY_END)), [None; 3]);
 }
 
 /// They stand in ledgers and logs.
 #[test]
 fn actions_keep_their_names() {
-    let hear = |fact| Action::Hear { heard: heard(fact, TWO), expires_at: None, short: Vec::new() };
+    let hear = |fact| Action::Hear { heard: heard(fact, TWO), expires_at: None };
     let all = [
         Action::Reserve { lines: lines(TWO), expires_at: None },
         Action::Confirm,
@@ -553,7 +619,7 @@ fn nothing_is_known_of_an_order_that_never_came() {
     let id = ReservationId::of(&OrderId::parse("o").unwrap());
     let action = Action::Release { reason: Reason::requested() };
     let by_id_alone = Command { id, order_id: None, correlation_id: String::new(), action };
-    assert_eq!(decide(None, &by_id_alone, at(0)), Decision::Refuse(Refusal::NotFound));
+    assert_eq!(decide(&Seen::record_alone(None), &by_id_alone, at(0)), Decision::Refuse(Refusal::NotFound));
 }
 
 const FACTS: [Fact; 5] = [Fact::Created, Fact::Paid, Fact::PaymentFailed, Fact::Cancelled, Fact::Delivered];
@@ -638,11 +704,11 @@ fn action() -> impl Strategy<Value = Action> {
         2 => Just(Action::Expire),
         6 => (facts, proptest::option::of(of.clone()), ttl.clone()).prop_map(|(fact, of, ttl)| {
             let of = of.unwrap_or(if fact == Fact::Created { vec![("A", 1)] } else { Vec::new() });
-            Action::Hear { heard: heard(fact, &of), expires_at: Some(ttl), short: Vec::new() }
+            Action::Hear { heard: heard(fact, &of), expires_at: Some(ttl) }
         }),
         2 => ("[ab]", of, ttl).prop_map(|(id, of, ttl)| {
             let shipment = Delivery::Shipment(ShipmentId::parse(id).unwrap(), delivered(&of));
-            Action::Hear { heard: Heard::Delivered(shipment), expires_at: Some(ttl), short: Vec::new() }
+            Action::Hear { heard: Heard::Delivered(shipment), expires_at: Some(ttl) }
         }),
     ]
 }

@@ -1,11 +1,15 @@
-//! The whole business in one pure function: what a command makes of a reservation.
+//! The whole business, pure: what is to be written for a command, given what was seen.
 //!
-//! Everything that changes a reservation goes through [`decide`], whether it came by HTTP, as an
-//! event, or from the sweep. It answers with what to write, under the condition that the record is
-//! still the one that was seen; the store commits that, or comes back with the record that was
-//! there instead.
+//! Everything that changes a reservation goes through [`decide`], and every other change of stock through
+//! [`decide_stock`], whether it came by HTTP, as an event, or from the sweep. Both answer with a [`Plan`]: what to write,
+//! and the guards under which it is right. The store commits it, or comes back with what stood in its way, and the
+//! decision is made again on that.
 //!
-//! Two kinds of command differ in one thing. A *request* (reserve, confirm, release, deduct,
+//! - `requests.rs`: reserve, confirm, release, deduct, extend; and expire
+//! - `facts.rs`: what was heard of an order; `deliveries.rs`: what was heard of goods that left
+//! - `stock.rs`: create, add, adjust, audit, update
+//!
+//! Two kinds of command for an order differ in one thing. A *request* (reserve, confirm, release, deduct,
 //! extend) may be refused, and a refused one leaves no trace. A *fact* (created, paid, payment
 //! failed, cancelled, delivered) has happened and cannot be refused: it is always recorded, and the
 //! state and the quantities follow from the set of facts heard, not from their order. Only where facts
@@ -16,14 +20,19 @@
 mod deliveries;
 mod facts;
 mod requests;
+mod stock;
 
 use std::collections::BTreeMap;
+
+pub use stock::{StockChange, StockCommand, StockRefusal, decide_stock};
 
 use super::Timestamp;
 use super::delivery::Delivery;
 use super::names::{OrderId, Reason, ReservationId, ShipmentId};
+use super::plan::{Guard, Move, Obstacle, Plan, RecordWrite};
 use super::reservation::{Allocation, Fact, OrderLines, Ordered, Reservation, State};
-use super::stock::{Delta, Shortage, UnitKey};
+use super::seen::{Look, Seen, SeenRecord};
+use super::stock::{Cause, Delta, Shortage, UnitKey};
 use crate::planted;
 
 /// Most part shipments of one order; keeps its record far below the size limit of an item.
@@ -77,8 +86,6 @@ pub enum Action {
         heard: Heard,
         /// Until when to hold, if that is what comes of it.
         expires_at: Option<Timestamp>,
-        /// What the stock lacked when this command was tried before; empty at first.
-        short: Vec<Shortage>,
     },
 }
 
@@ -138,40 +145,22 @@ pub struct Shipment {
 
 /// What comes of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
+pub enum Decision<R> {
     /// This is to be written.
-    Commit(Box<Commit>),
-    /// It is so already; the record is the answer.
+    Plan(Box<Plan>),
+    /// It is so already; what was seen is the answer.
     Unchanged,
     /// It cannot be, and nothing is written.
-    Refuse(Refusal),
+    Refuse(R),
+    /// This must be seen before it can be decided.
+    Look(Look),
 }
 
-/// One write: the record and the stock, together or not at all, under the condition that the record
-/// is still at the version before (`next.version - 1`; 0 means that there is none).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Commit {
-    /// The record as it will be.
-    pub next: Reservation,
-    /// What moves, at most one move for each stock unit.
-    pub moves: Vec<StockMove>,
-}
-
-/// A change of one stock unit, under the condition that no counter gets below zero.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StockMove {
-    /// The stock unit.
-    pub unit: UnitKey,
-    /// The change.
-    pub delta: Delta,
-    /// How much of the product the whole order asks for, where the purchase limit is to be
-    /// checked against it.
-    pub ordered: Option<u64>,
-}
-
-/// Why a request cannot be, for the record as it was seen and at that time.
+/// Why a request cannot be, for what was seen and at that time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
+    /// The stock could not serve these lines. At one moment each of them lacked what is said.
+    Short(Vec<Shortage>),
     /// Nothing is known of such an order.
     NotFound,
     /// The order was reserved before, with other lines.
@@ -204,49 +193,65 @@ pub enum Refusal {
     TooManyShipments,
 }
 
-/// Decides what a command makes of a reservation, as it was seen (none: there is no record).
+/// Decides what is to be written for a command, given what was seen.
 ///
-/// A confirm of the ordinary case has a second form, [`confirms_unread`], that needs no reading.
+/// Where nothing was seen of the record, what begins one takes it that there is none, and a confirm that there is a
+/// temporary hold: their guards tell whether that was right. Everything else looks first. Nothing is called short unless
+/// the stock was seen.
 #[must_use]
-pub fn decide(seen: Option<&Reservation>, command: &Command, now: Timestamp) -> Decision {
-    let decision = decided(seen, command, now);
+pub fn decide(seen: &Seen, command: &Command, now: Timestamp) -> Decision<Refusal> {
+    let decision = decide_unplanted(seen, command, now);
     #[cfg(feature = "planted")]
     let decision = crate::planted::decisions::disturbed(decision, seen, command, now);
     decision
 }
 
-pub(crate) fn decided(seen: Option<&Reservation>, command: &Command, now: Timestamp) -> Decision {
-    let absent = || {
-        let order_id = command.order_id.clone()?;
-        Some(Reservation::nothing_yet(order_id, now))
+/// The decision without the bugs that tests plant.
+pub(crate) fn decide_unplanted(seen: &Seen, command: &Command, now: Timestamp) -> Decision<Refusal> {
+    let cause = Cause {
+        operation: command.action.name().to_owned(),
+        reference: command.id.to_string(),
+        correlation_id: command.correlation_id.clone(),
     };
-    let Some(seen) = seen.cloned().or_else(absent) else {
+    let record = match (seen.record(), &command.action) {
+        (SeenRecord::Present(record), _) => Some((**record).clone()),
+        (SeenRecord::Absent, _) => None,
+        (SeenRecord::Unseen, Action::Reserve { .. } | Action::Hear { heard: Heard::Created(_), .. }) => None,
+        (SeenRecord::Unseen, Action::Confirm) => return confirm_unread(command.id, cause, now),
+        (SeenRecord::Unseen | SeenRecord::Hidden, _) => return Decision::Look(Look::Record(command.id)),
+    };
+    let absent = || Some(Reservation::nothing_yet(command.order_id.clone()?, now));
+    let Some(record) = record.or_else(absent) else {
         return Decision::Refuse(Refusal::NotFound);
     };
-    let mut next = seen.clone();
+    let mut next = record.clone();
     next.version += 1;
     next.updated_at = now;
     next.correlation_id.clone_from(&command.correlation_id);
-    let change = Change { seen, next, now };
+    let draft = Draft { seen: record, next, stock: seen, cause, now };
     match &command.action {
-        Action::Reserve { lines, expires_at } => change.reserve(lines, *expires_at),
-        Action::Confirm => change.confirm(),
-        Action::Release { reason } => change.release(reason),
-        Action::Deduct { part } => change.deduct(part.as_ref()),
-        Action::Extend { expires_at } => change.extend(*expires_at),
-        Action::Expire => change.expire(),
-        Action::Hear { heard, expires_at, short } => match heard {
-            Heard::Created(ordered) => change.hear_created(ordered, *expires_at, short),
-            Heard::Delivered(delivery) => change.hear_delivered(delivery, short),
-            Heard::PaymentFailed | Heard::Paid | Heard::Cancelled => {
-                change.hear_of_payment(heard.fact(), short)
-            }
+        Action::Reserve { lines, expires_at } => draft.reserve(lines, *expires_at),
+        Action::Confirm => draft.confirm(),
+        Action::Release { reason } => draft.release(reason),
+        Action::Deduct { part } => draft.deduct(part.as_ref()),
+        Action::Extend { expires_at } => draft.extend(*expires_at),
+        Action::Expire => draft.expire(),
+        Action::Hear { heard, expires_at } => match heard {
+            Heard::Created(ordered) => draft.hear_created(ordered, *expires_at),
+            Heard::Delivered(delivery) => draft.hear_delivered(delivery),
+            Heard::PaymentFailed | Heard::Paid | Heard::Cancelled => draft.hear_of_payment(heard.fact()),
         },
     }
 }
 
+/// Confirms what was not read; see [`confirms_unread`].
+fn confirm_unread(id: ReservationId, cause: Cause, now: Timestamp) -> Decision<Refusal> {
+    let record = Some(RecordWrite::Confirm(id));
+    Decision::Plan(Box::new(Plan { record, idempotency: None, moves: Vec::new(), cause, at: now }))
+}
+
 /// Whether a confirm may be written without having read the record: it may for a temporary hold that
-/// is not due. The store puts this very rule into a condition.
+/// is not due. The store puts this very rule into a condition ([`RecordWrite::Confirm`]).
 #[must_use]
 pub fn confirms_unread(seen: &Reservation, now: Timestamp) -> bool {
     seen.state == State::Reserved && !seen.is_due(now)
@@ -254,40 +259,71 @@ pub fn confirms_unread(seen: &Reservation, now: Timestamp) -> bool {
 
 /// A decision in the making.
 #[derive(Clone)]
-struct Change {
+struct Draft<'a> {
+    /// The record as it was seen; a new one where there was none.
     seen: Reservation,
+    /// As it will be.
     next: Reservation,
+    /// What was seen of stock.
+    stock: &'a Seen,
+    cause: Cause,
     now: Timestamp,
 }
 
 /// Moves in the making, one for each stock unit.
-#[derive(Default)]
-struct Moves(BTreeMap<UnitKey, StockMove>);
+#[derive(Clone, Default)]
+struct Moves(BTreeMap<UnitKey, DraftMove>);
+
+/// A move in the making.
+#[derive(Clone, Copy, Default)]
+struct DraftMove {
+    delta: Delta,
+    /// How much of the product the whole order asks for, where the purchase limit is to be checked against it.
+    ordered: Option<u64>,
+}
 
 impl Moves {
     fn add(&mut self, unit: UnitKey, delta: Delta) {
-        self.add_move(StockMove { unit, delta, ordered: None });
+        self.add_move(unit, DraftMove { delta, ordered: None });
     }
 
-    fn add_move(&mut self, more: StockMove) {
+    fn add_move(&mut self, unit: UnitKey, more: DraftMove) {
         if more.delta == Delta::default() {
             return;
         }
-        match self.0.get_mut(&more.unit) {
-            Some(stock_move) => {
-                stock_move.delta = stock_move.delta.and(more.delta);
-                stock_move.ordered = stock_move.ordered.or(more.ordered);
-            }
-            None => drop(self.0.insert(more.unit.clone(), more)),
-        }
+        let draft = self.0.entry(unit).or_default();
+        draft.delta = draft.delta.and(more.delta);
+        draft.ordered = draft.ordered.or(more.ordered);
     }
 
     fn and(&mut self, other: Self) {
-        other.0.into_values().for_each(|stock_move| self.add_move(stock_move));
+        other.0.into_iter().for_each(|(unit, more)| self.add_move(unit, more));
     }
 
     fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// The moves with their guards.
+    fn finish(self) -> Vec<Move> {
+        let guarded = |(unit, DraftMove { delta, ordered }): (UnitKey, DraftMove)| {
+            let mut one = Move::shift(unit, delta);
+            one.guards.extend(ordered.map(Guard::Limit));
+            one
+        };
+        self.0.into_iter().map(guarded).collect()
+    }
+
+    /// What was seen to lack for them.
+    fn shortages(self, stock: &Seen) -> Vec<Shortage> {
+        let lack_of = |one: Move| {
+            let sighting = stock.stock_unit(&one.unit)?;
+            match one.obstacle(sighting.unit.as_ref())? {
+                Obstacle::Lack(lack) => Some(Shortage { requested: one.requested(), unit: one.unit, lack }),
+                Obstacle::NotAsSupposed | Obstacle::Broken => None,
+            }
+        };
+        self.finish().into_iter().filter_map(lack_of).collect()
     }
 }
 
@@ -299,13 +335,19 @@ enum Limit {
 }
 
 /// The steps that both kinds are made of.
-impl Change {
-    fn commit(mut self, moves: Moves) -> Decision {
+impl Draft<'_> {
+    fn commit(mut self, moves: Moves) -> Decision<Refusal> {
         let cancelled = self.next.heard(Fact::Cancelled) || self.next.state == State::Rejected;
         if self.next.heard(Fact::Paid) && cancelled {
             self.next.refused_at.get_or_insert(self.now);
         }
-        Decision::Commit(Box::new(Commit { next: self.next, moves: moves.0.into_values().collect() }))
+        Decision::Plan(Box::new(Plan {
+            record: Some(RecordWrite::Put(Box::new(self.next))),
+            idempotency: None,
+            moves: moves.finish(),
+            cause: self.cause,
+            at: self.now,
+        }))
     }
 
     fn become_confirmed(&mut self) {
@@ -339,7 +381,7 @@ impl Change {
                 continue;
             }
             line.allocations = vec![Allocation { bucket: 0, quantity }];
-            moves.add_move(StockMove { unit: line.key.unit(0), delta: Delta::hold(quantity), ordered });
+            moves.add_move(line.key.unit(0), DraftMove { delta: Delta::hold(quantity), ordered });
         }
         moves
     }
@@ -348,6 +390,16 @@ impl Change {
     fn ordered_of_product(&self, i: usize) -> u64 {
         let product = &self.next.lines[i].key.product;
         self.next.lines.iter().filter(|l| l.key.product == *product).map(|l| l.quantity).sum()
+    }
+
+    /// What the stock was seen to lack for these moves and for a hold of all that is open.
+    fn shortages_of_hold(&self, moves: &Moves, limit: Limit) -> Vec<Shortage> {
+        if !self.stock.has_stock() {
+            return Vec::new();
+        }
+        let mut together = moves.clone();
+        together.and(self.clone().hold(limit));
+        together.shortages(self.stock)
     }
 
     fn give_back(&mut self) -> Moves {
@@ -372,7 +424,7 @@ impl Change {
     }
 }
 
-fn refuse(refusal: Refusal) -> Decision {
+fn refuse(refusal: Refusal) -> Decision<Refusal> {
     Decision::Refuse(refusal)
 }
 
@@ -383,5 +435,4 @@ fn strongest(reservation: &Reservation) -> Option<Fact> {
 }
 
 #[cfg(test)]
-#[path = "decide_tests.rs"]
 mod tests;

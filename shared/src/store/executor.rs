@@ -1,0 +1,401 @@
+//! The one way to change stock: commits plans, each once, and says what came of each.
+//!
+//! It knows no business. It packs plans into transactions, sends, and reads the reasons of a transaction that was
+//! cancelled, here and nowhere else:
+//!
+//! - a record or an idempotency key was not as the plan supposed: that plan has its outcome, the others go on without it
+//! - something is busy: a pause, and the same transaction again
+//! - a guard on a stock unit failed: the plans are admitted in their order against the item that came back. What does not
+//!   fit there by itself has its outcome; what does not fit beside the others goes round again
+//!
+//! A transaction without an answer is sent again unchanged. Until it has one, it may have been applied, and nothing that
+//! it is part of is refused.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use futures::StreamExt as _;
+
+use super::error::{StoreError, Transient};
+use super::record::{IdempotencyItem, parse_reservation, parse_stock_unit};
+use super::retry::Attempts;
+use super::transaction::{Cancelled, MAX_ACTIONS, Sent, Subject, Transaction, busy};
+use super::{Invocation, Store};
+use crate::domain::{
+    IdempotencyRecord, Move, Obstacle, Plan, RecordWrite, Reservation, Seen, StockUnit, UnitKey,
+};
+
+/// How many groups of plans are committed at once. Groups share no first stock unit, so they seldom meet.
+const GROUPS_AT_ONCE: usize = 4;
+
+/// What came of a plan.
+#[derive(Debug)]
+pub(super) enum PlanOutcome {
+    /// It is written, by this try or by one before it that had no answer. The record as it is now, where the plan does not
+    /// say it whole.
+    Committed(Option<Box<Reservation>>),
+    /// It is not written: this stood in its way.
+    Prevented {
+        /// What was not as the plan supposed.
+        by: Seen,
+        /// Whether an earlier try may still land although its guard failed now: one that names no version.
+        may_land: bool,
+    },
+}
+
+/// What came of several plans.
+#[derive(Debug, Default)]
+pub(super) struct Outcomes {
+    /// Of each, in their order.
+    pub(super) of_plans: Vec<Result<PlanOutcome, StoreError>>,
+    /// How many transactions were written.
+    pub(super) transactions: u64,
+}
+
+/// A plan and its place among those that were given.
+type Numbered = (usize, Plan);
+
+/// What came of some plans, by their places.
+#[derive(Default)]
+struct Progress {
+    outcomes: Vec<(usize, Result<PlanOutcome, StoreError>)>,
+    transactions: u64,
+}
+
+impl Store {
+    /// Commits plans, many in one transaction where they share stock units.
+    pub(super) async fn commit(&self, plans: Vec<Plan>, invocation: &Invocation) -> Outcomes {
+        let count = plans.len();
+        let mut groups: BTreeMap<Option<UnitKey>, VecDeque<Numbered>> = BTreeMap::new();
+        for (place, plan) in plans.into_iter().enumerate() {
+            let first = plan.moves.first().map(|one| one.unit.clone());
+            groups.entry(first).or_default().push_back((place, plan));
+        }
+        let groups = groups.into_values().map(|group| self.commit_group(group, invocation));
+        let mut running = futures::stream::iter(groups).buffer_unordered(GROUPS_AT_ONCE);
+        let (mut transactions, mut outcomes) = (0, Vec::with_capacity(count));
+        while let Some(progress) = running.next().await {
+            transactions += progress.transactions;
+            outcomes.extend(progress.outcomes);
+        }
+        outcomes.sort_by_key(|(place, _)| *place);
+        Outcomes { of_plans: outcomes.into_iter().map(|(_, outcome)| outcome).collect(), transactions }
+    }
+
+    /// Commits one plan, as one of the tries of something larger.
+    pub(super) async fn commit_one(
+        &self,
+        plan: Plan,
+        attempts: &mut Attempts,
+        invocation: &Invocation,
+    ) -> Result<PlanOutcome, StoreError> {
+        let mut progress = Progress::default();
+        self.commit_together(vec![(0, plan)], attempts, invocation, &mut progress).await;
+        let outcome = progress.outcomes.pop().map(|(_, outcome)| outcome);
+        outcome.unwrap_or_else(|| Err(StoreError::corrupt("a plan", "no outcome")))
+    }
+
+    async fn commit_group(&self, mut waiting: VecDeque<Numbered>, invocation: &Invocation) -> Progress {
+        let mut progress = Progress::default();
+        while !waiting.is_empty() {
+            let batch = take_batch(&mut waiting);
+            let mut attempts = Attempts::new(self.settings.retry, invocation);
+            let put_off = self.commit_together(batch, &mut attempts, invocation, &mut progress).await;
+            put_off.into_iter().rev().for_each(|plan| waiting.push_front(plan));
+        }
+        progress
+    }
+
+    /// Commits what fits one transaction. Answers with the plans that did not fit beside the others.
+    async fn commit_together(
+        &self,
+        mut batch: Vec<Numbered>,
+        attempts: &mut Attempts,
+        invocation: &Invocation,
+        progress: &mut Progress,
+    ) -> Vec<Numbered> {
+        let mut put_off = Vec::new();
+        while !batch.is_empty() {
+            let answer = self.send_until_answered(&batch, attempts, invocation).await;
+            let judged = answer.and_then(|answer| match answer {
+                Answer::Written(record) => {
+                    progress.transactions += 1;
+                    Ok(batch.iter().map(|_| Verdict::Has(PlanOutcome::Committed(record.clone()))).collect())
+                }
+                Answer::Cancelled { subjects, reasons, history } => {
+                    judge(&batch, &subjects, &reasons, history)
+                }
+            });
+            let verdicts = match judged {
+                Ok(verdicts) => verdicts,
+                Err(error) => {
+                    let failed = batch.into_iter().map(|(place, _)| (place, Err(error.clone())));
+                    progress.outcomes.extend(failed);
+                    return put_off;
+                }
+            };
+            let mut again = Vec::new();
+            for ((place, plan), verdict) in batch.into_iter().zip(verdicts) {
+                match verdict {
+                    Verdict::Has(outcome) => progress.outcomes.push((place, Ok(outcome))),
+                    Verdict::Fails(error) => progress.outcomes.push((place, Err(error))),
+                    Verdict::Again => again.push((place, plan)),
+                    Verdict::PutOff => put_off.push((place, plan)),
+                }
+            }
+            batch = again;
+        }
+        put_off
+    }
+
+    /// Sends a transaction of these plans until it is written, or was cancelled for a reason that trying again does not
+    /// mend.
+    async fn send_until_answered(
+        &self,
+        batch: &[Numbered],
+        attempts: &mut Attempts,
+        invocation: &Invocation,
+    ) -> Result<Answer, StoreError> {
+        let plans: Vec<&Plan> = batch.iter().map(|(_, plan)| plan).collect();
+        let transaction = self.transaction_of(&plans)?;
+        let mut history = History::default();
+        loop {
+            let sent = self.send(&transaction).await.map_err(|e| e.after(history.is_unanswered))?;
+            let failure = match sent {
+                Sent::Written(record) => return Ok(Answer::Written(record)),
+                Sent::Cancelled(reasons) => match keeps_busy(&transaction.subjects, &reasons) {
+                    Some(failure) => failure,
+                    None => {
+                        let Transaction { subjects, .. } = transaction;
+                        return Ok(Answer::Cancelled { subjects, reasons, history });
+                    }
+                },
+                Sent::Failed(failure) => failure,
+            };
+            history.was_tried = true;
+            history.is_unanswered |= failure.maybe_applied;
+            if let Err(out_of_time) = attempts.pause(&failure).await {
+                return match plans.as_slice() {
+                    [plan] if history.is_unanswered => {
+                        self.decide_by_reading(plan, invocation, out_of_time).await
+                    }
+                    _ => Err(out_of_time),
+                };
+            }
+        }
+    }
+
+    /// No more tries: what is there tells whether one of them was applied. If not, one may still be.
+    async fn decide_by_reading(
+        &self,
+        plan: &Plan,
+        invocation: &Invocation,
+        out_of_time: StoreError,
+    ) -> Result<Answer, StoreError> {
+        let Some(next) = plan.next() else { return Err(out_of_time) };
+        match self.reservation(next.id, invocation).await {
+            Ok(Some(there)) if there == *next => Ok(Answer::Written(None)),
+            _ => Err(out_of_time),
+        }
+    }
+}
+
+/// What came of sending a transaction, over all its tries.
+enum Answer {
+    Written(Option<Box<Reservation>>),
+    Cancelled { subjects: Vec<Subject>, reasons: Vec<Cancelled>, history: History },
+}
+
+/// What is known of the earlier tries of a transaction.
+///
+/// One without an answer may have been applied, or may still be. It is over when a record of it has moved on: its guard
+/// names the version before. A guard on stock says nothing of that kind, since stock comes back; so nothing is refused
+/// on it meanwhile.
+#[derive(Debug, Clone, Copy, Default)]
+struct History {
+    /// Whether there was one.
+    was_tried: bool,
+    /// Whether one of them had no answer.
+    is_unanswered: bool,
+}
+
+/// What becomes of a plan after its transaction was cancelled.
+enum Verdict {
+    /// It has its outcome.
+    Has(PlanOutcome),
+    /// It cannot be known, or must not be.
+    Fails(StoreError),
+    /// It is sent again, with the others of its kind.
+    Again,
+    /// It goes into a later transaction.
+    PutOff,
+}
+
+/// The next plans that fit one transaction, in their order.
+fn take_batch(waiting: &mut VecDeque<Numbered>) -> Vec<Numbered> {
+    let (mut batch, mut actions) = (Vec::new(), 0);
+    let (mut records, mut idempotency) = (BTreeSet::new(), BTreeSet::new());
+    // By stock unit, whether its move lets others beside it.
+    let mut units: BTreeMap<UnitKey, bool> = BTreeMap::new();
+    while let Some((_, plan)) = waiting.front() {
+        let own = usize::from(plan.record.is_some()) + usize::from(plan.idempotency.is_some());
+        let new = plan.moves.iter().filter(|one| !units.contains_key(&one.unit)).count();
+        let shares =
+            |one: &Move| units.get(&one.unit).is_none_or(|others_may| *others_may && one.can_be_combined());
+        let key = plan.idempotency.as_ref().map(|kept| (kept.operation, kept.key.to_string()));
+        let is_apart = plan.record_id().is_none_or(|id| !records.contains(&id))
+            && key.as_ref().is_none_or(|key| !idempotency.contains(key));
+        let fits = actions + own + new <= MAX_ACTIONS && is_apart && plan.moves.iter().all(shares);
+        if !fits && !batch.is_empty() {
+            break;
+        }
+        actions += own + new;
+        records.extend(plan.record_id());
+        idempotency.extend(key);
+        units.extend(plan.moves.iter().map(|one| (one.unit.clone(), one.can_be_combined())));
+        batch.extend(waiting.pop_front());
+    }
+    batch
+}
+
+/// Whether a cancelled transaction is to be sent again as it is. What a record says comes first: on a try after one of
+/// ours, the stock may be short because of our own hold. A write under way on a record may have reached the stock
+/// already; but a guard on stock that failed beside a stock unit that is busy did fail.
+fn keeps_busy(subjects: &[Subject], reasons: &[Cancelled]) -> Option<Transient> {
+    let own = subjects.iter().filter(|subject| !matches!(subject, Subject::Stock(_))).count();
+    let (own_reasons, stock_reasons) = reasons.split_at(own);
+    if own_reasons.iter().any(Cancelled::has_failed) {
+        return None;
+    }
+    let own_busy = busy(&subjects[..own], own_reasons);
+    if own_busy.is_some() || stock_reasons.iter().any(Cancelled::has_failed) {
+        return own_busy;
+    }
+    busy(&subjects[own..], stock_reasons)
+}
+
+/// Reads why a transaction was cancelled: what becomes of each of its plans.
+fn judge(
+    batch: &[Numbered],
+    subjects: &[Subject],
+    reasons: &[Cancelled],
+    history: History,
+) -> Result<Vec<Verdict>, StoreError> {
+    let failed: Vec<(&Subject, &Cancelled)> =
+        subjects.iter().zip(reasons).filter(|(_, cancelled)| cancelled.has_failed()).collect();
+    let mut own = Vec::new();
+    let mut stock: BTreeMap<UnitKey, Option<StockUnit>> = BTreeMap::new();
+    for (subject, cancelled) in failed {
+        match subject {
+            Subject::Record(i) => own.push((*i, judge_record(&batch[*i].1, cancelled, history)?)),
+            Subject::Idempotency(i) => own.push((*i, judge_idempotency(&batch[*i].1, cancelled, history)?)),
+            Subject::Stock(unit) => {
+                let item = cancelled.item.clone().map(parse_stock_unit).transpose();
+                stock.insert(unit.clone(), item.map_err(|e| e.after(history.is_unanswered))?);
+            }
+        }
+    }
+    if own.iter().any(|(_, verdict)| matches!(verdict, Verdict::Has(PlanOutcome::Committed(_)))) {
+        // The answer was lost, the write was not: the whole transaction is written.
+        return Ok(batch.iter().map(|_| Verdict::Has(PlanOutcome::Committed(None))).collect());
+    }
+    if !own.is_empty() {
+        let mut verdicts: Vec<Verdict> = batch.iter().map(|_| Verdict::Again).collect();
+        own.into_iter().for_each(|(i, verdict)| verdicts[i] = verdict);
+        return Ok(verdicts);
+    }
+    if stock.is_empty() {
+        return Err(StoreError::corrupt("a cancelled transaction", "no reason given"));
+    }
+    if history.is_unanswered {
+        // An earlier try may still land, so a refusal might turn out untrue.
+        return Err(StoreError::TryAgain("refused after a try without answer".to_owned()));
+    }
+    Ok(admit(batch, &stock))
+}
+
+fn judge_record(plan: &Plan, cancelled: &Cancelled, history: History) -> Result<Verdict, StoreError> {
+    let there = cancelled.item.clone().map(parse_reservation).transpose();
+    let there = there.map_err(|e| e.after(history.is_unanswered))?;
+    if history.was_tried && there.as_ref().is_some_and(|there| plan.next() == Some(there)) {
+        return Ok(Verdict::Has(PlanOutcome::Committed(None)));
+    }
+    let names_no_version = matches!(plan.record, Some(RecordWrite::Confirm(_)));
+    let begins = plan.next().is_none_or(|next| next.version == 1);
+    let mut by = Seen::default();
+    match there {
+        None if begins => by.learn_hidden_record(),
+        there => by.learn_record(there),
+    }
+    let may_land = names_no_version && history.is_unanswered;
+    Ok(Verdict::Has(PlanOutcome::Prevented { by, may_land }))
+}
+
+fn judge_idempotency(plan: &Plan, cancelled: &Cancelled, history: History) -> Result<Verdict, StoreError> {
+    let corrupt = |e: String| StoreError::corrupt("an idempotency record", e).after(history.is_unanswered);
+    let item = cancelled.item.clone().ok_or_else(|| corrupt("no item".to_owned()))?;
+    let kept: IdempotencyItem = serde_dynamo::from_item(item).map_err(|e| corrupt(e.to_string()))?;
+    let ours = plan.idempotency.as_ref().ok_or_else(|| corrupt("nobody asked for it".to_owned()))?;
+    let there = IdempotencyRecord { fingerprint: kept.fingerprint(), answer: kept.answer, ..ours.clone() };
+    if history.is_unanswered && there == *ours {
+        return Ok(Verdict::Has(PlanOutcome::Committed(None)));
+    }
+    let mut by = Seen::default();
+    by.learn_idempotency(there);
+    Ok(Verdict::Has(PlanOutcome::Prevented { by, may_land: false }))
+}
+
+/// Admits plans in their order against the stock units that came back, taking off what each of them takes.
+fn admit(batch: &[Numbered], stock: &BTreeMap<UnitKey, Option<StockUnit>>) -> Vec<Verdict> {
+    let mut left = stock.clone();
+    let mut verdicts: Vec<Verdict> =
+        batch.iter().map(|(_, plan)| admit_one(plan, stock, &mut left)).collect();
+    if verdicts.iter().all(|verdict| matches!(verdict, Verdict::Again)) {
+        // Each of them fits, and yet it was refused: what came back cannot be what was asked.
+        for (verdict, (_, plan)) in verdicts.iter_mut().zip(batch) {
+            if let Some(unit) = plan.moves.iter().find_map(|one| stock.get_key_value(&one.unit)) {
+                *verdict = Verdict::Fails(broken(unit.0, unit.1.as_ref()));
+            }
+        }
+    }
+    verdicts
+}
+
+fn admit_one(
+    plan: &Plan,
+    stock: &BTreeMap<UnitKey, Option<StockUnit>>,
+    left: &mut BTreeMap<UnitKey, Option<StockUnit>>,
+) -> Verdict {
+    let refused = || plan.moves.iter().filter(|one| stock.contains_key(&one.unit));
+    let obstacle_of = |one: &Move| {
+        let there = stock[&one.unit].as_ref();
+        // What could begin to exist and yet was refused is there; the endpoint does not show it.
+        one.obstacle(there).or_else(|| there.is_none().then_some(Obstacle::NotAsSupposed))
+    };
+    let obstacles: Vec<(&UnitKey, Obstacle)> =
+        refused().filter_map(|one| Some((&one.unit, obstacle_of(one)?))).collect();
+    if let Some((unit, _)) = obstacles.iter().find(|(_, obstacle)| *obstacle == Obstacle::Broken) {
+        return Verdict::Fails(broken(unit, stock[*unit].as_ref()));
+    }
+    if !obstacles.is_empty() {
+        let mut by = Seen::default();
+        obstacles.iter().for_each(|(unit, _)| by.learn_refusal((*unit).clone(), stock[*unit].clone()));
+        return Verdict::Has(PlanOutcome::Prevented { by, may_land: false });
+    }
+    if refused().any(|one| one.obstacle(left[&one.unit].as_ref()).is_some()) {
+        return Verdict::PutOff;
+    }
+    for one in refused() {
+        let after = one.applied_to(left[&one.unit].as_ref(), &plan.cause, plan.at);
+        left.insert(one.unit.clone(), Some(after));
+    }
+    Verdict::Again
+}
+
+fn broken(unit: &UnitKey, there: Option<&StockUnit>) -> StoreError {
+    tracing::error!(product = unit.product.as_str(), "a stock unit holds less than is promised");
+    StoreError::corrupt("a stock unit holds less than is promised", format!("{unit:?} {there:?}"))
+}
+
+#[cfg(test)]
+#[path = "executor_tests.rs"]
+mod tests;

@@ -1,0 +1,312 @@
+//! What is sent for some plans, and what comes back: one write, or one transaction.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{
+    CancellationReason, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+};
+
+use super::error::{Reason, StoreError, Transient, classify, reason};
+use super::expression::update_of;
+use super::record::{Item, number, parse_reservation, purge_at, reservation_item, text};
+use super::{Store, keys};
+use crate::domain::{
+    Cause, Fact, IdempotencyRecord, Move, Plan, RecordWrite, Reservation, ReservationId, State, UnitKey,
+};
+use crate::metrics::Metric;
+
+/// Most actions in one transaction. Source: Amazon DynamoDB API Reference, TransactWriteItems.
+pub(super) const MAX_ACTIONS: usize = 100;
+
+/// What is sent for some plans, together or not at all. Sent again, it is the same request under the same token.
+pub(super) struct Transaction {
+    /// The action of each plan's record and idempotency record, in the order of the plans; then those of the stock units.
+    actions: Vec<TransactWriteItem>,
+    /// What each action is of.
+    pub(super) subjects: Vec<Subject>,
+    /// The record, where that is all there is to write.
+    record_alone: Option<RecordWrite>,
+    token: String,
+}
+
+/// What an action of a transaction writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// The record of the plan with this index.
+    Record(usize),
+    /// The idempotency record of the plan with this index.
+    Idempotency(usize),
+    /// A stock unit, for every plan that moves it.
+    Stock(UnitKey),
+}
+
+/// What came of sending a transaction once.
+pub(super) enum Sent {
+    /// It is written. The record as it is now, where that was not known before.
+    Written(Option<Box<Reservation>>),
+    /// It was cancelled, and never will be written by this request: for each action why.
+    Cancelled(Vec<Cancelled>),
+    /// No outcome; it may be sent again.
+    Failed(Transient),
+}
+
+/// Why one action was not written.
+#[derive(Debug)]
+pub(super) struct Cancelled {
+    pub(super) reason: Reason,
+    /// The item that failed the condition, where there is one and the endpoint shows it.
+    pub(super) item: Option<Item>,
+}
+
+impl Cancelled {
+    /// Reads what DynamoDB says of one action.
+    fn read(given: &CancellationReason) -> Result<Self, StoreError> {
+        Ok(Self { reason: reason(given.code())?, item: shown(given.item()) })
+    }
+
+    /// A condition that failed outside of a transaction.
+    fn condition(item: Option<&Item>) -> Sent {
+        Sent::Cancelled(vec![Self { reason: Reason::ConditionFailed, item: shown(item) }])
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.reason == Reason::ConditionFailed
+    }
+}
+
+/// An empty item is how "no item" comes back from some endpoints.
+fn shown(item: Option<&Item>) -> Option<Item> {
+    item.filter(|item| !item.is_empty()).cloned()
+}
+
+impl Store {
+    /// What is sent for these plans. The moves of one stock unit become one.
+    pub(super) fn transaction_of(&self, plans: &[&Plan]) -> Result<Transaction, StoreError> {
+        let (mut actions, mut subjects) = (Vec::new(), Vec::new());
+        for (i, plan) in plans.iter().enumerate() {
+            if let Some(record) = &plan.record {
+                let builder = TransactWriteItem::builder();
+                let action = match record {
+                    RecordWrite::Put(next) => builder.put(self.put_record(next, plan)?),
+                    RecordWrite::Confirm(id) => builder.update(self.update_to_confirm(*id, plan)),
+                };
+                actions.push(action.build());
+                subjects.push(Subject::Record(i));
+            }
+            if let Some(kept) = &plan.idempotency {
+                let put = self.put_idempotency(kept, plan)?;
+                actions.push(TransactWriteItem::builder().put(put).build());
+                subjects.push(Subject::Idempotency(i));
+            }
+        }
+        let mut by_unit: BTreeMap<&UnitKey, Vec<(&Plan, &Move)>> = BTreeMap::new();
+        for plan in plans {
+            plan.moves.iter().for_each(|one| by_unit.entry(&one.unit).or_default().push((plan, one)));
+        }
+        for (unit, moves) in by_unit {
+            let (of_plans, moves): (Vec<&Plan>, Vec<&Move>) = moves.into_iter().unzip();
+            let update = update_of(
+                &self.settings.inventory_table,
+                &Move::combined(&moves),
+                &combined_cause(&of_plans),
+                of_plans[0].at,
+            );
+            actions.push(TransactWriteItem::builder().update(update).build());
+            subjects.push(Subject::Stock(unit.clone()));
+        }
+        // Without stock a plain write does; a transaction would cost twice the write units.
+        let record_alone = match (plans, subjects.as_slice()) {
+            ([plan], [Subject::Record(_)]) => plan.record.clone(),
+            _ => None,
+        };
+        // Drawn from the same source as the pauses between tries, so that a simulated run can be repeated.
+        let token = format!("{:032x}", fastrand::u128(..));
+        Ok(Transaction { actions, subjects, record_alone, token })
+    }
+
+    /// Sends it once.
+    pub(super) async fn send(&self, transaction: &Transaction) -> Result<Sent, StoreError> {
+        match &transaction.record_alone {
+            Some(RecordWrite::Put(_)) => self.send_put(&transaction.actions[0]).await,
+            Some(RecordWrite::Confirm(_)) => self.send_update(&transaction.actions[0]).await,
+            None => self.send_transaction(transaction).await,
+        }
+    }
+
+    async fn send_transaction(&self, transaction: &Transaction) -> Result<Sent, StoreError> {
+        let request = self.client.transact_write_items();
+        let request = request.set_transact_items(Some(transaction.actions.clone()));
+        let Err(error) = request.client_request_token(&transaction.token).send().await else {
+            return Ok(Sent::Written(None));
+        };
+        match error.as_service_error() {
+            Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+                let reasons = cancelled.cancellation_reasons();
+                if reasons.len() != transaction.subjects.len() {
+                    let detail = format!("{} reasons", reasons.len());
+                    return Err(StoreError::corrupt("a cancelled transaction", detail));
+                }
+                reasons.iter().map(Cancelled::read).collect::<Result<_, _>>().map(Sent::Cancelled)
+            }
+            _ => classify(&error).map(Sent::Failed),
+        }
+    }
+
+    async fn send_put(&self, action: &TransactWriteItem) -> Result<Sent, StoreError> {
+        let record = action.put().expect("the record is put").clone();
+        let put = self
+            .client
+            .put_item()
+            .table_name(record.table_name)
+            .set_item(Some(record.item))
+            .set_condition_expression(record.condition_expression)
+            .set_expression_attribute_values(record.expression_attribute_values)
+            .set_return_values_on_condition_check_failure(record.return_values_on_condition_check_failure);
+        match put.send().await {
+            Ok(_) => Ok(Sent::Written(None)),
+            Err(SdkError::ServiceError(service)) => match service.err() {
+                PutItemError::ConditionalCheckFailedException(failed) => {
+                    Ok(Cancelled::condition(failed.item()))
+                }
+                _ => classify(&SdkError::ServiceError(service)).map(Sent::Failed),
+            },
+            Err(error) => classify(&error).map(Sent::Failed),
+        }
+    }
+
+    async fn send_update(&self, action: &TransactWriteItem) -> Result<Sent, StoreError> {
+        let confirm = action.update().expect("the record is updated").clone();
+        let update = self
+            .client
+            .update_item()
+            .table_name(confirm.table_name)
+            .set_key(Some(confirm.key))
+            .update_expression(confirm.update_expression)
+            .set_condition_expression(confirm.condition_expression)
+            .set_expression_attribute_names(confirm.expression_attribute_names)
+            .set_expression_attribute_values(confirm.expression_attribute_values)
+            .return_values(ReturnValue::AllNew)
+            .set_return_values_on_condition_check_failure(confirm.return_values_on_condition_check_failure);
+        let error = match update.send().await {
+            Ok(output) => {
+                let item = output
+                    .attributes
+                    .ok_or_else(|| StoreError::corrupt("a confirmed reservation", "no item"))?;
+                return Ok(Sent::Written(Some(Box::new(parse_reservation(item)?))));
+            }
+            Err(error) => error,
+        };
+        match error.as_service_error() {
+            Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                Ok(Cancelled::condition(failed.item()))
+            }
+            _ => classify(&error).map(Sent::Failed),
+        }
+    }
+
+    /// The record as it will be, if it is still the one that was seen.
+    fn put_record(&self, next: &Reservation, plan: &Plan) -> Result<Put, StoreError> {
+        let put = Put::builder()
+            .table_name(&self.settings.inventory_table)
+            .set_item(Some(reservation_item(next, plan.at, self.settings.retention)?))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let put = match next.version {
+            1 => put.condition_expression("attribute_not_exists(pk)"),
+            _ => put
+                .condition_expression("version = :seen")
+                .expression_attribute_values(":seen", number(next.version - 1)),
+        };
+        put.build().map_err(|e| StoreError::corrupt("a write", e))
+    }
+
+    /// Confirms a temporary hold without having read it. Its condition is
+    /// [`crate::domain::decide::confirms_unread`].
+    fn update_to_confirm(&self, id: ReservationId, plan: &Plan) -> Update {
+        Update::builder()
+            .table_name(&self.settings.inventory_table)
+            .set_key(Some(keys::reservation(id)))
+            .update_expression(
+                "SET #state = :confirmed, facts.#paid = :now, confirmedAt = :now, updatedAt = :now, \
+                 correlationId = :correlation, version = version + :one REMOVE expiresAt, expiryShard",
+            )
+            .condition_expression(
+                "#state = :reserved AND (attribute_not_exists(expiresAt) OR expiresAt > :now)",
+            )
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_names("#paid", Fact::Paid.name())
+            .expression_attribute_values(":confirmed", text(State::Confirmed.name()))
+            .expression_attribute_values(":reserved", text(State::Reserved.name()))
+            .expression_attribute_values(":now", number(plan.at.as_millisecond()))
+            .expression_attribute_values(":correlation", text(&plan.cause.correlation_id))
+            .expression_attribute_values(":one", number(1))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .expect("table, key and expression are set")
+    }
+
+    fn put_idempotency(&self, kept: &IdempotencyRecord, plan: &Plan) -> Result<Put, StoreError> {
+        let mut item = keys::idempotency(kept.operation, &kept.key);
+        item.insert("fingerprint".to_owned(), text(&kept.fingerprint.0.to_string()));
+        item.insert("answer".to_owned(), text(&kept.answer));
+        item.insert("purgeAt".to_owned(), number(purge_at(plan.at, self.settings.retention)));
+        Put::builder()
+            .table_name(&self.settings.inventory_table)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(pk)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(|e| StoreError::corrupt("a write", e))
+    }
+}
+
+/// What one movement of several plans was done for: that of the one, or how many there were.
+fn combined_cause(plans: &[&Plan]) -> Cause {
+    let first = &plans[0].cause;
+    match plans {
+        [_] => first.clone(),
+        many => Cause { reference: format!("{} reservations", many.len()), ..first.clone() },
+    }
+}
+
+/// Which of the reasons to be busy there is, if any, and what the action is of.
+pub(super) fn busy(subjects: &[Subject], reasons: &[Cancelled]) -> Option<Transient> {
+    let busy = |(subject, cancelled): (&Subject, &Cancelled)| match cancelled.reason {
+        Reason::Busy(metric) => Some((metric, subject.clone())),
+        Reason::None | Reason::ConditionFailed => None,
+    };
+    let (metric, subject): (Metric, Subject) = subjects.iter().zip(reasons).find_map(busy)?;
+    let what = match &subject {
+        Subject::Record(_) => "the reservation",
+        Subject::Idempotency(_) => "the idempotency key",
+        Subject::Stock(unit) => unit.product.as_str(),
+    };
+    Some(Transient::busy(metric, what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_movement_names_its_plan_or_how_many() {
+        let plan = |reference: &str| Plan {
+            record: None,
+            idempotency: None,
+            moves: Vec::new(),
+            cause: Cause {
+                operation: "expire".to_owned(),
+                reference: reference.to_owned(),
+                correlation_id: "c".to_owned(),
+            },
+            at: crate::domain::Timestamp::UNIX_EPOCH,
+        };
+        let (one, two) = (plan("r-1"), plan("r-2"));
+        assert_eq!(combined_cause(&[&one]), one.cause);
+        let both = combined_cause(&[&one, &two]);
+        assert_eq!((both.operation.as_str(), both.reference.as_str()), ("expire", "2 reservations"));
+    }
+}
