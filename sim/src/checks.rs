@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use shared::domain::events;
 use shared::domain::{
-    Action, Command, Decision, Delta, Fact, Lack, Level, Reservation, Shortage, State, StockUnit, UnitKey,
-    decide,
+    Action, Command, Decision, Delta, Fact, Lack, Level, Reservation, Shortage, State, StockUnit, Target,
+    UnitKey, decide,
 };
 use shared::store::Change;
 
@@ -374,7 +374,7 @@ fn command_of(ops: &BTreeMap<u32, &Op>, old: Option<&Reservation>, new: &Reserva
     let correlation_id = new.correlation_id.clone();
     let swept = correlation_id.starts_with('s') || correlation_id.starts_with("last-sweep");
     if swept && !correlation_id.starts_with(SETUP) {
-        return Some(Command { id: new.id, order_id: None, correlation_id, action: Action::Expire });
+        return Some(Command { target: Target::Reservation(new.id), correlation_id, action: Action::Expire });
     }
     let op = ops.get(&op_number(&correlation_id)?)?;
     let mut command = op.command(&correlation_id, new.updated_at)?;
@@ -394,7 +394,7 @@ fn command_of(ops: &BTreeMap<u32, &Op>, old: Option<&Reservation>, new: &Reserva
         let decided = |s: &&Shortage| not_held || missing(Some(new), &s.unit) > missing(old, &s.unit);
         *short = new.shortages.iter().filter(decided).cloned().collect();
     }
-    (command.id == new.id).then_some(command)
+    (command.target.id() == new.id).then_some(command)
 }
 
 /// Whether a stock unit really lacked what it is said to have lacked, at some moment in between.

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use shared::function::Deps;
 
 use shared::domain::{
-    Action, Command, DeliveredLines, Delivery, Heard, IdempotencyKey, LineKey, Location, OrderId, OrderLines,
-    Ordered, ProductId, Quantity, Reason, Refusal, ReservationId, State, Timestamp,
+    Action, Command, DeliveredLines, Delivery, Heard, IdempotencyKey, LineKey, Location, OrderLines, Ordered,
+    ProductId, Quantity, Reason, Refusal, State, Timestamp,
 };
 use shared::metrics::Metric;
 use shared::store::{
@@ -17,7 +17,7 @@ use shared::store::{
 };
 
 use crate::support::faults::{Fault, Wire};
-use crate::support::tables::at;
+use crate::support::tables::{at, command};
 use crate::support::{Tables, conserved, deps, product};
 
 /// One invocation of a function's handler.
@@ -60,16 +60,10 @@ async fn store_at(url: &str) -> Store {
 }
 
 fn reserve(order: &str, quantity: u64) -> Command {
-    let order_id = OrderId::parse(order).unwrap();
     let key = LineKey { product: ProductId::parse("A").unwrap(), location: Location::default() };
     let lines = OrderLines::sum([(key, Quantity::new(quantity).unwrap())]).unwrap();
     let expires_at = Some(Timestamp::from_millisecond(900_000).unwrap());
-    command(&order_id, Action::Reserve { lines, expires_at })
-}
-
-fn command(order_id: &OrderId, action: Action) -> Command {
-    let id = ReservationId::of(order_id);
-    Command { id, order_id: Some(order_id.clone()), correlation_id: "c".into(), action }
+    command(order, Action::Reserve { lines, expires_at })
 }
 
 fn within(time: Duration) -> Invocation {
@@ -125,8 +119,7 @@ async fn scenarios_1_2_7_9_10_a_reserve_that_is_disturbed() {
 #[tokio::test]
 async fn what_a_refusal_does_not_show_is_read() {
     let faulty = faulty().await;
-    let order_id = OrderId::parse("o").unwrap();
-    let confirm = || command(&order_id, Action::Confirm);
+    let confirm = || command("o", Action::Confirm);
     assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved);
     assert_eq!(first(faulty.does(confirm()).await), State::Confirmed);
     let repeated = async |again: Command| {
@@ -139,7 +132,7 @@ async fn what_a_refusal_does_not_show_is_read() {
     assert_eq!(repeated(confirm()).await, State::Confirmed);
     assert_eq!(repeated(reserve("o", 4)).await, State::Confirmed);
     faulty.wire.put_in([Fault::WithoutItem]);
-    let nobody = command(&OrderId::parse("nobody").unwrap(), Action::Confirm);
+    let nobody = command("nobody", Action::Confirm);
     let refused = faulty.does(nobody).await;
     assert!(matches!(refused, Ok(Outcome::Refused { refusal: Refusal::NotFound, .. })), "{refused:?}");
     faulty.holds([6, 4, 0]).await;
@@ -150,7 +143,6 @@ async fn what_a_refusal_does_not_show_is_read() {
 async fn every_other_operation_is_applied_once() {
     for fault in [Fault::Drop, Fault::Lose, Fault::Error500, Fault::Conflict, Fault::Twice] {
         let faulty = faulty().await;
-        let order = OrderId::parse("o").unwrap();
         let part = OrderLines::sum([(
             LineKey { product: ProductId::parse("A").unwrap(), location: Location::default() },
             Quantity::ONE,
@@ -164,7 +156,7 @@ async fn every_other_operation_is_applied_once() {
             (Action::Release { reason: Reason::requested() }, [9, 0, 1]),
         ] {
             faulty.wire.put_in([fault.clone()]);
-            let outcome = faulty.does(command(&order, action.clone())).await;
+            let outcome = faulty.does(command("o", action.clone())).await;
             assert!(matches!(outcome, Ok(Outcome::Done { .. })), "{fault:?} {action:?} {outcome:?}");
             faulty.holds(figures).await;
         }
@@ -195,8 +187,7 @@ async fn short_after_a_try_without_answer_is_not_known() {
     let outcome = faulty.does(reserve("o", 4)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
     // Stock comes back, and the late try lands.
-    let other = OrderId::parse("other").unwrap();
-    faulty.does(command(&other, Action::Release { reason: Reason::requested() })).await.unwrap();
+    faulty.does(command("other", Action::Release { reason: Reason::requested() })).await.unwrap();
     while faulty.tables.stock("A").await != [6, 4, 0] {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -269,25 +260,23 @@ async fn sales_do_not_disturb_an_audit() {
 /// What leaves or comes between does change it, held before or not: what was counted is no longer what lies there.
 #[tokio::test(flavor = "multi_thread")]
 async fn goods_that_leave_or_come_disturb_an_audit() {
-    let order = OrderId::parse("o").unwrap();
     let faulty = faulty().await;
     first(faulty.does(reserve("o", 4)).await);
     let store = &faulty.tables.store;
     let outcome = faulty
         .audits_while(12, async {
-            first(store.apply(command(&order, Action::Deduct { part: None }), &at(0)).await);
+            first(store.apply(command("o", Action::Deduct { part: None }), &at(0)).await);
         })
         .await;
     assert_eq!(outcome, StockOutcome::Refused(StockRefusal::Changed { was: 10, is: 6 }));
     let outcome = faulty.audits_while(12, faulty.tables.add("A", 1)).await;
     assert_eq!(outcome, StockOutcome::Refused(StockRefusal::Changed { was: 6, is: 7 }));
-    let unheld = OrderId::parse("p").unwrap();
     let two = (ProductId::parse("A").unwrap(), None, Quantity::new(2).unwrap());
     let heard = Heard::Delivered(Delivery::Total(DeliveredLines::sum([two]).unwrap()));
     let delivered = Action::Hear { heard, expires_at: None, short: Vec::new() };
     let outcome = faulty
         .audits_while(12, async {
-            first(store.apply(command(&unheld, delivered), &at(0)).await);
+            first(store.apply(command("p", delivered), &at(0)).await);
         })
         .await;
     assert_eq!(outcome, StockOutcome::Refused(StockRefusal::Changed { was: 7, is: 5 }));
@@ -411,9 +400,8 @@ async fn an_error_after_a_try_without_answer_is_no_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_short_before_is_not_short_now() {
     let faulty = faulty().await;
-    let order = OrderId::parse("o").unwrap();
     let Action::Reserve { lines, .. } = reserve("o", 12).action else { unreachable!() };
-    let hear = |heard| command(&order, Action::Hear { heard, expires_at: None, short: Vec::new() });
+    let hear = |heard| command("o", Action::Hear { heard, expires_at: None, short: Vec::new() });
     let [go, arrived, go_on] = [(); 3].map(|()| Arc::new(tokio::sync::Notify::new()));
     go.notify_one();
     faulty.wire.put_in([
@@ -440,8 +428,7 @@ async fn scenario_4_a_late_reserve_of_an_order_that_was_given_up() {
     faulty.wire.put_in([Fault::Late(Duration::from_millis(1_500))]);
     let given_up = faulty.store.apply(reserve("o", 4), &within(Duration::from_secs(1))).await;
     assert!(matches!(given_up, Err(StoreError::TryAgain(_))), "{given_up:?}");
-    let order = OrderId::parse("o").unwrap();
-    let released = faulty.does(command(&order, Action::Release { reason: Reason::requested() })).await;
+    let released = faulty.does(command("o", Action::Release { reason: Reason::requested() })).await;
     assert_eq!(first(released), State::Pending);
     // Long enough for the late request to have been refused.
     tokio::time::sleep(Duration::from_millis(1_000)).await;
@@ -453,8 +440,7 @@ async fn scenario_4_a_late_reserve_of_an_order_that_was_given_up() {
 async fn a_confirm_without_an_answer_is_not_called_refused() {
     let faulty = faulty().await;
     faulty.wire.put_in([Fault::Late(Duration::from_millis(1_200))]);
-    let order = OrderId::parse("o").unwrap();
-    let outcome = faulty.does(command(&order, Action::Confirm)).await;
+    let outcome = faulty.does(command("o", Action::Confirm)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
 }
 
@@ -624,10 +610,9 @@ async fn scenario_8_a_conflict_and_a_condition() {
             Quantity::new(4).unwrap(),
         )
     });
-    let order_id = OrderId::parse("o").unwrap();
     let reserve = |lines| {
         let action = Action::Reserve { lines: OrderLines::sum(lines).unwrap(), expires_at: None };
-        command(&order_id, action)
+        command("o", action)
     };
     let b = faulty.tables.dynamodb.get_item().table_name("holdfast-inventory");
     let text = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
@@ -667,9 +652,8 @@ async fn a_hold_that_is_confirmed_under_the_sweep() {
     let sweep = expiry_sweep::sweep(&deps, None, &later);
     let confirm = async {
         arrived.notified().await;
-        let order = OrderId::parse("p").unwrap();
         // By a clock for which it is not due.
-        let confirmed = faulty.tables.store.apply(command(&order, Action::Confirm), &at(0)).await;
+        let confirmed = faulty.tables.store.apply(command("p", Action::Confirm), &at(0)).await;
         assert_eq!(first(confirmed), State::Confirmed);
         go_on.notify_one();
     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use shared::domain::{Action, Command, OrderId, ReservationId, Shipment, ShipmentId};
+use shared::domain::{Action, OrderId, ReservationId, Shipment, ShipmentId};
 use shared::http::{Answer, Deps, ItemRequest, Problem, Request, Role, not_null, order_lines, serve, target};
 
 /// Runs the function.
@@ -73,11 +73,6 @@ async fn settle(
     order_id: Option<OrderId>,
     action: Action,
 ) -> Result<Answer, Problem> {
-    let command = Command {
-        id: target(reservation_id, order_id.as_ref())?,
-        order_id,
-        correlation_id: request.invocation.correlation_id.clone(),
-        action,
-    };
+    let command = request.invocation.command(target(reservation_id, order_id)?, action);
     deps.store.apply(command, &request.invocation).await?.answer(request.invocation.now)
 }

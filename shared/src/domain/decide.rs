@@ -32,14 +32,42 @@ pub const MAX_SHIPMENTS: usize = 200;
 /// Something that is to be done with an order's reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
-    /// The reservation.
-    pub id: ReservationId,
-    /// The order, where it is known. Only with it a record can be begun.
-    pub order_id: Option<OrderId>,
+    /// Whose reservation.
+    pub target: Target,
     /// Of the request or event, kept in the record.
     pub correlation_id: String,
     /// What is to be done.
     pub action: Action,
+}
+
+/// Whose reservation a command is for. An order and its reservation have one id each, and the second follows from
+/// the first: a command names one of them, so that they cannot contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The reservation of this order. Only for an order a record can be begun.
+    Order(OrderId),
+    /// The reservation with this id; there is one, or the command is refused.
+    Reservation(ReservationId),
+}
+
+impl Target {
+    /// The reservation's id. That of an order is computed.
+    #[must_use]
+    pub fn id(&self) -> ReservationId {
+        match self {
+            Self::Order(order_id) => ReservationId::of(order_id),
+            Self::Reservation(id) => *id,
+        }
+    }
+
+    /// The order, where the command names it.
+    #[must_use]
+    pub fn order_id(&self) -> Option<&OrderId> {
+        match self {
+            Self::Order(order_id) => Some(order_id),
+            Self::Reservation(_) => None,
+        }
+    }
 }
 
 /// What a command is to do.
@@ -217,7 +245,7 @@ pub fn decide(seen: Option<&Reservation>, command: &Command, now: Timestamp) -> 
 
 pub(crate) fn decided(seen: Option<&Reservation>, command: &Command, now: Timestamp) -> Decision {
     let absent = || {
-        let order_id = command.order_id.clone()?;
+        let order_id = command.target.order_id()?.clone();
         Some(Reservation::nothing_yet(order_id, now))
     };
     let Some(seen) = seen.cloned().or_else(absent) else {
@@ -384,4 +412,4 @@ fn strongest(reservation: &Reservation) -> Option<Fact> {
 
 #[cfg(test)]
 #[path = "decide_tests.rs"]
-mod tests;
+pub(crate) mod tests;

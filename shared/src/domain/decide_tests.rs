@@ -21,6 +21,19 @@ pub(super) fn at(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap()
 }
 
+/// A command, of one correlation id.
+pub(crate) fn command(target: &Target, action: Action) -> Command {
+    Command { target: target.clone(), correlation_id: "c".to_owned(), action }
+}
+
+/// What a command writes that changes something.
+pub(crate) fn commit_of(seen: Option<&Reservation>, command: &Command, now: Timestamp) -> Commit {
+    match decide(seen, command, now) {
+        Decision::Commit(commit) => *commit,
+        other => panic!("{command:?} changes nothing of {seen:?}: {other:?}"),
+    }
+}
+
 /// `A` is a product where it lies by default, `A@east` one elsewhere.
 fn place(name: &str) -> (ProductId, Option<Location>) {
     let (product, location) = name.split_once('@').map_or((name, None), |(p, l)| (p, Some(l)));
@@ -92,9 +105,8 @@ impl World {
     }
 
     pub(super) fn does(&mut self, order: &str, action: Action) -> Came {
-        let order_id = OrderId::parse(order).unwrap();
-        let id = ReservationId::of(&order_id);
-        let mut command = Command { id, order_id: Some(order_id), correlation_id: "c".into(), action };
+        let order = Target::Order(OrderId::parse(order).unwrap());
+        let (id, mut command) = (order.id(), command(&order, action));
         for _ in 0..6 {
             let seen = self.records.get(&id);
             let commit = match decide(seen, &command, at(self.now)) {
@@ -452,12 +464,8 @@ fn a_part_shipment_over_buckets() {
     record.lines[0].allocations = vec![in_bucket(0, 2), in_bucket(1, 4)];
     let ships = |record: &Reservation, quantity| {
         let part = Some(Shipment { id: None, lines: lines(&[("A", quantity)]) });
-        let action = Action::Deduct { part };
-        let command = Command { id: record.id, order_id: None, correlation_id: "c".into(), action };
-        match decide(Some(record), &command, at(0)) {
-            Decision::Commit(commit) => *commit,
-            other => panic!("{other:?}"),
-        }
+        let deduct = command(&Target::Reservation(record.id), Action::Deduct { part });
+        commit_of(Some(record), &deduct, at(0))
     };
     let moved = |commit: &Commit| -> Vec<(u32, i64)> {
         commit.moves.iter().map(|stock_move| (stock_move.unit.bucket, stock_move.delta.sold)).collect()
@@ -479,15 +487,9 @@ fn the_whole_order_counts_for_the_limit() {
         (LineKey { product, location }, Quantity::new(quantity).unwrap())
     };
     let lines = OrderLines::sum([line("A", "x", 3), line("A", "y", 4), line("B", "x", 2)]).unwrap();
-    let order_id = OrderId::parse("o").unwrap();
-    let id = ReservationId::of(&order_id);
-    let decided = |seen: Option<&Reservation>, action, now| {
-        let command = Command { id, order_id: Some(order_id.clone()), correlation_id: "c".into(), action };
-        match decide(seen, &command, at(now)) {
-            Decision::Commit(commit) => *commit,
-            other => panic!("{other:?}"),
-        }
-    };
+    let order = Target::Order(OrderId::parse("o").unwrap());
+    let decided =
+        |seen: Option<&Reservation>, action, now| commit_of(seen, &command(&order, action), at(now));
     let ordered = |commit: &Commit| -> Vec<Option<u64>> { commit.moves.iter().map(|m| m.ordered).collect() };
     let held = decided(None, Action::Reserve { lines, expires_at: Some(at(TTL)) }, 0);
     assert_eq!(ordered(&held), [Some(7), Some(7), Some(2)]);
@@ -550,9 +552,8 @@ fn nothing_is_known_of_an_order_that_never_came() {
     {
         assert_eq!(w.does("o", action), Came::Refused(Refusal::NotFound));
     }
-    let id = ReservationId::of(&OrderId::parse("o").unwrap());
-    let action = Action::Release { reason: Reason::requested() };
-    let by_id_alone = Command { id, order_id: None, correlation_id: String::new(), action };
+    let by_id_alone = Target::Reservation(ReservationId::of(&OrderId::parse("o").unwrap()));
+    let by_id_alone = command(&by_id_alone, Action::Release { reason: Reason::requested() });
     assert_eq!(decide(None, &by_id_alone, at(0)), Decision::Refuse(Refusal::NotFound));
 }
 

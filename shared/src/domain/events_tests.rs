@@ -2,9 +2,10 @@
 
 use super::name::*;
 use super::*;
+use crate::domain::decide::tests::{command, commit_of};
 use crate::domain::{
-    Action, Command, Decision, DeliveredLines, Delivery, Heard, LineKey, Location, OrderId, OrderLines,
-    Ordered, ProductId, Quantity, Shipment, Shortage, decide,
+    Action, DeliveredLines, Delivery, Heard, LineKey, Location, OrderId, OrderLines, Ordered, ProductId,
+    Quantity, Shipment, Shortage, Target,
 };
 
 fn at(second: i64) -> Timestamp {
@@ -40,13 +41,9 @@ impl Order {
 
     /// Does it a second later. Answers with the names of the events.
     fn does(&mut self, action: Action) -> Vec<&'static str> {
-        let order_id = OrderId::parse("o").unwrap();
-        let id = super::super::ReservationId::of(&order_id);
+        let order = Target::Order(OrderId::parse("o").unwrap());
         self.now += 1;
-        let command = Command { id, order_id: Some(order_id), correlation_id: "c".to_owned(), action };
-        let Decision::Commit(commit) = decide(self.record.as_ref(), &command, at(self.now)) else {
-            panic!("{command:?} changes nothing of {:?}", self.record);
-        };
+        let commit = commit_of(self.record.as_ref(), &command(&order, action), at(self.now));
         self.said = of_reservation(self.record.as_ref(), &commit.next);
         self.before = self.record.replace(commit.next);
         self.said.iter().map(|event| event.name).collect()

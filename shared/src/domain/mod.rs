@@ -20,7 +20,7 @@ pub mod reservation;
 pub mod stock;
 
 pub use conflict::{Conflict, ConflictKind, ConflictLine, Conflicts};
-pub use decide::{Action, Command, Commit, Decision, Heard, Refusal, Shipment, StockMove, decide};
+pub use decide::{Action, Command, Commit, Decision, Heard, Refusal, Shipment, StockMove, Target, decide};
 pub use delivery::{Claim, Claims, DeliveredLines, Deliveries, Delivery};
 pub use level::{Alert, Level};
 pub use names::{

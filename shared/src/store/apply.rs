@@ -53,12 +53,12 @@ impl Store {
                     Attempt::Changed(Some(there)) => Some(there),
                     // There is no record, or the endpoint does not show what failed the condition.
                     Attempt::Changed(None) | Attempt::Short(_) | Attempt::Failed(_) => {
-                        let read = self.reservation(command.id, invocation).await;
+                        let read = self.reservation(command.target.id(), invocation).await;
                         read.map_err(|e| e.after(may_land))?
                     }
                 }
             }
-            _ => self.reservation(command.id, invocation).await?,
+            _ => self.reservation(command.target.id(), invocation).await?,
         };
         // What an earlier try would have written. It may be there whatever was answered: a request may come twice,
         // and the answer be that to its second copy.
@@ -86,7 +86,7 @@ impl Store {
                     // There is a record, but the endpoint does not show it.
                     forget_shortages(&mut command);
                     attempts.pause(&Transient::not_applied("an unseen record")).await?;
-                    let read = self.reservation(command.id, invocation).await;
+                    let read = self.reservation(command.target.id(), invocation).await;
                     seen = read.map_err(|e| e.after(unanswered))?;
                 }
                 Attempt::Changed(there) => {
@@ -139,7 +139,11 @@ impl Store {
     ) -> Result<(Attempt, bool), StoreError> {
         let mut unanswered = false;
         loop {
-            match self.commit_confirm(command.id, invocation).await.map_err(|e| e.after(unanswered))? {
+            match self
+                .commit_confirm(command.target.id(), invocation)
+                .await
+                .map_err(|e| e.after(unanswered))?
+            {
                 Attempt::Failed(failure) => {
                     unanswered |= failure.maybe_applied;
                     attempts.pause(&failure).await?;

@@ -44,8 +44,9 @@ impl Store {
             .client
             .transact_write_items()
             .transact_items(TransactWriteItem::builder().put(record).build());
+        let reservation_id = commit.next.id.to_string();
         for stock_move in &commit.moves {
-            let cause = cause(command.action.name(), &command.id.to_string(), &command.correlation_id);
+            let cause = cause(command.action.name(), &reservation_id, &command.correlation_id);
             let update = self.stock_update(stock_move, cause, invocation);
             request = request.transact_items(TransactWriteItem::builder().update(update).build());
         }

@@ -16,8 +16,7 @@ use super::retry::{Attempts, until_answered};
 use super::{Invocation, MAX_CHECK, Store, keys};
 use crate::domain::decide::Action;
 use crate::domain::{
-    Command, Commit, Decision, Delta, Reservation, ReservationId, StockMove, Timestamp, UnitKey, decide,
-    may_end_until,
+    Commit, Decision, Delta, ReservationId, StockMove, Target, Timestamp, UnitKey, decide, may_end_until,
 };
 use crate::metrics::Metric;
 
@@ -163,7 +162,8 @@ impl Store {
                         continue;
                     }
                 };
-                match decide(Some(&reservation), &expire_command(&reservation, invocation), invocation.now) {
+                let expire = invocation.command(Target::Reservation(reservation.id), Action::Expire);
+                match decide(Some(&reservation), &expire, invocation.now) {
                     Decision::Commit(commit) => {
                         let first = commit.moves.first().map(|m| m.unit.clone());
                         groups.entry(first).or_default().push(*commit);
@@ -270,15 +270,6 @@ impl Store {
             }
         }
         Ok(found)
-    }
-}
-
-fn expire_command(reservation: &Reservation, invocation: &Invocation) -> Command {
-    Command {
-        id: reservation.id,
-        order_id: None,
-        correlation_id: invocation.correlation_id.clone(),
-        action: Action::Expire,
     }
 }
 
@@ -397,28 +388,22 @@ fn left_out(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::decide::tests::{command, commit_of};
     use crate::domain::reservation::CLOCK_MARGIN;
     use crate::domain::{LineKey, Location, OrderId, OrderLines, ProductId, Quantity};
 
     /// A hold of one of each product that ends.
     fn ending(order: &str, products: &[String]) -> Commit {
-        let order_id = OrderId::parse(order).unwrap();
         let line = |product: &String| {
             let product = ProductId::parse(product.as_str()).unwrap();
             (LineKey { product, location: Location::default() }, Quantity::ONE)
         };
         let lines = OrderLines::sum(products.iter().map(line)).unwrap();
-        let decided = |seen: Option<&Reservation>, action| {
-            let (id, order_id) = (ReservationId::of(&order_id), Some(order_id.clone()));
-            let command = Command { id, order_id, correlation_id: "c".into(), action };
-            match decide(seen, &command, Timestamp::UNIX_EPOCH + CLOCK_MARGIN) {
-                Decision::Commit(commit) => *commit,
-                other => panic!("{other:?}"),
-            }
-        };
+        let order = Target::Order(OrderId::parse(order).unwrap());
+        let now = Timestamp::UNIX_EPOCH + CLOCK_MARGIN;
         let expires_at = Some(Timestamp::UNIX_EPOCH);
-        let held = decided(None, Action::Reserve { lines, expires_at });
-        decided(Some(&held.next), Action::Expire)
+        let held = commit_of(None, &command(&order, Action::Reserve { lines, expires_at }), now);
+        commit_of(Some(&held.next), &command(&order, Action::Expire), now)
     }
 
     fn actions(part: &[Commit]) -> usize {
