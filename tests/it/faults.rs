@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::function::Deps;
-
 use shared::domain::{
     Action, Command, DeliveredLines, Delivery, Heard, IdempotencyKey, LineKey, Location, OrderLines, Ordered,
     ProductId, Quantity, Reason, Refusal, State, Timestamp,
 };
+use shared::function::Deps;
+use shared::http;
 use shared::metrics::Metric;
 use shared::store::{
     Invocation, Outcome, RetryPolicy, StockChange, StockOutcome, StockRefusal, StockWrite, Store, StoreError,
@@ -20,21 +20,6 @@ use crate::support::faults::{Fault, Wire};
 use crate::support::tables::{at, command};
 use crate::support::{Tables, conserved, deps, product};
 
-/// One invocation of a function's handler.
-macro_rules! serve {
-    ($function:ident, $event:expr, $context:expr, $deps:expr) => {
-        shared::http::answer(
-            "test",
-            $event,
-            $context,
-            $deps,
-            |deps: Arc<Deps>, request: Arc<shared::http::Request>| async move {
-                $function::handle(&deps, &request).await
-            },
-        )
-        .await
-    };
-}
 struct Faulty {
     tables: Tables,
     wire: Wire,
@@ -361,7 +346,7 @@ async fn what_is_done_is_answered_without_figures_where_they_cannot_be_read() {
     context.deadline = u64::try_from(local::run::now_ms()).unwrap() + 10_000;
     faulty.wire.let_reads_hang();
     let began = tokio::time::Instant::now();
-    let response = serve!(stock_admin, event, &context, &deps);
+    let response = http::answer("test", event, &context, &deps, stock_admin::handle).await;
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let lambda_http::Body::Text(text) = response.body() else { panic!("{response:?}") };
     let answer: Value = serde_json::from_str(text).unwrap();
@@ -589,11 +574,11 @@ async fn answer(deps: &Arc<Deps>, function: &str, sample: &str, timeout: Duratio
         u64::try_from(local::run::now_ms()).unwrap() + u64::try_from(timeout.as_millis()).unwrap();
     let (event, context) = (serde_json::from_str(sample).unwrap(), &context);
     let response = match function {
-        "reserve" => serve!(reserve, event, context, deps),
-        "release" => serve!(release, event, context, deps),
-        "settle" => serve!(settle, event, context, deps),
-        "check" => serve!(check, event, context, deps),
-        _ => serve!(stock_admin, event, context, deps),
+        "reserve" => http::answer("test", event, context, deps, reserve::handle).await,
+        "release" => http::answer("test", event, context, deps, release::handle).await,
+        "settle" => http::answer("test", event, context, deps, settle::handle).await,
+        "check" => http::answer("test", event, context, deps, check::handle).await,
+        _ => http::answer("test", event, context, deps, stock_admin::handle).await,
     };
     (response.status().as_u16(), response.headers().contains_key("retry-after"))
 }

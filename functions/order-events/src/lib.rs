@@ -10,7 +10,6 @@ mod name;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::StreamExt as _;
@@ -32,12 +31,7 @@ const ORDERS_AT_ONCE: usize = 10;
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), Error> {
-    let deps = Deps::init().await?;
-    serve_events("order-events", &deps, |event, invocation| {
-        let deps = Arc::clone(&deps);
-        async move { handle(&deps, &event, &invocation).await }
-    })
-    .await
+    serve_events("order-events", Deps::init().await?, handle).await
 }
 
 /// A message of the batch.

@@ -1,7 +1,5 @@
 //! `release`: gives back what is held for an order.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 use shared::domain::{Action, OrderId, Reason, ReservationId};
 use shared::http::{Answer, Deps, Problem, Request, Role, serve, target};
@@ -11,8 +9,7 @@ use shared::http::{Answer, Deps, Problem, Request, Role, serve, target};
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("release", |deps: Arc<Deps>, request: Arc<Request>| async move { handle(&deps, &request).await })
-        .await
+    serve("release", handle).await
 }
 
 /// Answers one request.

@@ -1,6 +1,5 @@
 //! `reserve`: holds stock for an order, and holds it for longer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -19,8 +18,7 @@ use shared::store::Outcome;
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("reserve", |deps: Arc<Deps>, request: Arc<Request>| async move { handle(&deps, &request).await })
-        .await
+    serve("reserve", handle).await
 }
 
 /// Answers one request.

@@ -1,7 +1,5 @@
 //! `settle`: what becomes of a hold when the order goes well: confirm it, and let the goods leave.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 use shared::domain::{Action, OrderId, ReservationId, Shipment, ShipmentId};
 use shared::http::{Answer, Deps, ItemRequest, Problem, Request, Role, not_null, order_lines, serve, target};
@@ -11,8 +9,7 @@ use shared::http::{Answer, Deps, ItemRequest, Problem, Request, Role, not_null, 
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("settle", |deps: Arc<Deps>, request: Arc<Request>| async move { handle(&deps, &request).await })
-        .await
+    serve("settle", handle).await
 }
 
 /// Answers one request.
