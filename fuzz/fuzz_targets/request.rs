@@ -9,6 +9,7 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 use shared::function::{Clock, Deps};
+use shared::http;
 use shared::settings::Settings;
 use shared::store::Store;
 use tokio::runtime::{Builder, Runtime};
@@ -57,16 +58,18 @@ async fn answer(route: &str, body: &[u8], deps: &Arc<Deps>) -> u16 {
         },
         "pathParameters": {"productId": "SAMPLE-1"}, "body": String::from_utf8_lossy(body), "isBase64Encoded": false,
     });
-    let event: shared::http::Event = serde_json::from_value(event).expect("an event");
+    let event: http::Event = serde_json::from_value(event).expect("an event");
     // No time is left: whatever is read or written is given up at once.
     let context = lambda_http::Context::default();
     let handled = async {
         match route {
-            "reserve" | "extend" => serve!(reserve, event, &context, deps),
-            "confirm" | "deduct" => serve!(settle, event, &context, deps),
-            "release" => serve!(release, event, &context, deps),
-            "check" | "check-availability" => serve!(check, event, &context, deps),
-            _ => serve!(stock_admin, event, &context, deps),
+            "reserve" | "extend" => http::answer("fuzz", event, &context, deps, reserve::handle).await,
+            "confirm" | "deduct" => http::answer("fuzz", event, &context, deps, settle::handle).await,
+            "release" => http::answer("fuzz", event, &context, deps, release::handle).await,
+            "check" | "check-availability" => {
+                http::answer("fuzz", event, &context, deps, check::handle).await
+            }
+            _ => http::answer("fuzz", event, &context, deps, stock_admin::handle).await,
         }
     };
     let response = tokio::time::timeout(Duration::from_secs(5), handled).await.expect("an answer");
@@ -75,15 +78,4 @@ async fn answer(route: &str, body: &[u8], deps: &Arc<Deps>) -> u16 {
     let problem: Value = serde_json::from_str(&text).expect("a problem in JSON");
     assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
     status
-}
-
-/// One invocation of a function's handler.
-#[macro_export]
-macro_rules! serve {
-    ($function:ident, $event:expr, $context:expr, $deps:expr) => {
-        shared::http::answer("fuzz", $event, $context, $deps, |deps: Arc<Deps>, request: Arc<shared::http::Request>| async move {
-            $function::handle(&deps, &request).await
-        })
-        .await
-    };
 }

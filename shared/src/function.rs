@@ -64,13 +64,25 @@ impl Deps {
     ///
     /// # Errors
     /// If a setting is bad.
-    pub async fn init() -> Result<Arc<Self>, Error> {
-        let settings = Settings::from_env()?;
-        telemetry::init(settings.log_level);
+    pub async fn init() -> Result<Self, Error> {
+        let settings = init_process()?;
         let store = Store::connect(aws::config(), settings.store.clone()).await;
         note_warm_up("DynamoDB", store.warm_up().await);
-        Ok(Arc::new(Self { store, settings, clock: Clock::of_the_machine() }))
+        Ok(Self { store, settings, clock: Clock::of_the_machine() })
     }
+}
+
+impl AsRef<Self> for Deps {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+/// Reads the settings, and starts logging as they say.
+pub(crate) fn init_process() -> Result<Settings, Error> {
+    let settings = Settings::from_env()?;
+    telemetry::init(settings.log_level);
+    Ok(settings)
 }
 
 /// Notes that a service did not answer while the function started. That does not keep it from starting: the service may
@@ -99,23 +111,25 @@ pub fn invocation(clock: &Clock, context: Option<&Context>, correlation_id: Stri
     }
 }
 
-/// Runs a function that is called with events, until its process ends. `operation` is its name. The event is
-/// taken as it is: a typed one would be parsed as a whole, and one bad record would fail its batch.
+/// Runs a function that is called with events, until its process ends. `operation` is its name; it works with [`Deps`],
+/// or with a type of its own that holds them. The event is taken as it is: a typed one would be parsed as a whole, and
+/// one bad record would fail its batch.
 ///
 /// # Errors
 /// If the Runtime API is gone.
-pub async fn serve_events<H, F>(operation: &'static str, deps: &Deps, handle: H) -> Result<(), Error>
-where
-    H: Fn(Value, Invocation) -> F,
-    F: Future<Output = Result<Value, Error>>,
-{
-    let handle = &handle;
+pub async fn serve_events<D: AsRef<Deps>>(
+    operation: &'static str,
+    deps: D,
+    handle: impl AsyncFn(&D, &Value, &Invocation) -> Result<Value, Error>,
+) -> Result<(), Error> {
+    let (deps, handle) = (&deps, &handle);
+    let Deps { settings, clock, .. } = deps.as_ref();
     lambda_runtime::run(service_fn(move |LambdaEvent { payload, context }: LambdaEvent<Value>| {
-        let invocation = invocation(&deps.clock, Some(&context), context.request_id.clone());
+        let invocation = invocation(clock, Some(&context), context.request_id.clone());
         // Boxed, because the compiler follows the type of a future only so deep.
         Box::pin(async move {
-            let outcome = handle(payload, invocation.clone()).await;
-            report(operation, &deps.settings, &invocation);
+            let outcome = handle(deps, &payload, &invocation).await;
+            report(operation, settings, &invocation);
             outcome
         })
     }))

@@ -95,11 +95,11 @@ impl Look<'_> {
         };
         let written = self
             .history
-            .reservation_between(command.id, begun, tried.to)
+            .reservation_between(command.target.id(), begun, tried.to)
             .flatten()
             .any(|record| self.tries.iter().any(|t| t.label == record.correlation_id) && says(record));
         let was_so = || {
-            let mut records = self.history.reservation_between(command.id, tried.from, tried.to);
+            let mut records = self.history.reservation_between(command.target.id(), tried.from, tried.to);
             records.any(|record| {
                 let decision = decide(&Seen::record_alone(record.cloned()), &command, tried.now);
                 decision == Decision::Unchanged && record.is_some_and(says)
@@ -111,7 +111,7 @@ impl Look<'_> {
     /// Whether the record is as this try itself has written it: then it was not so before.
     fn made_it_so(&self, op: &Op, tried: &Try) -> bool {
         let Some(command) = op.command(&tried.label, tried.now) else { return false };
-        let places = self.history.reservations.get(&command.id).map_or(&[][..], Vec::as_slice);
+        let places = self.history.reservations.get(&command.target.id()).map_or(&[][..], Vec::as_slice);
         let last = places[..places.partition_point(|i| *i < tried.to)].last();
         last.is_some_and(|last| self.history.entries[*last].writer == tried.label)
     }
@@ -148,7 +148,7 @@ impl Look<'_> {
                     }
                     _ => false,
                 };
-                let mut records = self.history.reservation_between(command.id, from, to);
+                let mut records = self.history.reservation_between(command.target.id(), from, to);
                 records.any(|record| says(record) && fits(code, ask, record, tried.now))
             }
         }

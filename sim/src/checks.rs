@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use shared::domain::events;
 use shared::domain::{
     Action, Command, Decision, Delta, Fact, Lack, Level, Reservation, Seen, Shortage, State, StockUnit,
-    UnitKey, decide,
+    Target, UnitKey, decide,
 };
 use shared::store::Change;
 
@@ -374,11 +374,11 @@ fn command_of(ops: &BTreeMap<u32, &Op>, new: &Reservation) -> Option<Command> {
     let correlation_id = new.correlation_id.clone();
     let swept = correlation_id.starts_with('s') || correlation_id.starts_with("last-sweep");
     if swept && !correlation_id.starts_with(SETUP) {
-        return Some(Command { id: new.id, order_id: None, correlation_id, action: Action::Expire });
+        return Some(Command { target: Target::Reservation(new.id), correlation_id, action: Action::Expire });
     }
     let op = ops.get(&op_number(&correlation_id)?)?;
     let command = op.command(&correlation_id, new.updated_at)?;
-    (command.id == new.id).then_some(command)
+    (command.target.id() == new.id).then_some(command)
 }
 
 /// What a decision saw: the record before, and the stock that decided the outcome. The record says what that lacked, where

@@ -4,7 +4,7 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use shared::domain::{
     Action, Command, DeliveredLines, Delivery, Fact, Heard, LineKey, Location, OrderId, OrderLines, Ordered,
-    ProductId, Quantity, Reason, ReservationId, Shipment, ShipmentId, Timestamp, UnitKey,
+    ProductId, Quantity, Reason, ReservationId, Shipment, ShipmentId, Target, Timestamp, UnitKey,
 };
 
 /// Products and quantities.
@@ -288,9 +288,8 @@ impl Op {
             }
             Kind::Stock(..) | Kind::Sweep(_) | Kind::Publish => return None,
         };
-        let order_id = parsed(OrderId::parse(order));
-        let correlation_id = correlation_id.to_owned();
-        Some(Command { id: ReservationId::of(&order_id), order_id: Some(order_id), correlation_id, action })
+        let target = Target::Order(parsed(OrderId::parse(order)));
+        Some(Command { target, correlation_id: correlation_id.to_owned(), action })
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use shared::aws::ANSWER_TIMEOUT;
 use shared::domain::Timestamp;
 use shared::function::{Clock, Deps, invocation};
-use shared::http::Event;
+use shared::http::{Event, answer};
 use shared::settings::Settings;
 use shared::store::{Invocation, Store};
 
@@ -240,30 +240,10 @@ impl World {
             .invoke(label, HTTP_TIMEOUT, async move |deps, context| {
                 let context = &context;
                 match path {
-                    "/reserve" | "/extend" => {
-                        shared::http::answer("reserve", event, context, deps, async |deps, request| {
-                            reserve::handle(&deps, &request).await
-                        })
-                        .await
-                    }
-                    "/confirm" | "/deduct" => {
-                        shared::http::answer("settle", event, context, deps, async |deps, request| {
-                            settle::handle(&deps, &request).await
-                        })
-                        .await
-                    }
-                    "/release" => {
-                        shared::http::answer("release", event, context, deps, async |deps, request| {
-                            release::handle(&deps, &request).await
-                        })
-                        .await
-                    }
-                    _ => {
-                        shared::http::answer("stock-admin", event, context, deps, async |deps, request| {
-                            stock_admin::handle(&deps, &request).await
-                        })
-                        .await
-                    }
+                    "/reserve" | "/extend" => answer("reserve", event, context, deps, reserve::handle).await,
+                    "/confirm" | "/deduct" => answer("settle", event, context, deps, settle::handle).await,
+                    "/release" => answer("release", event, context, deps, release::handle).await,
+                    _ => answer("stock-admin", event, context, deps, stock_admin::handle).await,
                 }
             })
             .await;

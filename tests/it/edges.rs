@@ -7,7 +7,6 @@ use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use shared::function::Deps;
-use shared::http::Request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -189,8 +188,7 @@ async fn read(deps: &Arc<Deps>, route: &str, parameter: &str, query: &str, body:
     let mut context = lambda_http::Context::default();
     context.deadline = u64::try_from(local::run::now_ms()).unwrap() + 10_000;
     let event = serde_json::from_value(event).unwrap();
-    let handle = |deps: Arc<Deps>, request: Arc<Request>| async move { check::handle(&deps, &request).await };
-    let response = shared::http::answer("check", event, &context, deps, handle).await;
+    let response = shared::http::answer("check", event, &context, deps, check::handle).await;
     let cache_control = response.headers()["cache-control"].to_str().unwrap().to_owned();
     let status = response.status().as_u16();
     let body = response.into_body();

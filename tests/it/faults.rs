@@ -4,35 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::function::Deps;
-
 use shared::domain::{
-    Action, Command, DeliveredLines, Delivery, Heard, IdempotencyKey, LineKey, Location, OrderId, OrderLines,
-    Ordered, ProductId, Quantity, Reason, Refusal, ReservationId, State, StockChange, StockCommand,
-    StockRefusal, Timestamp,
+    Action, Command, DeliveredLines, Delivery, Heard, IdempotencyKey, LineKey, Location, OrderLines, Ordered,
+    ProductId, Quantity, Reason, Refusal, State, StockChange, StockCommand, StockRefusal, Timestamp,
 };
+use shared::function::Deps;
+use shared::http;
 use shared::metrics::Metric;
 use shared::store::{Invocation, Outcome, RetryPolicy, StockOutcome, Store, StoreError, StoreSettings};
 
 use crate::support::faults::{Fault, Wire};
-use crate::support::tables::at;
+use crate::support::tables::{at, command};
 use crate::support::{Tables, conserved, deps, product};
 
-/// One invocation of a function's handler.
-macro_rules! serve {
-    ($function:ident, $event:expr, $context:expr, $deps:expr) => {
-        shared::http::answer(
-            "test",
-            $event,
-            $context,
-            $deps,
-            |deps: Arc<Deps>, request: Arc<shared::http::Request>| async move {
-                $function::handle(&deps, &request).await
-            },
-        )
-        .await
-    };
-}
 struct Faulty {
     tables: Tables,
     wire: Wire,
@@ -58,16 +42,10 @@ async fn store_at(url: &str) -> Store {
 }
 
 fn reserve(order: &str, quantity: u64) -> Command {
-    let order_id = OrderId::parse(order).unwrap();
     let key = LineKey { product: ProductId::parse("A").unwrap(), location: Location::default() };
     let lines = OrderLines::sum([(key, Quantity::new(quantity).unwrap())]).unwrap();
     let expires_at = Some(Timestamp::from_millisecond(900_000).unwrap());
-    command(&order_id, Action::Reserve { lines, expires_at })
-}
-
-fn command(order_id: &OrderId, action: Action) -> Command {
-    let id = ReservationId::of(order_id);
-    Command { id, order_id: Some(order_id.clone()), correlation_id: "c".into(), action }
+    command(order, Action::Reserve { lines, expires_at })
 }
 
 fn within(time: Duration) -> Invocation {
@@ -123,8 +101,7 @@ async fn scenarios_1_2_7_9_10_a_reserve_that_is_disturbed() {
 #[tokio::test]
 async fn what_a_refusal_does_not_show_is_read() {
     let faulty = faulty().await;
-    let order_id = OrderId::parse("o").unwrap();
-    let confirm = || command(&order_id, Action::Confirm);
+    let confirm = || command("o", Action::Confirm);
     assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved);
     assert_eq!(first(faulty.does(confirm()).await), State::Confirmed);
     let repeated = async |again: Command| {
@@ -137,7 +114,7 @@ async fn what_a_refusal_does_not_show_is_read() {
     assert_eq!(repeated(confirm()).await, State::Confirmed);
     assert_eq!(repeated(reserve("o", 4)).await, State::Confirmed);
     faulty.wire.put_in([Fault::WithoutItem]);
-    let nobody = command(&OrderId::parse("nobody").unwrap(), Action::Confirm);
+    let nobody = command("nobody", Action::Confirm);
     let refused = faulty.does(nobody).await;
     assert!(matches!(refused, Ok(Outcome::Refused { refusal: Refusal::NotFound, .. })), "{refused:?}");
     faulty.holds([6, 4, 0]).await;
@@ -148,7 +125,6 @@ async fn what_a_refusal_does_not_show_is_read() {
 async fn every_other_operation_is_applied_once() {
     for fault in [Fault::Drop, Fault::Lose, Fault::Error500, Fault::Conflict, Fault::Twice] {
         let faulty = faulty().await;
-        let order = OrderId::parse("o").unwrap();
         let part = OrderLines::sum([(
             LineKey { product: ProductId::parse("A").unwrap(), location: Location::default() },
             Quantity::ONE,
@@ -162,7 +138,7 @@ async fn every_other_operation_is_applied_once() {
             (Action::Release { reason: Reason::requested() }, [9, 0, 1]),
         ] {
             faulty.wire.put_in([fault.clone()]);
-            let outcome = faulty.does(command(&order, action.clone())).await;
+            let outcome = faulty.does(command("o", action.clone())).await;
             assert!(matches!(outcome, Ok(Outcome::Done { .. })), "{fault:?} {action:?} {outcome:?}");
             faulty.holds(figures).await;
         }
@@ -193,8 +169,7 @@ async fn short_after_a_try_without_answer_is_not_known() {
     let outcome = faulty.does(reserve("o", 4)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
     // Stock comes back, and the late try lands.
-    let other = OrderId::parse("other").unwrap();
-    faulty.does(command(&other, Action::Release { reason: Reason::requested() })).await.unwrap();
+    faulty.does(command("other", Action::Release { reason: Reason::requested() })).await.unwrap();
     while faulty.tables.stock("A").await != [6, 4, 0] {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -267,25 +242,23 @@ async fn sales_do_not_disturb_an_audit() {
 /// What leaves or comes between does change it, held before or not: what was counted is no longer what lies there.
 #[tokio::test(flavor = "multi_thread")]
 async fn goods_that_leave_or_come_disturb_an_audit() {
-    let order = OrderId::parse("o").unwrap();
     let faulty = faulty().await;
     first(faulty.does(reserve("o", 4)).await);
     let store = &faulty.tables.store;
     let outcome = faulty
         .audits_while(12, async {
-            first(store.apply(command(&order, Action::Deduct { part: None }), &at(0)).await);
+            first(store.apply(command("o", Action::Deduct { part: None }), &at(0)).await);
         })
         .await;
     assert_eq!(outcome, StockOutcome::Refused(StockRefusal::Changed { was: 10, is: 6 }));
     let outcome = faulty.audits_while(12, faulty.tables.add("A", 1)).await;
     assert_eq!(outcome, StockOutcome::Refused(StockRefusal::Changed { was: 6, is: 7 }));
-    let unheld = OrderId::parse("p").unwrap();
     let two = (ProductId::parse("A").unwrap(), None, Quantity::new(2).unwrap());
     let heard = Heard::Delivered(Delivery::Total(DeliveredLines::sum([two]).unwrap()));
     let delivered = Action::Hear { heard, expires_at: None };
     let outcome = faulty
         .audits_while(12, async {
-            first(store.apply(command(&unheld, delivered), &at(0)).await);
+            first(store.apply(command("p", delivered), &at(0)).await);
         })
         .await;
     assert_eq!(outcome, StockOutcome::Refused(StockRefusal::Changed { was: 7, is: 5 }));
@@ -370,7 +343,7 @@ async fn what_is_done_is_answered_without_figures_where_they_cannot_be_read() {
     context.deadline = u64::try_from(local::run::now_ms()).unwrap() + 10_000;
     faulty.wire.let_reads_hang();
     let began = tokio::time::Instant::now();
-    let response = serve!(stock_admin, event, &context, &deps);
+    let response = http::answer("test", event, &context, &deps, stock_admin::handle).await;
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let lambda_http::Body::Text(text) = response.body() else { panic!("{response:?}") };
     let answer: Value = serde_json::from_str(text).unwrap();
@@ -409,9 +382,8 @@ async fn an_error_after_a_try_without_answer_is_no_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_short_before_is_not_short_now() {
     let faulty = faulty().await;
-    let order = OrderId::parse("o").unwrap();
     let Action::Reserve { lines, .. } = reserve("o", 12).action else { unreachable!() };
-    let hear = |heard| command(&order, Action::Hear { heard, expires_at: None });
+    let hear = |heard| command("o", Action::Hear { heard, expires_at: None });
     let [go, arrived, go_on] = [(); 3].map(|()| Arc::new(tokio::sync::Notify::new()));
     go.notify_one();
     faulty.wire.put_in([
@@ -438,8 +410,7 @@ async fn scenario_4_a_late_reserve_of_an_order_that_was_given_up() {
     faulty.wire.put_in([Fault::Late(Duration::from_millis(1_500))]);
     let given_up = faulty.store.apply(reserve("o", 4), &within(Duration::from_secs(1))).await;
     assert!(matches!(given_up, Err(StoreError::TryAgain(_))), "{given_up:?}");
-    let order = OrderId::parse("o").unwrap();
-    let released = faulty.does(command(&order, Action::Release { reason: Reason::requested() })).await;
+    let released = faulty.does(command("o", Action::Release { reason: Reason::requested() })).await;
     assert_eq!(first(released), State::Pending);
     // Long enough for the late request to have been refused.
     tokio::time::sleep(Duration::from_millis(1_000)).await;
@@ -451,8 +422,7 @@ async fn scenario_4_a_late_reserve_of_an_order_that_was_given_up() {
 async fn a_confirm_without_an_answer_is_not_called_refused() {
     let faulty = faulty().await;
     faulty.wire.put_in([Fault::Late(Duration::from_millis(1_200))]);
-    let order = OrderId::parse("o").unwrap();
-    let outcome = faulty.does(command(&order, Action::Confirm)).await;
+    let outcome = faulty.does(command("o", Action::Confirm)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
 }
 
@@ -601,11 +571,11 @@ async fn answer(deps: &Arc<Deps>, function: &str, sample: &str, timeout: Duratio
         u64::try_from(local::run::now_ms()).unwrap() + u64::try_from(timeout.as_millis()).unwrap();
     let (event, context) = (serde_json::from_str(sample).unwrap(), &context);
     let response = match function {
-        "reserve" => serve!(reserve, event, context, deps),
-        "release" => serve!(release, event, context, deps),
-        "settle" => serve!(settle, event, context, deps),
-        "check" => serve!(check, event, context, deps),
-        _ => serve!(stock_admin, event, context, deps),
+        "reserve" => http::answer("test", event, context, deps, reserve::handle).await,
+        "release" => http::answer("test", event, context, deps, release::handle).await,
+        "settle" => http::answer("test", event, context, deps, settle::handle).await,
+        "check" => http::answer("test", event, context, deps, check::handle).await,
+        _ => http::answer("test", event, context, deps, stock_admin::handle).await,
     };
     (response.status().as_u16(), response.headers().contains_key("retry-after"))
 }
@@ -622,10 +592,9 @@ async fn scenario_8_a_conflict_and_a_condition() {
             Quantity::new(4).unwrap(),
         )
     });
-    let order_id = OrderId::parse("o").unwrap();
     let reserve = |lines| {
         let action = Action::Reserve { lines: OrderLines::sum(lines).unwrap(), expires_at: None };
-        command(&order_id, action)
+        command("o", action)
     };
     let b = faulty.tables.dynamodb.get_item().table_name("holdfast-inventory");
     let text = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
@@ -665,9 +634,8 @@ async fn a_hold_that_is_confirmed_under_the_sweep() {
     let sweep = expiry_sweep::sweep(&deps, None, &later);
     let confirm = async {
         arrived.notified().await;
-        let order = OrderId::parse("p").unwrap();
         // By a clock for which it is not due.
-        let confirmed = faulty.tables.store.apply(command(&order, Action::Confirm), &at(0)).await;
+        let confirmed = faulty.tables.store.apply(command("p", Action::Confirm), &at(0)).await;
         assert_eq!(first(confirmed), State::Confirmed);
         go_on.notify_one();
     };

@@ -8,7 +8,6 @@ use axum::http::HeaderMap;
 use axum::response::IntoResponse as _;
 use serde_json::{Value, json};
 use shared::domain::{IdempotencyKey, Reason, StockChange, StockCommand};
-use shared::publishing::Bus;
 use shared::store::StockOutcome;
 
 use crate::support::tables::at;
@@ -83,8 +82,8 @@ impl Desk {
 
     async fn reconciles(&self, asked: Value) -> Value {
         let config = shared::aws::config_for(&self.tables.url, "reconcile");
-        let bus = Bus::connect(config, "holdfast-events").await;
-        reconcile::handle(&self.deps(), &bus, asked, &at(6_000)).await.unwrap()
+        let reconciler = reconcile::Reconciler::connect(self.deps(), config).await.unwrap();
+        reconcile::handle(&reconciler, &asked, &at(6_000)).await.unwrap()
     }
 
     /// The products that are low or out.

@@ -252,5 +252,11 @@ async fn the_page_needs_nothing_from_elsewhere() {
         let (said, content) = get(&format!("/docs{file}")).await;
         assert!(said.starts_with(media_type) && !content.is_empty(), "{file}: {said}");
     }
-    assert_eq!(reqwest::get(format!("{}/docs/other.js", shop.url)).await.unwrap().status().as_u16(), 404);
+    let missing = reqwest::get(format!("{}/docs/other.js", shop.url)).await.unwrap();
+    let header = |name: &str| missing.headers()[name].to_str().unwrap();
+    assert_eq!(
+        (missing.status().as_u16(), header("content-type"), header("cache-control")),
+        (404, "application/problem+json", "no-store")
+    );
+    assert_eq!(header("x-correlation-id").len(), 36);
 }

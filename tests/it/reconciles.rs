@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
-use shared::publishing::Bus;
 
 use crate::support::faults::Wire;
 use crate::support::tables::at;
@@ -91,12 +90,13 @@ async fn scenario_60_what_was_not_compared_does_not_hold() {
     publisher::handle(&outbox, &batch, &at(0)).await.unwrap();
 
     let wire = Wire::to(&tables.url).await;
-    let deps = deps(Tables::store_over(&wire.url, "reconcile").await, &[]);
-    let bus = Bus::connect(shared::aws::config_for(&tables.url, "reconcile"), "holdfast-events").await;
+    let deps = deps(Tables::store_over(&wire.url, "reconcile").await, &settings);
+    let config = shared::aws::config_for(&tables.url, "reconcile");
+    let reconciler = reconcile::Reconciler::connect(deps, config).await.unwrap();
     let held_up = wire.hold_up_scans();
     let (mut invocation, asked) = (at(0), Value::Null);
     invocation.deadline += std::time::Duration::from_secs(30);
-    let reconciling = reconcile::handle(&deps, &bus, asked, &invocation);
+    let reconciling = reconcile::handle(&reconciler, &asked, &invocation);
     let moving = async {
         // Once for the sums, and once for those who hold what has moved.
         for _ in 0..2 {

@@ -4,13 +4,13 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::future::join_all;
 use shared::domain::{
-    Action, Command, DeliveredLines, Delivery, Edit, Fact, Heard, IdempotencyKey, Line, LineKey, Location,
-    OrderId, OrderLines, Ordered, ProductId, Quantity, Reason, Refusal, Reservation, ReservationId, Shipment,
+    Action, DeliveredLines, Delivery, Edit, Fact, Heard, IdempotencyKey, Line, LineKey, Location, OrderId,
+    OrderLines, Ordered, ProductId, Quantity, Reason, Refusal, Reservation, ReservationId, Shipment,
     ShipmentId, State, StockChange, StockCommand, Timestamp,
 };
 use shared::store::{Outcome, StockOutcome, StoreError};
 
-use crate::support::tables::{INVENTORY, Usages, at, product, uuid};
+use crate::support::tables::{INVENTORY, Usages, at, command, product, uuid};
 use crate::support::{Tables, conserved};
 
 fn order(id: &str) -> OrderId {
@@ -23,15 +23,6 @@ fn lines(of: &[(&str, u64)]) -> OrderLines {
         (key, Quantity::new(*quantity).unwrap())
     }))
     .unwrap()
-}
-
-fn command(id: &str, action: Action) -> Command {
-    Command {
-        id: ReservationId::of(&order(id)),
-        order_id: Some(order(id)),
-        correlation_id: "c".into(),
-        action,
-    }
 }
 
 const TTL: i64 = 900_000;

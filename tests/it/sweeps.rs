@@ -6,14 +6,14 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use shared::domain::{
-    Action, Command, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Refusal, ReservationId,
+    Action, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Refusal, ReservationId, Target,
     Timestamp,
 };
 use shared::function::Deps;
 use shared::store::{Expired, Invocation, Outcome};
 use tokio::time::Instant;
 
-use crate::support::tables::at;
+use crate::support::tables::{at, command};
 use crate::support::{Api, Runner, Tables, conserved};
 
 const TTL: i64 = 60_000;
@@ -21,8 +21,6 @@ const TTL: i64 = 60_000;
 const MAY_END: i64 = TTL + 5_000;
 
 async fn hold(tables: &Tables, order: &str, products: &[&str]) -> ReservationId {
-    let order_id = OrderId::parse(order).unwrap();
-    let id = ReservationId::of(&order_id);
     let line = |product: &&str| {
         let key = LineKey { product: ProductId::parse(*product).unwrap(), location: Location::default() };
         (key, Quantity::ONE)
@@ -30,14 +28,14 @@ async fn hold(tables: &Tables, order: &str, products: &[&str]) -> ReservationId 
     let lines = OrderLines::sum(products.iter().map(line)).unwrap();
     let expires_at = Some(Timestamp::from_millisecond(TTL).unwrap());
     let action = Action::Reserve { lines, expires_at };
-    let command = Command { id, order_id: Some(order_id), correlation_id: "c".into(), action };
-    tables.store.apply(command, &at(0)).await.unwrap();
-    id
+    tables.store.apply(command(order, action), &at(0)).await.unwrap();
+    ReservationId::of(&OrderId::parse(order).unwrap())
 }
 
-async fn does(tables: &Tables, id: ReservationId, now: i64, action: Action) {
-    let command = Command { id, order_id: None, correlation_id: "c".into(), action };
-    tables.store.apply(command, &at(now)).await.unwrap();
+async fn does(tables: &Tables, id: ReservationId, now: i64, action: Action) -> Outcome {
+    let invocation = at(now);
+    let command = invocation.command(Target::Reservation(id), action);
+    tables.store.apply(command, &invocation).await.unwrap()
 }
 
 fn deps(tables: &Tables, auto_release: &str) -> Arc<Deps> {
@@ -121,8 +119,7 @@ async fn a_hold_past_its_time_reads_as_expired_before_it_is_ended() {
     let id = hold(&tables, "o", &["A"]).await;
     for now in [TTL, MAY_END - 1] {
         for action in [Action::Confirm, Action::Extend { expires_at: at(2 * TTL).now }] {
-            let command = Command { id, order_id: None, correlation_id: "c".into(), action };
-            let outcome = tables.store.apply(command, &at(now)).await.unwrap();
+            let outcome = does(&tables, id, now, action).await;
             assert!(matches!(outcome, Outcome::Refused { refusal: Refusal::Expired, .. }), "{outcome:?}");
         }
     }

@@ -1,7 +1,6 @@
 //! `check`: everything that is only read. What it says of stock is advice for a moment, never a promise.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shared::domain::{Invalid, Location, OrderId, ProductId, Quantity, ReservationId, UnitKey, excerpt};
@@ -16,8 +15,7 @@ const DEFAULT_PAGE: usize = 20;
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("check", |deps: Arc<Deps>, request: Arc<Request>| async move { handle(&deps, &request).await })
-        .await
+    serve("check", handle).await
 }
 
 /// Answers one request.

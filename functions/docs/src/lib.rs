@@ -1,17 +1,7 @@
 //! `docs`: the OpenAPI document, and a page to read and try it. Everything is inside the program; neither it nor
 //! the reader's browser fetches anything from elsewhere. It has no right to anything.
 
-use lambda_http::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS,
-};
-use lambda_http::http::{HeaderValue, StatusCode};
-use lambda_http::{Body, Context, Error, Response};
-use shared::domain::excerpt;
-use shared::function::elapsed_ms;
-use shared::http::{CORRELATION_ID, Event, Problem};
-use shared::settings::Settings;
-use shared::telemetry;
-use tokio::time::Instant;
+use shared::http::{Answer, Problem, Request, serve_without_store};
 
 /// The document.
 pub const OPENAPI: &str = include_str!("../../../openapi.yaml");
@@ -20,68 +10,45 @@ pub const OPENAPI: &str = include_str!("../../../openapi.yaml");
 const POLICY: &str =
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
 
+/// The media type of a script.
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 /// Runs the function.
 ///
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
-pub async fn run() -> Result<(), Error> {
-    telemetry::init(Settings::from_env()?.log_level);
-    shared::http::run(|event, context| async move { answer(&event, &context) }).await
+pub async fn run() -> Result<(), shared::Error> {
+    serve_without_store("docs", handle).await
 }
 
-fn answer(event: &Event, context: &Context) -> Response<Body> {
-    let (began, path, correlation_id) = (Instant::now(), event.path(), event.correlation_id(context));
-    let found = event.check().and_then(|()| page(path).ok_or_else(|| Problem::no_route(path)));
-    let (outcome, status, media_type, body) = match found {
-        Ok((media_type, body)) => ("ok", StatusCode::OK, media_type, body),
-        Err(problem) => {
-            let body = Body::from(problem.to_json(&correlation_id));
-            (problem.code(), problem.status(), "application/problem+json", body)
-        }
-    };
-    let duration_ms = elapsed_ms(began);
-    tracing::info!(
-        operation = "docs",
-        route = excerpt(path),
-        outcome,
-        status = status.as_u16(),
-        duration_ms,
-        correlation_id
-    );
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let headers: [(HeaderName, &'static str); 4] = [
-        (CONTENT_TYPE, media_type),
-        (CACHE_CONTROL, "public, max-age=300"),
-        (CONTENT_SECURITY_POLICY, POLICY),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    for (name, value) in headers {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+/// Answers one request.
+///
+/// # Errors
+/// The problem that the client is told.
+pub async fn handle(request: &Request) -> Result<Answer, Problem> {
+    match request.route() {
+        "GET /api-docs" => Ok(Answer::file("application/yaml", OPENAPI, POLICY)),
+        "GET /docs" => Ok(Answer::file("text/html; charset=utf-8", include_str!("index.html"), POLICY)),
+        "GET /docs/{file}" => file_of_page(request.path("file")),
+        other => Err(Problem::no_route(other)),
     }
-    if let Ok(value) = HeaderValue::from_str(&correlation_id) {
-        response.headers_mut().insert(CORRELATION_ID, value);
-    }
-    response
 }
 
-/// Media type and content of what is served, by its path.
-fn page(path: &str) -> Option<(&'static str, Body)> {
-    Some(match path {
-        "/api-docs" => ("application/yaml", Body::from(OPENAPI)),
-        "/docs" => ("text/html; charset=utf-8", Body::from(include_str!("index.html"))),
-        "/docs/page.js" => ("text/javascript; charset=utf-8", Body::from(include_str!("page.js"))),
-        "/docs/swagger-ui-bundle.js" => (
-            "text/javascript; charset=utf-8",
-            Body::from(include_str!(concat!(env!("OUT_DIR"), "/swagger-ui-bundle.js"))),
-        ),
-        "/docs/swagger-ui.css" => {
-            ("text/css; charset=utf-8", Body::from(include_str!(concat!(env!("OUT_DIR"), "/swagger-ui.css"))))
+fn file_of_page(name: &str) -> Result<Answer, Problem> {
+    Ok(match name {
+        "page.js" => Answer::file(SCRIPT, include_str!("page.js"), POLICY),
+        "swagger-ui-bundle.js" => {
+            let bundle = include_str!(concat!(env!("OUT_DIR"), "/swagger-ui-bundle.js"));
+            Answer::file(SCRIPT, bundle, POLICY)
         }
-        "/docs/favicon-32x32.png" => {
+        "swagger-ui.css" => {
+            let style = include_str!(concat!(env!("OUT_DIR"), "/swagger-ui.css"));
+            Answer::file("text/css; charset=utf-8", style, POLICY)
+        }
+        "favicon-32x32.png" => {
             let icon: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/favicon-32x32.png"));
-            ("image/png", Body::from(icon))
+            Answer::file("image/png", icon, POLICY)
         }
-        _ => return None,
+        _ => return Err(Problem::no_route(&format!("/docs/{name}"))),
     })
 }

@@ -3,7 +3,6 @@
 //! It is called every minute and passes over all shards several times in it, because a schedule cannot fire more often
 //! and stock should not wait that long. How often, the schedule's event says; without a word there is one pass.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
@@ -32,12 +31,7 @@ const SHORTEST_PASS: Duration = Duration::from_secs(1);
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), Error> {
-    let deps = Deps::init().await?;
-    serve_events("expiry-sweep", &deps, |event, invocation| {
-        let deps = Arc::clone(&deps);
-        async move { handle(&deps, &event, &invocation).await }
-    })
-    .await
+    serve_events("expiry-sweep", Deps::init().await?, handle).await
 }
 
 /// What the function is asked to do.

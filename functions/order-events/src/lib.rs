@@ -10,12 +10,11 @@ mod name;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
-use shared::domain::{Action, Command, Fact, Invalid, ReservationId, State};
+use shared::domain::{Action, Fact, Invalid, ReservationId, State, Target};
 use shared::function::{Deps, elapsed_ms, serve_events};
 use shared::metrics::Metric;
 use shared::store::{Invocation, Outcome};
@@ -32,12 +31,7 @@ const ORDERS_AT_ONCE: usize = 10;
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), Error> {
-    let deps = Deps::init().await?;
-    serve_events("order-events", &deps, |event, invocation| {
-        let deps = Arc::clone(&deps);
-        async move { handle(&deps, &event, &invocation).await }
-    })
-    .await
+    serve_events("order-events", Deps::init().await?, handle).await
 }
 
 /// A message of the batch.
@@ -195,12 +189,8 @@ struct Heard {
 async fn hear(deps: &Deps, event: OrderEvent, invocation: Invocation) -> Result<Heard, String> {
     let (fact, ttl) = (event.fact(), deps.settings.reservation_ttl);
     let expires_at = ttl.map(|ttl| invocation.now.checked_add(ttl)).transpose().map_err(|e| e.to_string())?;
-    let command = Command {
-        id: ReservationId::of(&event.order_id),
-        order_id: Some(event.order_id),
-        correlation_id: invocation.correlation_id.clone(),
-        action: Action::Hear { heard: event.heard, expires_at },
-    };
+    let action = Action::Hear { heard: event.heard, expires_at };
+    let command = invocation.command(Target::Order(event.order_id), action);
     let outcome = match deps.store.apply(command, &invocation).await.map_err(|e| e.to_string())? {
         Outcome::Done { first: false, .. } => "repeated",
         // It contradicts what was recorded before: both are kept, and the publisher tells of it.

@@ -31,19 +31,20 @@ pub struct Outbox {
     dead_letter_queue_url: String,
 }
 
+impl AsRef<Deps> for Outbox {
+    fn as_ref(&self) -> &Deps {
+        &self.deps
+    }
+}
+
 /// Runs the function.
 ///
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), Error> {
-    let deps = Deps::init().await?;
-    let outbox = &Arc::new(Outbox::connect(deps, shared::aws::config).await?);
+    let outbox = Outbox::connect(Arc::new(Deps::init().await?), shared::aws::config).await?;
     outbox.warm_up().await;
-    serve_events("publisher", &outbox.deps, |event, invocation| {
-        let outbox = Arc::clone(outbox);
-        async move { handle(&outbox, &event, &invocation).await }
-    })
-    .await
+    serve_events("publisher", outbox, handle).await
 }
 
 /// One record of the batch, and what follows from it.

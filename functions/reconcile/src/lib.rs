@@ -20,12 +20,13 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use shared::aws::ConfigLoader;
 use shared::domain::events;
 use shared::domain::{Alert, ProductId, Reservation, StockUnit, UnitKey};
 use shared::function::{Deps, elapsed_ms, serve_events};
 use shared::metrics::Metric;
 use shared::publishing::Bus;
-use shared::settings::required;
+use shared::settings::{BadSetting, required};
 use shared::store::{Invocation, StoreError};
 use shared::{Error, planted};
 use tokio::time::Instant;
@@ -60,30 +61,47 @@ struct Asked {
     since_hours: Option<u32>,
 }
 
+/// What the function works with.
+pub struct Reconciler {
+    deps: Arc<Deps>,
+    bus: Bus,
+}
+
+impl Reconciler {
+    /// Connects to the bus as `config` says.
+    ///
+    /// # Errors
+    /// If a setting is missing.
+    pub async fn connect(deps: Arc<Deps>, config: ConfigLoader) -> Result<Self, BadSetting> {
+        let bus = required("EVENT_BUS", deps.settings.event_bus.as_ref())?;
+        let bus = Bus::connect(config, bus).await;
+        Ok(Self { deps, bus })
+    }
+}
+
+impl AsRef<Deps> for Reconciler {
+    fn as_ref(&self) -> &Deps {
+        &self.deps
+    }
+}
+
 /// Runs the function.
 ///
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), Error> {
-    let deps = Deps::init().await?;
-    let bus = required("EVENT_BUS", deps.settings.event_bus.as_ref())?;
-    let bus = Bus::connect(shared::aws::config(), bus).await;
-    let with = Arc::new((deps, bus));
-    let with = &with;
-    serve_events("reconcile", &with.0, |event, invocation| {
-        let with = Arc::clone(with);
-        async move { handle(&with.0, &with.1, event, &invocation).await }
-    })
-    .await
+    let reconciler = Reconciler::connect(Arc::new(Deps::init().await?), shared::aws::config()).await?;
+    serve_events("reconcile", reconciler, handle).await
 }
 
 /// Looks, and reports.
 ///
 /// # Errors
 /// If what is asked is not understood, or the tables cannot be read in time.
-pub async fn handle(deps: &Deps, bus: &Bus, event: Value, invocation: &Invocation) -> Result<Value, Error> {
+pub async fn handle(reconciler: &Reconciler, event: &Value, invocation: &Invocation) -> Result<Value, Error> {
     let began = Instant::now();
-    let asked: Asked = if event.is_null() { Asked::default() } else { serde_json::from_value(event)? };
+    let Reconciler { deps, bus } = reconciler;
+    let asked = if event.is_null() { Asked::default() } else { Asked::deserialize(event)? };
     let run = Run { deps, bus, asked: &asked, invocation };
     let found = tokio::time::timeout_at(invocation.deadline, run.look()).await??;
     if let Some(product) = asked.product_id.as_ref().filter(|_| found.stock_units == 0) {

@@ -1,9 +1,7 @@
 //! `release`: gives back what is held for an order.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
-use shared::domain::{Action, Command, OrderId, Reason, ReservationId};
+use shared::domain::{Action, OrderId, Reason, ReservationId};
 use shared::http::{Answer, Deps, Problem, Request, Role, serve, target};
 
 /// Runs the function.
@@ -11,8 +9,7 @@ use shared::http::{Answer, Deps, Problem, Request, Role, serve, target};
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("release", |deps: Arc<Deps>, request: Arc<Request>| async move { handle(&deps, &request).await })
-        .await
+    serve("release", handle).await
 }
 
 /// Answers one request.
@@ -40,11 +37,8 @@ struct ReleaseRequest {
 async fn release(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     request.require(Role::System)?;
     let body: ReleaseRequest = request.json()?;
-    let command = Command {
-        id: target(body.reservation_id, body.order_id.as_ref())?,
-        order_id: body.order_id,
-        correlation_id: request.invocation.correlation_id.clone(),
-        action: Action::Release { reason: body.reason.unwrap_or_else(Reason::requested) },
-    };
+    let target = target(body.reservation_id, body.order_id)?;
+    let reason = body.reason.unwrap_or_else(Reason::requested);
+    let command = request.invocation.command(target, Action::Release { reason });
     deps.store.apply(command, &request.invocation).await?.answer(request.invocation.now)
 }

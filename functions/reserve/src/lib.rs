@@ -1,12 +1,11 @@
 //! `reserve`: holds stock for an order, and holds it for longer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use shared::domain::{
-    Action, Command, Location, OrderId, ProductId, Quantity, ReservationId, Timestamp, Whole,
+    Action, Location, OrderId, ProductId, Quantity, ReservationId, Target, Timestamp, Whole,
 };
 use shared::http::{
     Answer, Deps, ItemRequest, Problem, RESERVE, Request, ReservationView, Role, order_lines, serve, target,
@@ -19,8 +18,7 @@ use shared::store::Outcome;
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("reserve", |deps: Arc<Deps>, request: Arc<Request>| async move { handle(&deps, &request).await })
-        .await
+    serve("reserve", handle).await
 }
 
 /// Answers one request.
@@ -81,13 +79,9 @@ async fn reserve(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     let now = request.invocation.now;
     let ttl = body.ttl_seconds.map(|Whole(seconds)| Duration::from_secs(seconds.unsigned_abs()));
     let expires_at = ttl.or(deps.settings.reservation_ttl).map(|ttl| after(now, ttl)).transpose()?;
-    let order_id = body.order_id.clone();
-    let command = Command {
-        id: ReservationId::of(&order_id),
-        order_id: Some(order_id),
-        correlation_id: request.invocation.correlation_id.clone(),
-        action: Action::Reserve { lines: order_lines(body.items()?)?, expires_at },
-    };
+    let target = Target::Order(body.order_id.clone());
+    let action = Action::Reserve { lines: order_lines(body.items()?)?, expires_at };
+    let command = request.invocation.command(target, action);
     match deps.store.apply(command, &request.invocation).await? {
         Outcome::Done { reservation, first } => {
             Answer::created(first, &ReservationView::at(now, &reservation))
@@ -114,12 +108,8 @@ async fn extend(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
         .map(|Whole(seconds)| Duration::from_secs(seconds.unsigned_abs()))
         .or(deps.settings.reservation_ttl)
         .ok_or_else(|| Problem::invalid("ttlSeconds is missing: for how long, counted from now"))?;
-    let command = Command {
-        id: target(body.reservation_id, body.order_id.as_ref())?,
-        order_id: body.order_id,
-        correlation_id: request.invocation.correlation_id.clone(),
-        action: Action::Extend { expires_at: after(now, ttl)? },
-    };
+    let target = target(body.reservation_id, body.order_id)?;
+    let command = request.invocation.command(target, Action::Extend { expires_at: after(now, ttl)? });
     deps.store.apply(command, &request.invocation).await?.answer(now)
 }
 

@@ -1,9 +1,7 @@
 //! `settle`: what becomes of a hold when the order goes well: confirm it, and let the goods leave.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
-use shared::domain::{Action, Command, OrderId, ReservationId, Shipment, ShipmentId};
+use shared::domain::{Action, OrderId, ReservationId, Shipment, ShipmentId};
 use shared::http::{Answer, Deps, ItemRequest, Problem, Request, Role, not_null, order_lines, serve, target};
 
 /// Runs the function.
@@ -11,8 +9,7 @@ use shared::http::{Answer, Deps, ItemRequest, Problem, Request, Role, not_null, 
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("settle", |deps: Arc<Deps>, request: Arc<Request>| async move { handle(&deps, &request).await })
-        .await
+    serve("settle", handle).await
 }
 
 /// Answers one request.
@@ -73,11 +70,6 @@ async fn settle(
     order_id: Option<OrderId>,
     action: Action,
 ) -> Result<Answer, Problem> {
-    let command = Command {
-        id: target(reservation_id, order_id.as_ref())?,
-        order_id,
-        correlation_id: request.invocation.correlation_id.clone(),
-        action,
-    };
+    let command = request.invocation.command(target(reservation_id, order_id)?, action);
     deps.store.apply(command, &request.invocation).await?.answer(request.invocation.now)
 }

@@ -1,7 +1,6 @@
 //! `stock-admin`: creates products, adds stock, corrects it, sets it to what was counted, and changes what is said
 //! of products.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -30,11 +29,7 @@ const SPARE: Duration = Duration::from_millis(50);
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve(
-        "stock-admin",
-        |deps: Arc<Deps>, request: Arc<Request>| async move { handle(&deps, &request).await },
-    )
-    .await
+    serve("stock-admin", handle).await
 }
 
 /// Answers one request.

@@ -2,9 +2,10 @@
 
 use super::name::*;
 use super::*;
+use crate::domain::decide::tests::{command, planned};
 use crate::domain::{
-    Action, Command, Decision, DeliveredLines, Delivery, Heard, LineKey, Location, OrderId, OrderLines,
-    Ordered, ProductId, Quantity, Seen, Shipment, decide,
+    Action, DeliveredLines, Delivery, Heard, LineKey, Location, OrderId, OrderLines, Ordered, ProductId,
+    Quantity, Seen, Shipment, Target, decide,
 };
 
 fn at(second: i64) -> Timestamp {
@@ -41,10 +42,8 @@ impl Order {
     /// Does it a second later. Answers with the names of the events.
     fn does(&mut self, step: impl Into<Step>) -> Vec<&'static str> {
         let Step { action, lack } = step.into();
-        let order_id = OrderId::parse("o").unwrap();
-        let id = super::super::ReservationId::of(&order_id);
+        let order = Target::Order(OrderId::parse("o").unwrap());
         self.now += 1;
-        let command = Command { id, order_id: Some(order_id), correlation_id: "c".to_owned(), action };
         let mut seen = Seen::record_alone(self.record.clone());
         if let Some(lack) = lack {
             let unit = lines(&[("A", 1)]).iter().map(|(key, _)| key.unit(0)).next().unwrap();
@@ -58,12 +57,8 @@ impl Order {
             };
             seen.learn_refusal(unit, there);
         }
-        let decision = decide(&seen, &command, at(self.now));
-        let next = match &decision {
-            Decision::Plan(plan) => plan.next(),
-            _ => None,
-        };
-        let next = next.unwrap_or_else(|| panic!("{command:?} changes nothing of {:?}", self.record));
+        let plan = planned(decide(&seen, &command(&order, action), at(self.now)));
+        let next = plan.next().unwrap();
         self.said = of_reservation(self.record.as_ref(), next);
         self.before = self.record.replace(next.clone());
         self.said.iter().map(|event| event.name).collect()

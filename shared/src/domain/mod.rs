@@ -24,8 +24,8 @@ pub mod stock;
 
 pub use conflict::{Conflict, ConflictKind, ConflictLine, Conflicts};
 pub use decide::{
-    Action, Command, Decision, Heard, Refusal, Shipment, StockChange, StockCommand, StockRefusal, decide,
-    decide_stock,
+    Action, Command, Decision, Heard, Refusal, Shipment, StockChange, StockCommand, StockRefusal, Target,
+    decide, decide_stock,
 };
 pub use delivery::{Claim, Claims, DeliveredLines, Deliveries, Delivery};
 pub use level::{Alert, Level};

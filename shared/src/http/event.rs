@@ -27,8 +27,6 @@ const MAX_CORRELATION_ID: usize = 128;
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     #[serde(default, deserialize_with = "or_default")]
-    raw_path: String,
-    #[serde(default, deserialize_with = "or_default")]
     raw_query_string: String,
     #[serde(default, deserialize_with = "or_default")]
     headers: HashMap<String, String>,
@@ -73,12 +71,6 @@ where
 pub(super) type Claims = HashMap<String, Value>;
 
 impl Event {
-    /// The path, without the query.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        &self.raw_path
-    }
-
     /// The route that API Gateway has matched, such as `GET /api/inventory/{productId}`.
     pub(super) fn route_key(&self) -> &str {
         &self.request_context.route_key
@@ -133,7 +125,7 @@ impl Event {
     ///
     /// # Errors
     /// 400, naming the part.
-    pub fn check(&self) -> Result<(), Problem> {
+    pub(super) fn check(&self) -> Result<(), Problem> {
         let is_scheme = |text: &str| {
             let text = text.trim();
             text.starts_with(|first: char| first.is_ascii_alphabetic()) && Scheme::try_from(text).is_ok()
@@ -158,8 +150,7 @@ impl Event {
     }
 
     /// The caller's correlation id if it is usable, otherwise the invocation's own id.
-    #[must_use]
-    pub fn correlation_id(&self, context: &Context) -> String {
+    pub(super) fn correlation_id(&self, context: &Context) -> String {
         let usable = |id: &&str| {
             (1..=MAX_CORRELATION_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
         };
@@ -171,11 +162,7 @@ impl Event {
 ///
 /// # Errors
 /// If the Runtime API is gone.
-pub async fn run<H, F>(handle: H) -> Result<(), Error>
-where
-    H: Fn(Event, Context) -> F,
-    F: Future<Output = Response<Body>>,
-{
+pub(super) async fn run(handle: impl AsyncFn(Event, Context) -> Response<Body>) -> Result<(), Error> {
     let handle = &handle;
     lambda_runtime::run(service_fn(move |LambdaEvent { payload, context }: LambdaEvent<Event>| {
         // Boxed, because the compiler follows the type of a future only so deep.
@@ -249,7 +236,7 @@ mod tests {
         let body = |body: String, encoded| {
             let mut event = event(json!({}), "");
             (event.body, event.is_base64_encoded) = (body, encoded);
-            event.take_body().map_err(|problem| problem.status().as_u16())
+            event.take_body().map_err(|problem| problem.status.as_u16())
         };
         assert_eq!(body("ü".to_owned(), false), Ok("ü".as_bytes().to_vec()));
         assert_eq!(body("w7w=".to_owned(), true), Ok("ü".as_bytes().to_vec()));

@@ -1,22 +1,24 @@
 //! HTTP, as every function that API Gateway calls speaks it.
 //!
 //! [`serve`] is the loop of such a function: it makes a [`Request`] of the event, calls the handler
-//! within the time there is, answers with JSON or with a [`Problem`], and logs the outcome once.
+//! within the time there is, sends its [`Answer`] (JSON, a page or another file) or a [`Problem`], and logs the
+//! outcome once.
 
+mod answer;
 mod event;
 mod problem;
 mod request;
 mod views;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use lambda_http::http::{HeaderName, HeaderValue, StatusCode, header};
+use lambda_http::http::{HeaderName, StatusCode};
 use lambda_http::{Body, Context, Error, Response};
-use serde::Serialize;
 use tokio::time::Instant;
 
-pub use event::{Event, run};
+use answer::respond;
+use event::run;
+
+pub use answer::Answer;
+pub use event::Event;
 pub use problem::{Problem, code};
 pub use request::{MAX_BODY_BYTES, Request, Role};
 pub use views::{
@@ -25,8 +27,9 @@ pub use views::{
 
 use crate::domain::Timestamp;
 pub use crate::function::Deps;
-use crate::function::{elapsed_ms, invocation, report};
+use crate::function::{Clock, elapsed_ms, init_process, invocation, report};
 use crate::metrics::Metric;
+use crate::settings::Settings;
 use crate::store::Outcome;
 
 /// The header that carries the correlation id, in and out.
@@ -34,50 +37,6 @@ pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id
 
 /// The route that holds stock.
 pub const RESERVE: &str = "POST /reserve";
-
-/// A successful answer.
-#[derive(Debug)]
-pub struct Answer {
-    status: StatusCode,
-    body: String,
-    is_public: bool,
-}
-
-impl Answer {
-    /// 200 with a JSON body.
-    ///
-    /// # Errors
-    /// If the body does not serialise, which is a bug.
-    pub fn ok(body: &impl Serialize) -> Result<Self, Problem> {
-        Self::json(StatusCode::OK, body)
-    }
-
-    /// 201 where the request made it so, 200 where it was so before.
-    ///
-    /// # Errors
-    /// If the body does not serialise, which is a bug.
-    pub fn created(first: bool, body: &impl Serialize) -> Result<Self, Problem> {
-        Self::json(if first { StatusCode::CREATED } else { StatusCode::OK }, body)
-    }
-
-    /// A body that is JSON text already, with 201 where something began to exist.
-    #[must_use]
-    pub fn stored(created: bool, body: String) -> Self {
-        let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-        Self { status, body, is_public: false }
-    }
-
-    /// The same for whoever asks, and a promise to nobody: a cache may keep it as long as the settings say.
-    #[must_use]
-    pub fn public(self) -> Self {
-        Self { is_public: true, ..self }
-    }
-
-    fn json(status: StatusCode, body: &impl Serialize) -> Result<Self, Problem> {
-        let body = serde_json::to_string(body).map_err(|e| Problem::internal(format!("an answer: {e}")))?;
-        Ok(Self { status, body, is_public: false })
-    }
-}
 
 impl Outcome {
     /// The answer to a request on a reservation that is there: 200 with the reservation.
@@ -96,52 +55,77 @@ impl Outcome {
 ///
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
-pub async fn serve<H, F>(operation: &'static str, handle: H) -> Result<(), Error>
-where
-    H: Fn(Arc<Deps>, Arc<Request>) -> F + Copy + Send + Sync,
-    F: Future<Output = Result<Answer, Problem>> + Send,
-{
+pub async fn serve(
+    operation: &'static str,
+    handle: impl AsyncFn(&Deps, &Request) -> Result<Answer, Problem>,
+) -> Result<(), Error> {
     let deps = Deps::init().await?;
-    let deps = &deps;
-    run(|event, context| async move { answer(operation, event, &context, deps, handle).await }).await
+    run(async |event, context| answer(operation, event, &context, &deps, &handle).await).await
+}
+
+/// The same for a function that neither reads nor writes the tables: it connects to nothing and needs no right to
+/// anything.
+///
+/// # Errors
+/// If a setting is bad, or the Runtime API is gone.
+pub async fn serve_without_store(
+    operation: &'static str,
+    handle: impl AsyncFn(&Request) -> Result<Answer, Problem>,
+) -> Result<(), Error> {
+    let (settings, clock) = (init_process()?, Clock::of_the_machine());
+    let frame = Frame { operation, settings: &settings, clock: &clock };
+    run(async |event, context| frame.answer(event, &context, &handle).await).await
 }
 
 /// One invocation: request in, response out. `operation` is the function's name.
-pub async fn answer<H, F>(
+pub async fn answer(
     operation: &'static str,
     event: Event,
     context: &Context,
-    deps: &Arc<Deps>,
-    handle: H,
-) -> Response<Body>
-where
-    H: Fn(Arc<Deps>, Arc<Request>) -> F,
-    F: Future<Output = Result<Answer, Problem>>,
-{
-    let began = Instant::now();
-    let invocation = invocation(&deps.clock, Some(context), event.correlation_id(context));
-    let (correlation_id, deadline) = (invocation.correlation_id.clone(), invocation.deadline);
-    let (route, outcome) = match Request::parse(event, &context.request_id, invocation.clone()) {
-        Err(problem) => (String::new(), Err(problem)),
-        Ok(request) => {
-            let route = request.route().to_owned();
-            let request = Arc::new(request);
-            let handled = handle(Arc::clone(deps), Arc::clone(&request));
-            let outcome = tokio::time::timeout_at(deadline, handled).await;
-            let outcome = outcome.unwrap_or_else(|_| Err(Problem::try_again("no answer in time")));
-            (route, outcome.map_err(|problem| problem.with_key_to_send(request.made_up_key())))
+    deps: &Deps,
+    handle: impl AsyncFn(&Deps, &Request) -> Result<Answer, Problem>,
+) -> Response<Body> {
+    let frame = Frame { operation, settings: &deps.settings, clock: &deps.clock };
+    frame.answer(event, context, async |request| handle(deps, request).await).await
+}
+
+/// What is done around every handler.
+struct Frame<'a> {
+    operation: &'static str,
+    settings: &'a Settings,
+    clock: &'a Clock,
+}
+
+impl Frame<'_> {
+    async fn answer(
+        &self,
+        event: Event,
+        context: &Context,
+        handle: impl AsyncFn(&Request) -> Result<Answer, Problem>,
+    ) -> Response<Body> {
+        let began = Instant::now();
+        let invocation = invocation(self.clock, Some(context), event.correlation_id(context));
+        let (correlation_id, deadline) = (invocation.correlation_id.clone(), invocation.deadline);
+        let (route, outcome) = match Request::parse(event, &context.request_id, invocation.clone()) {
+            Err(problem) => (String::new(), Err(problem)),
+            Ok(request) => {
+                let outcome = tokio::time::timeout_at(deadline, handle(&request)).await;
+                let outcome = outcome.unwrap_or_else(|_| Err(Problem::try_again("no answer in time")));
+                let outcome = outcome.map_err(|problem| problem.with_key_to_send(request.made_up_key()));
+                (request.route().to_owned(), outcome)
+            }
+        };
+        log(self.operation, &route, &outcome, &correlation_id, began);
+        let status = outcome.as_ref().map_or_else(|problem| problem.status, |answer| answer.status);
+        if let Some(metric) = reservation_metric(&route, status) {
+            invocation.metrics.add(metric, 1);
         }
-    };
-    log(operation, &route, &outcome, &correlation_id, began);
-    let status = outcome.as_ref().map_or_else(|problem| problem.status, |answer| answer.status);
-    if let Some(metric) = reservation_metric(&route, status) {
-        invocation.metrics.add(metric, 1);
+        if status.is_server_error() {
+            invocation.metrics.add(Metric::FailedAnswers, 1);
+        }
+        report(self.operation, self.settings, &invocation);
+        respond(outcome, &correlation_id, self.settings.public_cache)
     }
-    if status.is_server_error() {
-        invocation.metrics.add(Metric::FailedAnswers, 1);
-    }
-    report(operation, &deps.settings, &invocation);
-    respond(outcome, &correlation_id, deps.settings.public_cache)
 }
 
 /// What became of an order that was to be held. A request that is wrong in itself is none.
@@ -190,31 +174,4 @@ fn log(
             }
         }
     }
-}
-
-fn respond(outcome: Result<Answer, Problem>, correlation_id: &str, public_cache: Duration) -> Response<Body> {
-    let max_age = public_cache.as_secs();
-    let cache_control = match &outcome {
-        Ok(Answer { is_public: true, .. }) if max_age > 0 => format!("public, max-age={max_age}"),
-        _ => "no-store".to_owned(),
-    };
-    let (status, media_type, body, retry_after) = match outcome {
-        Ok(answer) => (answer.status, "application/json", answer.body, None),
-        Err(problem) => {
-            (problem.status, "application/problem+json", problem.to_json(correlation_id), problem.retry_after)
-        }
-    };
-    let mut response = Response::new(Body::Text(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    for (name, value) in [(header::CACHE_CONTROL, cache_control.as_str()), (CORRELATION_ID, correlation_id)] {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
-    }
-    if let Some(seconds) = retry_after {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
 }

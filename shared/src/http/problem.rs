@@ -60,18 +60,6 @@ impl Problem {
         Self { status, code, detail: detail.into(), more: Map::new(), retry_after: None, internal: None }
     }
 
-    /// Its code, stable for clients to match on.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        self.code
-    }
-
-    /// Its status.
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
-
     fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.more.insert(name.to_owned(), value.into());
         self

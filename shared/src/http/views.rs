@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::Problem;
 use crate::domain::{
     Line, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Reservation, ReservationId, StockUnit,
-    Timestamp,
+    Target, Timestamp,
 };
 use crate::store::ShownProduct;
 
@@ -97,16 +97,14 @@ pub fn order_lines(items: impl IntoIterator<Item = ItemRequest>) -> Result<Order
 ///
 /// # Errors
 /// 400 if neither is given, or they do not.
-pub fn target(
-    reservation_id: Option<ReservationId>,
-    order_id: Option<&OrderId>,
-) -> Result<ReservationId, Problem> {
-    match (reservation_id, order_id.map(ReservationId::of)) {
+pub fn target(reservation_id: Option<ReservationId>, order_id: Option<OrderId>) -> Result<Target, Problem> {
+    match (reservation_id, order_id) {
         (None, None) => Err(Problem::invalid("either reservationId or orderId must be given")),
-        (Some(given), Some(of_order)) if given != of_order => {
+        (Some(id), Some(order_id)) if id != ReservationId::of(&order_id) => {
             Err(Problem::invalid("reservationId and orderId name different orders; one of them is enough"))
         }
-        (Some(id), _) | (None, Some(id)) => Ok(id),
+        (_, Some(order_id)) => Ok(Target::Order(order_id)),
+        (Some(id), None) => Ok(Target::Reservation(id)),
     }
 }
 
@@ -279,6 +277,28 @@ impl LocationView {
             sold_quantity: unit.sold,
             low_stock_alert: unit.available <= low_stock_threshold,
             low_stock_threshold,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_names_one_reservation_by_either_id_or_by_both() {
+        let order = |id: &str| OrderId::parse(id).unwrap();
+        let reservation = ReservationId::of(&order("o"));
+        assert_eq!(target(None, Some(order("o"))).unwrap(), Target::Order(order("o")));
+        assert_eq!(target(Some(reservation), None).unwrap(), Target::Reservation(reservation));
+        // Only an order can begin a record, so it is the one that is kept.
+        assert_eq!(target(Some(reservation), Some(order("o"))).unwrap(), Target::Order(order("o")));
+        for (given, says) in [
+            (target(None, None), "must be given"),
+            (target(Some(reservation), Some(order("other"))), "name different orders"),
+        ] {
+            let problem = given.unwrap_err().to_json("c");
+            assert!(problem.contains("\"status\":400") && problem.contains(says), "{problem}");
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Packing, and what becomes of each plan of a transaction that was cancelled.
 
 use super::*;
+use crate::domain::decide::tests::{command, plan_of};
 use crate::domain::{
-    Action, Cause, Command, Decision, Delta, Lack, LineKey, Location, OrderId, OrderLines, ProductId,
-    Quantity, RecordWrite, ReservationId, SeenRecord, Timestamp, decide,
+    Action, Cause, Delta, Lack, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, RecordWrite,
+    ReservationId, SeenRecord, Target, Timestamp,
 };
 use crate::metrics::Metric;
 use crate::store::error::Reason;
@@ -19,19 +20,13 @@ fn unit(product: &str) -> UnitKey {
 
 /// A hold of so many of each product.
 fn holding(order: &str, products: &[String], each: u64) -> Plan {
-    let order_id = OrderId::parse(order).unwrap();
     let line = |product: &String| {
         let product = ProductId::parse(product.as_str()).unwrap();
         (LineKey { product, location: Location::default() }, Quantity::new(each).unwrap())
     };
     let lines = OrderLines::sum(products.iter().map(line)).unwrap();
-    let id = ReservationId::of(&order_id);
-    let action = Action::Reserve { lines, expires_at: None };
-    let command = Command { id, order_id: Some(order_id), correlation_id: "c".into(), action };
-    match decide(&Seen::default(), &command, at()) {
-        Decision::Plan(plan) => *plan,
-        other => panic!("{other:?}"),
-    }
+    let order = Target::Order(OrderId::parse(order).unwrap());
+    plan_of(None, &command(&order, Action::Reserve { lines, expires_at: None }), at())
 }
 
 fn numbered(plans: impl IntoIterator<Item = Plan>) -> Vec<Numbered> {

@@ -44,7 +44,7 @@ pub use scan::{Place, ReservationPage, UnitPage};
 pub use stream::{Change, parse_change};
 pub use sweep::{DuePage, Expired};
 
-use crate::domain::Timestamp;
+use crate::domain::{Action, Command, Target, Timestamp};
 use crate::metrics::Metrics;
 
 /// Where the tables are and how they are used, from the settings.
@@ -71,6 +71,14 @@ pub struct Invocation {
     pub correlation_id: String,
     /// What it counts.
     pub metrics: Metrics,
+}
+
+impl Invocation {
+    /// A command that is given in this invocation; its record keeps the invocation's correlation id.
+    #[must_use]
+    pub fn command(&self, target: Target, action: Action) -> Command {
+        Command { target, correlation_id: self.correlation_id.clone(), action }
+    }
 }
 
 /// The tables.

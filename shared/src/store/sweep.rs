@@ -9,7 +9,7 @@ use super::record::{Item, number, parse_reservation};
 use super::retry::until_answered;
 use super::{Invocation, MAX_CHECK, Store, keys};
 use crate::domain::{
-    Action, Command, Decision, Plan, Reservation, ReservationId, Seen, Timestamp, decide, may_end_until,
+    Action, Decision, Plan, Reservation, ReservationId, Seen, Target, Timestamp, decide, may_end_until,
 };
 
 /// Entries of the index that are read at once from one shard.
@@ -178,19 +178,10 @@ impl Store {
 
 /// The end of a hold, if it may be ended.
 fn decide_to_expire(reservation: Reservation, invocation: &Invocation) -> Option<Plan> {
-    let command = expire_command(&reservation, invocation);
+    let command = invocation.command(Target::Reservation(reservation.id), Action::Expire);
     match decide(&Seen::record_alone(Some(reservation)), &command, invocation.now) {
         Decision::Plan(plan) => Some(*plan),
         Decision::Unchanged | Decision::Refuse(_) | Decision::Look(_) => None,
-    }
-}
-
-fn expire_command(reservation: &Reservation, invocation: &Invocation) -> Command {
-    Command {
-        id: reservation.id,
-        order_id: None,
-        correlation_id: invocation.correlation_id.clone(),
-        action: Action::Expire,
     }
 }
 

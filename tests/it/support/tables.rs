@@ -9,7 +9,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use local::dynamodb::{DynamoDb, Usage};
 use local::template::Template;
 use shared::domain::{
-    Location, ProductId, Quantity, StockChange, StockCommand, StockUnit, Timestamp, UnitKey,
+    Action, Command, Location, OrderId, ProductId, Quantity, StockChange, StockCommand, StockUnit, Target,
+    Timestamp, UnitKey,
 };
 use shared::function::{Clock, Deps};
 use shared::metrics::Metrics;
@@ -138,6 +139,11 @@ pub(crate) fn at(ms: i64) -> Invocation {
         correlation_id: "test".to_owned(),
         metrics: Metrics::default(),
     }
+}
+
+/// A command for an order, as an invocation of [`at`] gives it.
+pub(crate) fn command(order: &str, action: Action) -> Command {
+    at(0).command(Target::Order(OrderId::parse(order).unwrap()), action)
 }
 
 /// A key that nobody has used.

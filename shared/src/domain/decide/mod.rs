@@ -41,14 +41,42 @@ pub const MAX_SHIPMENTS: usize = 200;
 /// Something that is to be done with an order's reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
-    /// The reservation.
-    pub id: ReservationId,
-    /// The order, where it is known. Only with it a record can be begun.
-    pub order_id: Option<OrderId>,
+    /// Whose reservation.
+    pub target: Target,
     /// Of the request or event, kept in the record.
     pub correlation_id: String,
     /// What is to be done.
     pub action: Action,
+}
+
+/// Whose reservation a command is for. An order and its reservation have one id each, and the second follows from
+/// the first: a command names one of them, so that they cannot contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The reservation of this order. Only for an order a record can be begun.
+    Order(OrderId),
+    /// The reservation with this id; there is one, or the command is refused.
+    Reservation(ReservationId),
+}
+
+impl Target {
+    /// The reservation's id. That of an order is computed.
+    #[must_use]
+    pub fn id(&self) -> ReservationId {
+        match self {
+            Self::Order(order_id) => ReservationId::of(order_id),
+            Self::Reservation(id) => *id,
+        }
+    }
+
+    /// The order, where the command names it.
+    #[must_use]
+    pub fn order_id(&self) -> Option<&OrderId> {
+        match self {
+            Self::Order(order_id) => Some(order_id),
+            Self::Reservation(_) => None,
+        }
+    }
 }
 
 /// What a command is to do.
@@ -208,19 +236,20 @@ pub fn decide(seen: &Seen, command: &Command, now: Timestamp) -> Decision<Refusa
 
 /// The decision without the bugs that tests plant.
 pub(crate) fn decide_unplanted(seen: &Seen, command: &Command, now: Timestamp) -> Decision<Refusal> {
+    let id = command.target.id();
     let cause = Cause {
         operation: command.action.name().to_owned(),
-        reference: command.id.to_string(),
+        reference: id.to_string(),
         correlation_id: command.correlation_id.clone(),
     };
     let record = match (seen.record(), &command.action) {
         (SeenRecord::Present(record), _) => Some((**record).clone()),
         (SeenRecord::Absent, _) => None,
         (SeenRecord::Unseen, Action::Reserve { .. } | Action::Hear { heard: Heard::Created(_), .. }) => None,
-        (SeenRecord::Unseen, Action::Confirm) => return confirm_unread(command.id, cause, now),
-        (SeenRecord::Unseen | SeenRecord::Hidden, _) => return Decision::Look(Look::Record(command.id)),
+        (SeenRecord::Unseen, Action::Confirm) => return confirm_unread(id, cause, now),
+        (SeenRecord::Unseen | SeenRecord::Hidden, _) => return Decision::Look(Look::Record(id)),
     };
-    let absent = || Some(Reservation::nothing_yet(command.order_id.clone()?, now));
+    let absent = || Some(Reservation::nothing_yet(command.target.order_id()?.clone(), now));
     let Some(record) = record.or_else(absent) else {
         return Decision::Refuse(Refusal::NotFound);
     };
@@ -435,4 +464,4 @@ fn strongest(reservation: &Reservation) -> Option<Fact> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -21,6 +21,24 @@ pub(super) fn at(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap()
 }
 
+/// A command, of one correlation id.
+pub(crate) fn command(target: &Target, action: Action) -> Command {
+    Command { target: target.clone(), correlation_id: "c".to_owned(), action }
+}
+
+/// The plan that was decided on.
+pub(crate) fn planned<R: std::fmt::Debug>(decision: Decision<R>) -> Plan {
+    match decision {
+        Decision::Plan(plan) => *plan,
+        other => panic!("no plan, but {other:?}"),
+    }
+}
+
+/// What a command writes that changes something.
+pub(crate) fn plan_of(record: Option<&Reservation>, command: &Command, now: Timestamp) -> Plan {
+    planned(decide(&Seen::record_alone(record.cloned()), command, now))
+}
+
 /// `A` is a product where it lies by default, `A@east` one elsewhere.
 fn place(name: &str) -> (ProductId, Option<Location>) {
     let (product, location) = name.split_once('@').map_or((name, None), |(p, l)| (p, Some(l)));
@@ -99,9 +117,8 @@ impl World {
     }
 
     pub(super) fn does(&mut self, order: &str, action: Action) -> Came {
-        let order_id = OrderId::parse(order).unwrap();
-        let id = ReservationId::of(&order_id);
-        let command = Command { id, order_id: Some(order_id), correlation_id: "c".into(), action };
+        let order = Target::Order(OrderId::parse(order).unwrap());
+        let (id, command) = (order.id(), command(&order, action));
         let mut seen = Seen::record_alone(self.records.get(&id).cloned());
         for _ in 0..6 {
             let plan = match decide(&seen, &command, at(self.now)) {
@@ -214,14 +231,6 @@ impl World {
     }
 }
 
-/// The plan that was decided on.
-pub(super) fn planned<R: std::fmt::Debug>(decision: Decision<R>) -> Plan {
-    match decision {
-        Decision::Plan(plan) => *plan,
-        other => panic!("no plan, but {other:?}"),
-    }
-}
-
 pub(super) const TWO: &[(&str, u64)] = &[("A", 3), ("B", 1)];
 
 pub(super) fn world() -> World {
@@ -247,12 +256,9 @@ fn reserve_confirm_deduct() {
 /// Where nothing was seen, what begins a record and a confirm are guesses; everything else looks at the record first.
 #[test]
 fn what_is_guessed_and_what_is_looked_at() {
-    let order_id = OrderId::parse("o").unwrap();
-    let id = ReservationId::of(&order_id);
-    let decided = |seen: &Seen, action| {
-        let command = Command { id, order_id: Some(order_id.clone()), correlation_id: "c".into(), action };
-        decide(seen, &command, at(0))
-    };
+    let order = Target::Order(OrderId::parse("o").unwrap());
+    let id = order.id();
+    let decided = |seen: &Seen, action| decide(seen, &command(&order, action), at(0));
     let reserve = || Action::Reserve { lines: lines(TWO), expires_at: None };
     let created = || Action::Hear { heard: heard(Fact::Created, TWO), expires_at: None };
     let nothing = Seen::default();
@@ -276,10 +282,8 @@ fn what_is_guessed_and_what_is_looked_at() {
 /// What the stock lacked is said by the stock unit that was seen, each by the newest; another record asks anew.
 #[test]
 fn short_is_said_of_what_was_seen() {
-    let order_id = OrderId::parse("o").unwrap();
-    let id = ReservationId::of(&order_id);
-    let action = Action::Reserve { lines: lines(TWO), expires_at: None };
-    let command = Command { id, order_id: Some(order_id), correlation_id: "c".into(), action };
+    let order = Target::Order(OrderId::parse("o").unwrap());
+    let command = command(&order, Action::Reserve { lines: lines(TWO), expires_at: None });
     let short = |seen: &Seen| match decide(seen, &command, at(0)) {
         Decision::Refuse(Refusal::Short(shortages)) => {
             shortages.into_iter().map(|s| (s.unit.product.to_string(), s.requested, s.lack)).collect()
@@ -520,9 +524,8 @@ fn a_part_shipment_over_buckets() {
     record.lines[0].allocations = vec![in_bucket(0, 2), in_bucket(1, 4)];
     let ships = |record: &Reservation, quantity| {
         let part = Some(Shipment { id: None, lines: lines(&[("A", quantity)]) });
-        let action = Action::Deduct { part };
-        let command = Command { id: record.id, order_id: None, correlation_id: "c".into(), action };
-        planned(decide(&Seen::record_alone(Some(record.clone())), &command, at(0)))
+        let deduct = command(&Target::Reservation(record.id), Action::Deduct { part });
+        plan_of(Some(record), &deduct, at(0))
     };
     let moved = |plan: &Plan| -> Vec<(u32, i64)> {
         plan.moves.iter().map(|one| (one.unit.bucket, one.delta().sold)).collect()
@@ -545,12 +548,8 @@ fn the_whole_order_counts_for_the_limit() {
         (LineKey { product, location }, Quantity::new(quantity).unwrap())
     };
     let lines = OrderLines::sum([line("A", "x", 3), line("A", "y", 4), line("B", "x", 2)]).unwrap();
-    let order_id = OrderId::parse("o").unwrap();
-    let id = ReservationId::of(&order_id);
-    let decided = |seen: Option<&Reservation>, action, now| {
-        let command = Command { id, order_id: Some(order_id.clone()), correlation_id: "c".into(), action };
-        planned(decide(&Seen::record_alone(seen.cloned()), &command, at(now)))
-    };
+    let order = Target::Order(OrderId::parse("o").unwrap());
+    let decided = |seen: Option<&Reservation>, action, now| plan_of(seen, &command(&order, action), at(now));
     let limit = |one: &Move| {
         one.guards.iter().find_map(|guard| if let Guard::Limit(n) = guard { Some(*n) } else { None })
     };
@@ -616,9 +615,8 @@ fn nothing_is_known_of_an_order_that_never_came() {
     {
         assert_eq!(w.does("o", action), Came::Refused(Refusal::NotFound));
     }
-    let id = ReservationId::of(&OrderId::parse("o").unwrap());
-    let action = Action::Release { reason: Reason::requested() };
-    let by_id_alone = Command { id, order_id: None, correlation_id: String::new(), action };
+    let by_id_alone = Target::Reservation(ReservationId::of(&OrderId::parse("o").unwrap()));
+    let by_id_alone = command(&by_id_alone, Action::Release { reason: Reason::requested() });
     assert_eq!(decide(&Seen::record_alone(None), &by_id_alone, at(0)), Decision::Refuse(Refusal::NotFound));
 }
 
