@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::account::{ACCOUNT_ID, REGION};
+use crate::clock::now_ms;
 use crate::lambda::Lambda;
 use crate::queues::{QueueError, Queues};
-use crate::run::now_ms;
-use crate::template::{ACCOUNT_ID, REGION, Rule};
+use crate::template::Rule;
 
 /// Most entries in one `PutEvents`, and the largest sum of their sizes in bytes.
 /// Source: Amazon EventBridge API Reference, PutEvents.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::template::{ACCOUNT_ID, STACK_NAME};
+use crate::account::{ACCOUNT_ID, STACK_NAME};
 
 /// Sends an order event into the queue.
 ///

@@ -14,10 +14,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::account::ACCOUNT_ID;
 use crate::auth::{Authorizer, Claims, open_claims};
+use crate::clock::now_ms;
 use crate::lambda::{Lambda, MAX_PAYLOAD_BYTES};
-use crate::run::now_ms;
-use crate::template::{ACCOUNT_ID, Function};
+use crate::template::Function;
 
 /// The gateway.
 pub struct Gateway {

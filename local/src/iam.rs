@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::template::{ACCOUNT_ID, Function, REGION};
+use crate::account::{ACCOUNT_ID, REGION};
+use crate::template::Function;
 
 /// What one request asks for; a transaction asks for several.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -21,8 +21,9 @@ use thiserror::Error;
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
 
-use crate::run::now_ms;
-use crate::template::{Function, REGION};
+use crate::account::REGION;
+use crate::clock::now_ms;
+use crate::template::Function;
 
 /// Longest start of a process until it asks for its first invocation, as on AWS.
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);

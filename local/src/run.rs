@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,14 +44,6 @@ pub struct Options {
     pub unruly: bool,
     /// Whether to end when standard input does: for a program that starts this one.
     pub exit_with_stdin: bool,
-}
-
-/// The time, in milliseconds since 1970.
-#[must_use]
-pub fn now_ms() -> i64 {
-    #[expect(clippy::disallowed_methods, reason = "the runner stands in for machines that have clocks")]
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Everything that is up.

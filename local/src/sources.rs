@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::account::{ACCOUNT_ID, REGION};
 use crate::bus;
+use crate::clock::now_ms;
 use crate::dynamodb::DynamoDb;
 use crate::lambda::Lambda;
 use crate::queues::{Message, Queues};
-use crate::run::now_ms;
-use crate::template::{ACCOUNT_ID, Function, NO_EVENT, Queue, QueueSource, REGION, Schedule, StreamSource};
+use crate::template::{Function, NO_EVENT, Queue, QueueSource, Schedule, StreamSource};
 
 /// Batches of one queue that are worked on at once.
 const QUEUE_READERS: usize = 2;

@@ -187,7 +187,7 @@ async fn read(deps: &Arc<Deps>, route: &str, parameter: &str, query: &str, body:
         "pathParameters": {"productId": parameter}, "requestContext": {"routeKey": route}, "body": body.to_string(),
     });
     let mut context = lambda_http::Context::default();
-    context.deadline = u64::try_from(local::run::now_ms()).unwrap() + 10_000;
+    context.deadline = u64::try_from(local::clock::now_ms()).unwrap() + 10_000;
     let event = serde_json::from_value(event).unwrap();
     let handle = |deps: Arc<Deps>, request: Arc<Request>| async move { check::handle(&deps, &request).await };
     let response = shared::http::answer("check", event, &context, deps, handle).await;

@@ -8,16 +8,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{QueueError, text};
+use super::error::QueueError;
+use crate::template::{MAX_DELAY_SECONDS, MAX_VISIBILITY_SECONDS};
 
 /// Largest message, its attributes included, and largest batch, in bytes.
-pub(super) const MAX_BYTES: usize = 1_048_576;
+const MAX_BYTES: usize = 1_048_576;
 /// Most entries of a batch, and most messages that are received at once.
-pub(crate) const MAX_BATCH: u64 = 10;
-/// Longest time that a message is invisible at first, in seconds.
-pub(crate) const MAX_DELAY_SECONDS: u64 = 900;
-/// Longest time that a message is invisible once it was received, in seconds: 12 hours.
-pub(crate) const MAX_VISIBILITY_SECONDS: u64 = 43_200;
+pub(super) const MAX_BATCH: u64 = 10;
 /// Longest wait for a message, in seconds.
 const MAX_WAIT_SECONDS: u64 = 20;
 /// Longest id of an entry of a batch, in characters.
@@ -136,6 +133,11 @@ pub(super) fn entries<'a>(request: &'a Value, operation: &str) -> Result<&'a [Va
         }
         _ => Ok(entries),
     }
+}
+
+/// A text without which there is nothing to do.
+pub(super) fn text<'a>(request: &'a Value, name: &str) -> Result<&'a str, QueueError> {
+    request[name].as_str().ok_or_else(|| missing(name))
 }
 
 /// A parameter without which there is nothing to do.

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{ACCOUNT_ID, BadTemplate, REGION, STACK_NAME, bad, plain};
+use super::value::{BadTemplate, bad, plain};
+use crate::account::{ACCOUNT_ID, REGION, STACK_NAME};
 
 /// A property that is set to it counts as not written.
 const NO_VALUE: &str = "AWS::NoValue";
