@@ -15,7 +15,7 @@ use crate::world::{Try, World};
 
 /// Holds every answer against the history. Answers how often a write landed after a refusal, where a try
 /// before it had no answer.
-pub fn all(world: &World, ops: &[Op], violations: &mut Vec<Violation>) -> u64 {
+pub fn check_answers(world: &World, ops: &[Op], violations: &mut Vec<Violation>) -> u64 {
     let ops: BTreeMap<u32, &Op> = ops.iter().map(|op| (op.id, op)).collect();
     let tries = world.tries.borrow();
     let seen = world.wire.seen();

@@ -86,7 +86,7 @@ impl Backend {
         if !call.is_transaction() {
             tokio::time::sleep(takes).await;
         }
-        if let Some(refused) = self.meets_another(call).or_else(|| self.too_busy(call)) {
+        if let Some(refused) = self.refuse_if_locked(call).or_else(|| self.refuse_if_busy(call)) {
             return refused;
         }
         if call.is_transaction() {
@@ -98,10 +98,11 @@ impl Backend {
                 self.seen().locks.remove(item);
             }
         }
-        self.apply(call, part)
+        self.perform(call, part)
     }
 
-    fn meets_another(&self, call: &Call) -> Option<Reply> {
+    /// Refuses a write on items that a transaction is under way on.
+    fn refuse_if_locked(&self, call: &Call) -> Option<Reply> {
         let seen = self.seen();
         let met: BTreeSet<usize> =
             (0..call.items.len()).filter(|i| seen.locks.contains_key(&call.items[*i])).collect();
@@ -116,7 +117,8 @@ impl Backend {
         if own_stuck { Some(refusals::in_progress()) } else { Some(refusals::conflict(call, &met)) }
     }
 
-    fn too_busy(&self, call: &Call) -> Option<Reply> {
+    /// Refuses a write on partitions that have taken as much as they can this second.
+    fn refuse_if_busy(&self, call: &Call) -> Option<Reply> {
         let limit = self.units_a_second;
         if limit == 0 || call.items.is_empty() {
             return None;
@@ -143,19 +145,19 @@ impl Backend {
         Some(refusals::throttled(call, &busy))
     }
 
-    /// Does it, at this instant.
-    fn apply(&self, call: &Call, part: Option<(Fault, Rng)>) -> Reply {
+    /// Does what is asked, at this instant.
+    fn perform(&self, call: &Call, part: Option<(Fault, Rng)>) -> Reply {
         match call.service {
             Service::Bus => self.put_events(call, part),
             Service::Queue => {
                 self.seen().set_aside.push(call.body.clone());
                 Reply::Answer(200, json!({"MessageId": "set-aside"}).to_string())
             }
-            Service::DynamoDb => self.dynamodb(call, part),
+            Service::DynamoDb => self.ask_dynamodb(call, part),
         }
     }
 
-    fn dynamodb(&self, call: &Call, part: Option<(Fault, Rng)>) -> Reply {
+    fn ask_dynamodb(&self, call: &Call, part: Option<(Fault, Rng)>) -> Reply {
         match part {
             Some((Fault::Stale, mut rng)) => {
                 let seen = self.seen();
@@ -201,6 +203,7 @@ impl Backend {
         seen.history.absorb(records, writer);
     }
 
+    /// Takes events, all of them or all but one.
     fn put_events(&self, call: &Call, part: Option<(Fault, Rng)>) -> Reply {
         let entries = call.body["Entries"].as_array().cloned().unwrap_or_default();
         let failing =

@@ -18,9 +18,9 @@ mod tables;
 
 use findings::Findings;
 
-/// Everything that is broken.
+/// Every rule that was broken.
 #[must_use]
-pub fn all(world: &World, ops: &[Op]) -> Vec<Violation> {
+pub fn find_violations(world: &World, ops: &[Op]) -> Vec<Violation> {
     let mut broken = Findings::default();
     broken.check_tables(world);
     broken.check_ledger(world);
@@ -46,7 +46,7 @@ pub fn all(world: &World, ops: &[Op]) -> Vec<Violation> {
         }
     }
     broken.check_moves(history);
-    broken.0.extend(deliveries::all(history, &ops));
+    broken.0.extend(deliveries::find_violations(history, &ops));
     if !seen.set_aside.is_empty() {
         broken.note("set-aside", format!("{:?}", seen.set_aside));
     }

@@ -7,9 +7,9 @@ use shared::domain::{Delivery, Fact, Reservation, ShipmentId, State};
 use crate::history::{History, Violation};
 use crate::ops::{Ask, Kind, Lines, Op, delivery, has_lines, reservation_id, sum_by_product, totals_of};
 
-/// Everything that is broken.
+/// Every rule that was broken.
 #[must_use]
-pub fn all(history: &History, ops: &BTreeMap<u32, &Op>) -> Vec<Violation> {
+pub fn find_violations(history: &History, ops: &BTreeMap<u32, &Op>) -> Vec<Violation> {
     let mut broken: Vec<Violation> = ops.values().filter_map(|op| unheard(history, op)).collect();
     broken.extend(history.orders().filter_map(|record| not_as_told(record, ops)));
     broken

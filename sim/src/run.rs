@@ -234,8 +234,8 @@ async fn settle(world: &Rc<World>) {
 }
 
 fn report(case: &Case, world: &World) -> Report {
-    let mut violations = checks::all(world, &case.ops);
-    let landed_late = answers::all(world, &case.ops, &mut violations);
+    let mut violations = checks::find_violations(world, &case.ops);
+    let landed_late = answers::check_answers(world, &case.ops, &mut violations);
     violations.extend(world.broken.borrow_mut().drain(..));
     let mut answers: BTreeMap<String, u64> = BTreeMap::new();
     for tried in world.tries.borrow().iter() {

@@ -88,7 +88,7 @@ impl Wire {
         let number = invoked.begin_call();
         let call = Call::read(request, &invoked.label, number);
         let mut rng = source(self.seed, &invoked.label, number);
-        let fault = self.fault(&call, &invoked, &mut rng);
+        let fault = self.draw_fault(&call, &invoked, &mut rng);
         let (answer, answered) = oneshot::channel();
         tokio::spawn(self.clone().carry(call, fault, rng, answer, invoked));
         match answered.await {
@@ -99,7 +99,8 @@ impl Wire {
         }
     }
 
-    fn fault(&self, call: &Call, invoked: &Invoked, rng: &mut Rng) -> Option<Fault> {
+    /// What goes wrong with a call, planned or by chance, and counts it.
+    fn draw_fault(&self, call: &Call, invoked: &Invoked, rng: &mut Rng) -> Option<Fault> {
         let mut seen = self.seen();
         seen.requests += 1;
         seen.calls.insert(call.label.clone(), call.number + 1);
@@ -121,12 +122,14 @@ impl Wire {
         Some(fault)
     }
 
-    fn did_not_fire(&self, fault: Fault, call: &Call) {
+    /// Takes back that a fault was counted: it had nothing to act on.
+    fn uncount(&self, fault: Fault, call: &Call) {
         if let Some(times) = self.seen().fired.get_mut(&(fault, call.operation.clone())) {
             *times -= 1;
         }
     }
 
+    /// Carries a request to the backend and its reply back, as far as the fault lets them through.
     async fn carry(
         self,
         call: Call,
@@ -138,7 +141,7 @@ impl Wire {
         let latency = latency(&mut rng, &call);
         match fault {
             Some(Fault::KillBefore) => return invoked.killed.notify_one(),
-            Some(Fault::Drop) => return send(answer, Reply::Reset),
+            Some(Fault::Drop) => return send_answer(answer, Reply::Reset),
             Some(Fault::Hang) => return,
             Some(Fault::Late) => {
                 tokio::time::sleep(Duration::from_millis(rng.u64(1_050..self.mix.late_ms.max(LATE_MS)))).await
@@ -151,7 +154,7 @@ impl Wire {
             Some(Fault::Throttle) => refusals::busy(&call, "ThrottlingError"),
             Some(Fault::Conflict) => refusals::busy(&call, "TransactionConflict"),
             Some(Fault::InProgress) => {
-                send(answer, refusals::in_progress());
+                send_answer(answer, refusals::in_progress());
                 let stuck = Duration::from_millis(rng.u64(1_000..6_500));
                 self.backend.serve(&call, stuck, true, None).await;
                 return;
@@ -163,28 +166,30 @@ impl Wire {
         };
         tokio::time::sleep(latency / 4).await;
         match fault {
-            Some(Fault::Lose) if rng.bool() => send(answer, Reply::Reset),
+            Some(Fault::Lose) if rng.bool() => send_answer(answer, Reply::Reset),
             Some(Fault::Lose | Fault::Late) => {}
-            Some(Fault::ErrorAfter) => send(answer, refusals::error_500()),
+            Some(Fault::ErrorAfter) => send_answer(answer, refusals::error_500()),
             Some(Fault::KillAfter) => invoked.killed.notify_one(),
             // Twice means that it was applied once. What was refused does not come back by itself.
             Some(Fault::Dup) if !matches!(reply, Reply::Answer(200, _)) => {
-                self.did_not_fire(Fault::Dup, &call);
-                send(answer, reply);
+                self.uncount(Fault::Dup, &call);
+                send_answer(answer, reply);
             }
             Some(Fault::Dup) if rng.bool() => {
-                send(answer, reply);
+                send_answer(answer, reply);
                 tokio::time::sleep(Duration::from_millis(rng.u64(0..2_000))).await;
                 self.backend.serve(&call, latency / 2, false, None).await;
             }
-            Some(Fault::Dup) => send(answer, self.backend.serve(&call, latency / 2, false, None).await),
-            _ => send(answer, reply),
+            Some(Fault::Dup) => {
+                send_answer(answer, self.backend.serve(&call, latency / 2, false, None).await)
+            }
+            _ => send_answer(answer, reply),
         }
     }
 }
 
 /// Sends an answer; a caller that is gone does not hear it.
-fn send(answer: oneshot::Sender<Reply>, reply: Reply) {
+fn send_answer(answer: oneshot::Sender<Reply>, reply: Reply) {
     drop(answer.send(reply));
 }
 

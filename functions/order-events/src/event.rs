@@ -77,7 +77,7 @@ pub fn parse(body: &str, attribute: Option<&str>) -> Result<Event, Invalid> {
         read_plain_text(member(&["correlationId"])).filter(usable).or(envelope_id.filter(usable));
     let (fact, is_known) = match meaning {
         Meaning::Fact(fact) => (Some(fact), true),
-        Meaning::ByStatus => (of_status(read_plain_text(member(&["status"])).as_deref()), true),
+        Meaning::ByStatus => (fact_of_status(read_plain_text(member(&["status"])).as_deref()), true),
         Meaning::Nothing => (None, false),
     };
     let name = excerpt(&name);
@@ -92,10 +92,10 @@ pub fn parse(body: &str, attribute: Option<&str>) -> Result<Event, Invalid> {
         .ok_or_else(|| Invalid(format!("{name} names no order: orderId or bookingId is missing")))?;
     let lines_of = |zero_is_none| read_lines(member(&["items"]), places(), zero_is_none);
     let heard = match fact {
-        Fact::Created => created(&name, lines_of(false)?)?,
+        Fact::Created => hear_order(&name, lines_of(false)?)?,
         Fact::Delivered => {
             let shipment = places().find_map(|place| read_id(place, "shipmentId").transpose()).transpose()?;
-            Heard::Delivered(delivery(lines_of(true)?, shipment.map(ShipmentId::parse).transpose()?)?)
+            Heard::Delivered(hear_delivery(lines_of(true)?, shipment.map(ShipmentId::parse).transpose()?)?)
         }
         // Whatever else is in the event must not keep the fact from being heard.
         Fact::PaymentFailed => Heard::PaymentFailed,
@@ -122,7 +122,7 @@ fn meaning_of(names: Vec<String>) -> Result<(String, Meaning), Invalid> {
 }
 
 /// What an order with such lines says.
-fn created(name: &str, lines: Option<Vec<EventLine>>) -> Result<Heard, Invalid> {
+fn hear_order(name: &str, lines: Option<Vec<EventLine>>) -> Result<Heard, Invalid> {
     let missing = || Invalid(format!("{name} has no lines: items[], or productId and quantity, are missing"));
     let located = lines.ok_or_else(missing)?.into_iter().map(|(product, location, quantity)| {
         (LineKey { product, location: location.unwrap_or_default() }, quantity)
@@ -131,7 +131,7 @@ fn created(name: &str, lines: Option<Vec<EventLine>>) -> Result<Heard, Invalid> 
 }
 
 /// What a delivery with such lines says.
-fn delivery(lines: Option<Vec<EventLine>>, shipment: Option<ShipmentId>) -> Result<Delivery, Invalid> {
+fn hear_delivery(lines: Option<Vec<EventLine>>, shipment: Option<ShipmentId>) -> Result<Delivery, Invalid> {
     let Some(lines) = lines else { return Ok(Delivery::All) };
     let lines = DeliveredLines::sum(lines)?;
     Ok(match shipment {
@@ -141,7 +141,7 @@ fn delivery(lines: Option<Vec<EventLine>>, shipment: Option<ShipmentId>) -> Resu
 }
 
 /// What an update of an order says by its status.
-fn of_status(status: Option<&str>) -> Option<Fact> {
+fn fact_of_status(status: Option<&str>) -> Option<Fact> {
     match plain(status.unwrap_or_default()).as_str() {
         "delivered" => Some(Fact::Delivered),
         "cancelled" | "canceled" => Some(Fact::Cancelled),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::error::QueueError;
-use super::limits::{self, text};
+use super::limits::{self, read_text};
 use super::message::{Message, md5_of};
 use super::store::Queues;
 use crate::account::{ACCOUNT_ID, REGION};
@@ -20,19 +20,23 @@ impl Queues {
     /// # Errors
     /// As SQS says it.
     pub async fn answer(&self, operation: &str, request: &Value, url: &str) -> Result<Value, QueueError> {
-        let queue = || self.find(text(request, "QueueUrl")?);
+        let queue = || self.find(read_text(request, "QueueUrl")?);
         match operation {
-            "SendMessage" => self.send_one(queue()?, request),
-            "SendMessageBatch" => batch(operation, request, |entry| self.send_one(queue()?, entry)),
-            "ReceiveMessage" => self.receive_some(queue()?, request).await,
-            "DeleteMessage" => self.delete(text(request, "ReceiptHandle")?).map(|()| json!({})),
-            "DeleteMessageBatch" => {
-                batch(operation, request, |e| self.delete(text(e, "ReceiptHandle")?).map(|()| json!({})))
+            "SendMessage" => self.send_message(queue()?, request),
+            "SendMessageBatch" => {
+                for_each_entry(operation, request, |entry| self.send_message(queue()?, entry))
             }
-            "ChangeMessageVisibility" => self.change_one(request),
-            "ChangeMessageVisibilityBatch" => batch(operation, request, |entry| self.change_one(entry)),
+            "ReceiveMessage" => self.receive_messages(queue()?, request).await,
+            "DeleteMessage" => self.delete(read_text(request, "ReceiptHandle")?).map(|()| json!({})),
+            "DeleteMessageBatch" => for_each_entry(operation, request, |e| {
+                self.delete(read_text(e, "ReceiptHandle")?).map(|()| json!({}))
+            }),
+            "ChangeMessageVisibility" => self.change_message_visibility(request),
+            "ChangeMessageVisibilityBatch" => {
+                for_each_entry(operation, request, |entry| self.change_message_visibility(entry))
+            }
             "GetQueueUrl" => {
-                let queue = self.find(text(request, "QueueName")?)?;
+                let queue = self.find(read_text(request, "QueueName")?)?;
                 Ok(json!({"QueueUrl": format!("{url}/{ACCOUNT_ID}/{}", queue.name)}))
             }
             "ListQueues" => {
@@ -42,7 +46,7 @@ impl Queues {
                     names.map(|queue| format!("{url}/{ACCOUNT_ID}/{}", queue.name)).collect();
                 Ok(json!({"QueueUrls": urls}))
             }
-            "GetQueueAttributes" => self.attributes(queue()?),
+            "GetQueueAttributes" => self.describe(queue()?),
             "PurgeQueue" => {
                 self.database().execute("DELETE FROM message WHERE queue = ?1", [&queue()?.name])?;
                 Ok(json!({}))
@@ -54,23 +58,24 @@ impl Queues {
         }
     }
 
-    fn send_one(&self, queue: &Queue, request: &Value) -> Result<Value, QueueError> {
-        let body = text(request, "MessageBody")?;
-        let delay = limits::delay(request)?.unwrap_or(Duration::from_secs(queue.delay_seconds));
+    fn send_message(&self, queue: &Queue, request: &Value) -> Result<Value, QueueError> {
+        let body = read_text(request, "MessageBody")?;
+        let delay = limits::read_delay(request)?.unwrap_or(Duration::from_secs(queue.delay_seconds));
         let id = self.send(queue, body, &request["MessageAttributes"], delay)?;
         Ok(json!({"MessageId": id, "MD5OfMessageBody": md5_of(body)}))
     }
 
-    fn change_one(&self, request: &Value) -> Result<Value, QueueError> {
-        let visibility = limits::visibility(request)?.ok_or_else(|| limits::missing("VisibilityTimeout"))?;
-        self.change_visibility(text(request, "ReceiptHandle")?, visibility).map(|()| json!({}))
+    fn change_message_visibility(&self, request: &Value) -> Result<Value, QueueError> {
+        let visibility = limits::read_visibility(request)?
+            .ok_or_else(|| limits::missing_parameter("VisibilityTimeout"))?;
+        self.change_visibility(read_text(request, "ReceiptHandle")?, visibility).map(|()| json!({}))
     }
 
-    async fn receive_some(&self, queue: &Queue, request: &Value) -> Result<Value, QueueError> {
-        let max = limits::most_messages(request)?;
-        let visibility = limits::visibility(request)?;
+    async fn receive_messages(&self, queue: &Queue, request: &Value) -> Result<Value, QueueError> {
+        let max = limits::read_max_messages(request)?;
+        let visibility = limits::read_visibility(request)?;
         let visibility = visibility.unwrap_or(Duration::from_secs(queue.visibility_seconds));
-        let until = Instant::now() + limits::wait(request)?.unwrap_or_default();
+        let until = Instant::now() + limits::read_wait(request)?.unwrap_or_default();
         loop {
             let messages = self.receive(queue, max, visibility)?;
             let left = until.saturating_duration_since(Instant::now());
@@ -82,7 +87,7 @@ impl Queues {
         }
     }
 
-    fn attributes(&self, queue: &Queue) -> Result<Value, QueueError> {
+    fn describe(&self, queue: &Queue) -> Result<Value, QueueError> {
         let now = now_ms();
         let count = |condition: &str| {
             let select = format!("SELECT count(*) FROM message WHERE queue = ?1 AND {condition}");
@@ -108,16 +113,16 @@ impl Queues {
     }
 }
 
-/// Does one thing for each entry of a batch.
-fn batch(
+/// Does the same for each entry of a batch.
+fn for_each_entry(
     operation: &str,
     request: &Value,
-    mut one: impl FnMut(&Value) -> Result<Value, QueueError>,
+    mut work: impl FnMut(&Value) -> Result<Value, QueueError>,
 ) -> Result<Value, QueueError> {
-    let entries = limits::entries(request, operation)?;
+    let entries = limits::read_entries(request, operation)?;
     let (mut successful, mut failed) = (Vec::new(), Vec::new());
     for entry in entries {
-        match one(entry) {
+        match work(entry) {
             Ok(mut done) => {
                 done["Id"] = entry["Id"].clone();
                 successful.push(done);

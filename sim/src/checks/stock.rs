@@ -75,7 +75,7 @@ impl Findings {
                     }
                     Written::Reservation(old, new) => {
                         of_orders = true;
-                        add_said(old.as_ref(), new, &mut said);
+                        add_movements_of(old.as_ref(), new, &mut said);
                     }
                     Written::Level(_) | Written::Other => {}
                 }
@@ -89,8 +89,8 @@ impl Findings {
     }
 }
 
-/// What a change of a record says of stock: what it holds more or less, and what has left for it.
-fn add_said(old: Option<&Reservation>, new: &Reservation, said: &mut BTreeMap<UnitKey, Delta>) {
+/// Adds what a change of a record says of stock: what it holds more or less, and what has left for it.
+fn add_movements_of(old: Option<&Reservation>, new: &Reservation, said: &mut BTreeMap<UnitKey, Delta>) {
     let of = |record: Option<&Reservation>, sign: i64, said: &mut BTreeMap<UnitKey, Delta>| {
         for line in record.into_iter().flat_map(|record| &record.lines) {
             let (held, left) = (sign * line.held().cast_signed(), sign * line.fulfilled.cast_signed());

@@ -12,7 +12,7 @@ use super::op::{Ask, Kind, Op};
 pub const DEFAULT_TTL: u64 = 900;
 
 impl Ask {
-    /// The same for `decide`, at a moment.
+    /// The action that `decide` is asked for, at a moment.
     #[must_use]
     pub fn action(&self, now: Timestamp) -> Action {
         match self {
@@ -21,7 +21,7 @@ impl Ask {
                 expires_at: Some(after(now, ttl.unwrap_or(DEFAULT_TTL))),
             },
             Self::Confirm => Action::Confirm,
-            Self::Release(reason) => Action::Release { reason: parsed(Reason::parse(*reason)) },
+            Self::Release(reason) => Action::Release { reason: valid(Reason::parse(*reason)) },
             Self::Deduct(part) => Action::Deduct {
                 part: part.as_ref().map(|lines| Shipment { id: None, lines: order_lines(lines) }),
             },
@@ -31,8 +31,8 @@ impl Ask {
 }
 
 impl Op {
-    /// What it makes of a reservation, for `decide`: as the try or message with this correlation id did it at
-    /// a moment.
+    /// The command that `decide` is asked for, as the try or message with this correlation id gave it at a moment. None
+    /// where no reservation is concerned.
     #[must_use]
     pub fn command(&self, correlation_id: &str, now: Timestamp) -> Option<Command> {
         let (order, action) = match &self.kind {
@@ -50,14 +50,14 @@ impl Op {
             }
             Kind::Stock(..) | Kind::Sweep(_) | Kind::Publish => return None,
         };
-        let order_id = parsed(OrderId::parse(order));
+        let order_id = valid(OrderId::parse(order));
         let correlation_id = correlation_id.to_owned();
         Some(Command { id: ReservationId::of(&order_id), order_id: Some(order_id), correlation_id, action })
     }
 }
 
-/// A text of the simulation's own, which is valid.
-fn parsed<T>(value: Result<T, shared::domain::Invalid>) -> T {
+/// What was made of a text of the simulation's own, which is always valid.
+fn valid<T>(value: Result<T, shared::domain::Invalid>) -> T {
     value.unwrap_or_else(|invalid| unreachable!("the simulation names things rightly: {invalid}"))
 }
 
@@ -68,24 +68,24 @@ fn after(now: Timestamp, seconds: u64) -> Timestamp {
 /// Lines as the domain takes them.
 #[must_use]
 pub fn order_lines(lines: &Lines) -> OrderLines {
-    parsed(OrderLines::sum(lines.iter().map(|(product, quantity)| {
-        let key = LineKey { product: parsed(ProductId::parse(product)), location: Location::default() };
-        (key, parsed(Quantity::new(*quantity)))
+    valid(OrderLines::sum(lines.iter().map(|(product, quantity)| {
+        let key = LineKey { product: valid(ProductId::parse(product)), location: Location::default() };
+        (key, valid(Quantity::new(*quantity)))
     })))
 }
 
 /// The lines of a delivery as the domain takes them.
 #[must_use]
 pub fn delivered_lines(lines: &Lines) -> DeliveredLines {
-    parsed(DeliveredLines::sum(lines.iter().map(|(product, quantity)| {
-        (parsed(ProductId::parse(product)), None, parsed(Quantity::new(*quantity)))
+    valid(DeliveredLines::sum(lines.iter().map(|(product, quantity)| {
+        (valid(ProductId::parse(product)), None, valid(Quantity::new(*quantity)))
     })))
 }
 
 /// What a delivery with these lines says.
 #[must_use]
 pub fn delivery(lines: &Lines, shipment: Option<&str>) -> Delivery {
-    match shipment.map(|id| parsed(ShipmentId::parse(id))) {
+    match shipment.map(|id| valid(ShipmentId::parse(id))) {
         _ if lines.is_empty() => Delivery::All,
         Some(id) => Delivery::Shipment(id, delivered_lines(lines)),
         None => Delivery::Total(delivered_lines(lines)),
@@ -95,11 +95,11 @@ pub fn delivery(lines: &Lines, shipment: Option<&str>) -> Delivery {
 /// The stock unit of a product.
 #[must_use]
 pub fn unit(product: &str) -> UnitKey {
-    UnitKey { product: parsed(ProductId::parse(product)), location: Location::default(), bucket: 0 }
+    UnitKey { product: valid(ProductId::parse(product)), location: Location::default(), bucket: 0 }
 }
 
 /// The id of an order's reservation.
 #[must_use]
 pub fn reservation_id(order: &str) -> ReservationId {
-    ReservationId::of(&parsed(OrderId::parse(order)))
+    ReservationId::of(&valid(OrderId::parse(order)))
 }

@@ -9,9 +9,9 @@ use super::lines::Lines;
 pub struct Op {
     /// Its number in the run.
     pub id: u32,
-    /// When, in milliseconds after the beginning.
+    /// When it is done, in milliseconds after the beginning.
     pub at: u64,
-    /// What.
+    /// What is done.
     pub kind: Kind,
 }
 
@@ -44,30 +44,30 @@ pub enum Kind {
 /// What is asked of a reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
-    /// Hold.
+    /// Holds these lines, for so many seconds.
     Reserve(Lines, Option<u64>),
-    /// Keep.
+    /// Keeps the hold for good.
     Confirm,
-    /// Give back.
+    /// Gives back what is held, for a reason.
     Release(&'static str),
-    /// Let leave: all, or a part.
+    /// Lets goods leave: all, or a part.
     Deduct(Option<Lines>),
-    /// Hold for longer.
+    /// Holds for so many seconds from now.
     Extend(u64),
 }
 
 /// What is done to stock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// It begins, with a purchase limit.
+    /// A product begins with so many, and with a purchase limit.
     Create(u64, Option<u64>),
-    /// More.
+    /// So many come in.
     Add(u64),
-    /// More or less.
+    /// So many more, or fewer.
     Adjust(i64),
-    /// So much was counted.
+    /// So many were counted.
     Audit(u64),
-    /// One order may hold so many, or as many as it likes.
+    /// An order may hold so many from now on, or any number.
     Update(Option<u64>),
 }
 
