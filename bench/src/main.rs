@@ -13,11 +13,10 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use serde_json::json;
+use shared::Error;
 use shared::domain::reservation::CLOCK_MARGIN;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
-
-type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// How often is looked whether something has come about.
 const LOOK: Duration = Duration::from_millis(10);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use aws_smithy_http_client::tls::{TlsContext, TrustStore};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
+use shared::Error;
 use shared::domain::Timestamp;
 use shared::metrics::Metrics;
 use shared::store::{Invocation, RetryPolicy, Store, StoreSettings};
@@ -14,8 +15,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-
-use crate::Error;
 
 /// Clients that are made anew for each kind of first call.
 const CLIENTS: usize = 100;

@@ -11,7 +11,7 @@ use rsa::pkcs1::{EncodeRsaPrivateKey as _, EncodeRsaPublicKey as _, LineEnding};
 use rsa::pkcs8::DecodePrivateKey as _;
 use serde_json::{Map, Value, json};
 
-use crate::run::now_ms;
+use crate::clock::now_ms;
 
 /// Issuer of this machine's tokens.
 pub const ISSUER: &str = "https://holdfast.localhost";

@@ -47,9 +47,9 @@ pub fn router(endpoint: Endpoint) -> Router {
         .route("/", post(answer))
         // Where the address of a queue points.
         .route("/{account}/{queue}", post(answer))
-        .route("/_local/calls", get(calls))
-        .route("/_local/rights", get(rights))
-        .route("/_local/events", get(events))
+        .route("/_local/calls", get(list_calls))
+        .route("/_local/rights", get(list_rights))
+        .route("/_local/events", get(list_events))
         .route("/2015-03-31/functions/{name}/invocations", post(invoke))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(endpoint)
@@ -73,7 +73,7 @@ async fn invoke(State(endpoint): State<Endpoint>, Path(name): Path<String>, even
 
 async fn answer(State(endpoint): State<Endpoint>, headers: HeaderMap, body: Bytes) -> Response {
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let Ok(body) = String::from_utf8(body.into()) else { return unknown(target) };
+    let Ok(body) = String::from_utf8(body.into()) else { return refuse_unknown(target) };
     let service = match target.split_once('.') {
         Some(("DynamoDB_20120810" | "DynamoDBStreams_20120810", operation)) => Some(("dynamodb", operation)),
         Some(("AmazonSQS", operation)) => Some(("sqs", operation)),
@@ -81,7 +81,7 @@ async fn answer(State(endpoint): State<Endpoint>, headers: HeaderMap, body: Byte
         _ => None,
     };
     if let Some((service, operation)) = service
-        && let Err(message) = endpoint.iam.check(caller(&headers), service, operation, &body)
+        && let Err(message) = endpoint.iam.check(caller_of(&headers), service, operation, &body)
     {
         return respond(400, json!({"__type": "AccessDeniedException", "message": message}).to_string());
     }
@@ -90,7 +90,7 @@ async fn answer(State(endpoint): State<Endpoint>, headers: HeaderMap, body: Byte
     }
     let request = match serde_json::from_str(&body) {
         Ok(request) => request,
-        Err(e) if target.is_empty() => return unknown(&e.to_string()),
+        Err(e) if target.is_empty() => return refuse_unknown(&e.to_string()),
         Err(e) => {
             return respond(
                 400,
@@ -116,12 +116,12 @@ async fn answer(State(endpoint): State<Endpoint>, headers: HeaderMap, body: Byte
             Err((code, message)) => respond(400, json!({"__type": code, "message": message}).to_string()),
         },
         Some("DescribeEventBus") => respond(200, Bus::describe(&request).to_string()),
-        _ => unknown(target),
+        _ => refuse_unknown(target),
     }
 }
 
 async fn ask_dynamodb(dynamodb: DynamoDb, operation: &str, body: String, headers: &HeaderMap) -> Response {
-    let (caller, operation) = (caller(headers).to_owned(), operation.to_owned());
+    let (caller, operation) = (caller_of(headers).to_owned(), operation.to_owned());
     // The database blocks, so it is called on a thread that may.
     match tokio::task::spawn_blocking(move || dynamodb.answer(&caller, &operation, &body)).await {
         Ok(answer) => respond(answer.status, answer.body),
@@ -131,7 +131,7 @@ async fn ask_dynamodb(dynamodb: DynamoDb, operation: &str, body: String, headers
     }
 }
 
-fn unknown(target: &str) -> Response {
+fn refuse_unknown(target: &str) -> Response {
     let message = format!(
         "this endpoint speaks DynamoDB, DynamoDB Streams, SQS (JSON), PutEvents and DescribeEventBus of EventBridge, and Lambda's Invoke; \
          the request's target is {target:?}"
@@ -144,7 +144,7 @@ fn unknown(target: &str) -> Response {
 }
 
 /// What was published after the event of a number, of one order or of all.
-async fn events(State(endpoint): State<Endpoint>, Query(asked): Query<Events>) -> Response {
+async fn list_events(State(endpoint): State<Endpoint>, Query(asked): Query<Events>) -> Response {
     match endpoint.bus.published_after(asked.after, asked.order_id.as_deref()) {
         Ok(page) => axum::Json(page).into_response(),
         Err(e) => respond(500, e.to_json()),
@@ -160,7 +160,7 @@ struct Events {
 }
 
 /// How often each caller has called each operation.
-async fn calls(State(endpoint): State<Endpoint>) -> Response {
+async fn list_calls(State(endpoint): State<Endpoint>) -> Response {
     let calls: Vec<_> = endpoint
         .dynamodb
         .calls()
@@ -173,14 +173,14 @@ async fn calls(State(endpoint): State<Endpoint>) -> Response {
 }
 
 /// What each function has asked for so far, as IAM sees it.
-async fn rights(State(endpoint): State<Endpoint>) -> Response {
+async fn list_rights(State(endpoint): State<Endpoint>) -> Response {
     let asked: Vec<_> =
         endpoint.iam.asked().into_iter().map(|(caller, ask)| json!({"caller": caller, "ask": ask})).collect();
     axum::Json(asked).into_response()
 }
 
 /// The access key that signed the request; on this machine it is the name of the function.
-fn caller(headers: &HeaderMap) -> &str {
+fn caller_of(headers: &HeaderMap) -> &str {
     headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())

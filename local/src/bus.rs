@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::account::{ACCOUNT_ID, REGION};
+use crate::clock::now_ms;
 use crate::lambda::Lambda;
 use crate::queues::{QueueError, Queues};
-use crate::run::now_ms;
-use crate::template::{ACCOUNT_ID, REGION, Rule};
+use crate::template::Rule;
 
 /// Most entries in one `PutEvents`, and the largest sum of their sizes in bytes.
 /// Source: Amazon EventBridge API Reference, PutEvents.
@@ -71,7 +72,7 @@ impl Bus {
         }
         let answers: Vec<Value> = entries
             .iter()
-            .map(|entry| match self.put(entry) {
+            .map(|entry| match self.put_entry(entry) {
                 Ok(id) => json!({"EventId": id}),
                 Err((code, message)) => json!({"ErrorCode": code, "ErrorMessage": message}),
             })
@@ -80,7 +81,7 @@ impl Bus {
         Ok(json!({"FailedEntryCount": failed, "Entries": answers}))
     }
 
-    fn put(&self, entry: &Value) -> Result<String, (&'static str, String)> {
+    fn put_entry(&self, entry: &Value) -> Result<String, (&'static str, String)> {
         let text = |name: &str| {
             entry[name].as_str().ok_or_else(|| ("InvalidArgument", format!("{name} is missing")))
         };
@@ -142,15 +143,15 @@ pub fn matches(pattern: &Value, value: &Value) -> bool {
         let value = value.get(name);
         match pattern {
             Value::Object(_) => value.is_some_and(|value| matches(pattern, value)),
-            Value::Array(alternatives) => alternatives.iter().any(|one| fits(one, value)),
+            Value::Array(alternatives) => alternatives.iter().any(|one| fits_any(one, value)),
             _ => false,
         }
     })
 }
 
-fn fits(pattern: &Value, value: Option<&Value>) -> bool {
+fn fits_any(pattern: &Value, value: Option<&Value>) -> bool {
     if let Some(Value::Array(values)) = value {
-        return values.iter().any(|value| fits(pattern, Some(value)));
+        return values.iter().any(|value| fits_any(pattern, Some(value)));
     }
     let Value::Object(operator) = pattern else { return value == Some(pattern) };
     let listed = |list: &Value| match list {

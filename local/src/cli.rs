@@ -46,13 +46,13 @@ struct RunArgs {
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
     /// Set a parameter of the template; may be given several times
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parameter)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_parameter)]
     parameter: Vec<(String, String)>,
     /// Most processes of one function at once
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..))]
     concurrency: u8,
     /// Let the sweep's schedule fire this often instead of every minute, such as 5s
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     sweep_every: Option<Duration>,
     /// Let queues deliver out of order and some messages twice, on purpose
     #[arg(long)]
@@ -120,7 +120,7 @@ enum Command {
 }
 
 /// Seconds, minutes or milliseconds: `5s`, `2m`, `500ms`.
-fn duration(text: &str) -> Result<Duration, String> {
+fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 =
@@ -133,7 +133,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn parameter(text: &str) -> Result<(String, String), String> {
+fn parse_parameter(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -142,9 +142,9 @@ fn parameter(text: &str) -> Result<(String, String), String> {
 #[must_use]
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse() {
-        Cli { command: Some(Command::Function { name }), .. } => function(&name),
-        Cli { command: Some(Command::Token { role, hours, data }), .. } => token(&role, hours, data),
-        Cli { command: Some(Command::Send { event, aws_port }), .. } => client::send(&event, aws_port),
+        Cli { command: Some(Command::Function { name }), .. } => run_function(&name),
+        Cli { command: Some(Command::Token { role, hours, data }), .. } => print_token(&role, hours, data),
+        Cli { command: Some(Command::Send { event, aws_port }), .. } => client::send_event(&event, aws_port),
         Cli { command: Some(Command::Reconcile { product, republish, since_hours, aws_port }), .. } => {
             let asked = json!({"productId": product, "republish": republish, "sinceHours": since_hours});
             client::reconcile(&asked, aws_port)
@@ -152,7 +152,7 @@ pub fn main() -> ExitCode {
         Cli { command: Some(Command::Redrive { files, stack, aws_port }), .. } => {
             redrive::redrive(&files, &stack.map_or(Target::Runner(aws_port), Target::Stack))
         }
-        Cli { command: None, run } => everything(run),
+        Cli { command: None, run } => run_everything(run),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -163,7 +163,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn everything(args: RunArgs) -> Result<(), String> {
+fn run_everything(args: RunArgs) -> Result<(), String> {
     let options = Options {
         template: args.template,
         parameters: args.parameter.into_iter().collect::<BTreeMap<_, _>>(),
@@ -183,15 +183,15 @@ fn everything(args: RunArgs) -> Result<(), String> {
     outcome
 }
 
-fn token(roles: &[String], hours: u16, data: Option<PathBuf>) -> Result<(), String> {
+fn print_token(roles: &[String], hours: u16, data: Option<PathBuf>) -> Result<(), String> {
     let roles: Vec<String> = roles.iter().map(|role| role.to_uppercase()).collect();
-    let token = run::issuer(data.as_deref())?.token(&roles, i64::from(hours) * 3_600)?;
+    let token = run::open_issuer(data.as_deref())?.token(&roles, i64::from(hours) * 3_600)?;
     println!("{token}");
     Ok(())
 }
 
 /// The same `main` as on AWS.
-fn function(name: &str) -> Result<(), String> {
+fn run_function(name: &str) -> Result<(), String> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime

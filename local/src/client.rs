@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::template::{ACCOUNT_ID, STACK_NAME};
+use crate::account::{ACCOUNT_ID, STACK_NAME};
 
 /// Sends an order event into the queue.
 ///
 /// # Errors
 /// If it is no JSON, or nobody is there.
-pub fn send(event: &str, aws_port: u16) -> Result<(), String> {
+pub fn send_event(event: &str, aws_port: u16) -> Result<(), String> {
     serde_json::from_str::<Value>(event).map_err(|e| format!("the event is not JSON: {e}"))?;
     let url = format!("http://127.0.0.1:{aws_port}");
     let queue = format!("{url}/{ACCOUNT_ID}/{STACK_NAME}-orders");
@@ -30,11 +30,11 @@ pub fn send(event: &str, aws_port: u16) -> Result<(), String> {
 pub fn reconcile(asked: &Value, aws_port: u16) -> Result<(), String> {
     let report = invoke("reconcile", asked, aws_port)?;
     println!("{report:#}");
-    verdict(&report)
+    judge_report(&report)
 }
 
 /// What a report comes to.
-fn verdict(report: &Value) -> Result<(), String> {
+fn judge_report(report: &Value) -> Result<(), String> {
     let differs = report["differences"].as_array().is_some_and(|differences| !differences.is_empty());
     match report["holds"].as_bool() {
         Some(true) => Ok(()),
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn only_what_holds_is_a_success() {
-        let verdict = |report: Value| verdict(&report).err().unwrap_or_default();
+        let verdict = |report: Value| judge_report(&report).err().unwrap_or_default();
         assert_eq!(verdict(json!({"holds": true, "differences": [], "notCompared": []})), "");
         let differs = json!({"holds": false, "differences": [{"what": "x"}], "notCompared": [{}]});
         assert_eq!(verdict(differs), "something does not add up");

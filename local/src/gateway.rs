@@ -14,10 +14,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::account::ACCOUNT_ID;
 use crate::auth::{Authorizer, Claims, open_claims};
+use crate::clock::now_ms;
 use crate::lambda::{Lambda, MAX_PAYLOAD_BYTES};
-use crate::run::now_ms;
-use crate::template::{ACCOUNT_ID, Function};
+use crate::template::Function;
 
 /// The gateway.
 pub struct Gateway {
@@ -68,7 +69,7 @@ impl Gateway {
         }
         let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         authorizer.check(header).map(Some).ok_or_else(|| {
-            let mut response = message(StatusCode::UNAUTHORIZED);
+            let mut response = answer_with_status(StatusCode::UNAUTHORIZED);
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             Box::new(response)
         })
@@ -109,25 +110,26 @@ async fn route(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Response {
-    let Some(path) = decoded_path(uri) else { return message(StatusCode::BAD_REQUEST) };
+    let Some(path) = decoded_path(uri) else { return answer_with_status(StatusCode::BAD_REQUEST) };
     let matched = gateway.routes.get(method.as_str()).and_then(|routes| routes.at(&path).ok());
     let Some(matchit::Match { value: target, params }) = matched else {
-        return message(StatusCode::NOT_FOUND);
+        return answer_with_status(StatusCode::NOT_FOUND);
     };
     let parameters = params.iter().map(|(name, value)| (name, value.to_owned())).collect();
     let claims = match gateway.authorize(target, headers) {
         Ok(claims) => claims,
         Err(refused) => return *refused,
     };
-    let event = event(target, request_id, method, uri, &path, &parameters, headers, body, claims, source);
+    let event =
+        build_event(target, request_id, method, uri, &path, &parameters, headers, body, claims, source);
     match gateway.lambda.invoke(&target.function, event.to_string().into()).await {
-        Ok(answer) => response(&answer).unwrap_or_else(|e| {
+        Ok(answer) => read_response(&answer).unwrap_or_else(|e| {
             eprintln!("function {} gave no HTTP response: {e}", target.function);
-            message(StatusCode::INTERNAL_SERVER_ERROR)
+            answer_with_status(StatusCode::INTERNAL_SERVER_ERROR)
         }),
         Err(e) => {
             eprintln!("{e}");
-            message(StatusCode::INTERNAL_SERVER_ERROR)
+            answer_with_status(StatusCode::INTERNAL_SERVER_ERROR)
         }
     }
 }
@@ -141,7 +143,7 @@ fn decoded_path(uri: &Uri) -> Option<String> {
 }
 
 #[expect(clippy::too_many_arguments, reason = "an event is made of all that a request has")]
-fn event(
+fn build_event(
     target: &Target,
     request_id: &str,
     method: &Method,
@@ -215,7 +217,7 @@ struct FunctionResponse {
     is_base64_encoded: bool,
 }
 
-fn response(answer: &[u8]) -> Result<Response, String> {
+fn read_response(answer: &[u8]) -> Result<Response, String> {
     let answer: FunctionResponse = serde_json::from_slice(answer).map_err(|e| e.to_string())?;
     let body = answer.body.unwrap_or_default();
     let body = match answer.is_base64_encoded {
@@ -230,7 +232,7 @@ fn response(answer: &[u8]) -> Result<Response, String> {
 }
 
 /// API Gateway's own answers.
-fn message(status: StatusCode) -> Response {
+fn answer_with_status(status: StatusCode) -> Response {
     let body = json!({"message": status.canonical_reason().unwrap_or_default()}).to_string();
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::template::{ACCOUNT_ID, Function, REGION};
+use crate::account::{ACCOUNT_ID, REGION};
+use crate::template::Function;
 
 /// What one request asks for; a transaction asks for several.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -48,7 +49,7 @@ impl Iam {
         let Some(statements) = self.roles.get(caller) else { return Ok(()) };
         // What is no JSON is refused by the service itself.
         let Ok(request) = serde_json::from_str(request) else { return Ok(()) };
-        for ask in asks(service, operation, &request) {
+        for ask in asks_of(service, operation, &request) {
             let allowed = statements.iter().any(|statement| allows(statement, &ask));
             let Ask { action, resource, .. } = ask.clone();
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert((caller.to_owned(), ask));
@@ -73,8 +74,8 @@ impl Iam {
 #[must_use]
 pub fn allows(statement: &Value, ask: &Ask) -> bool {
     let one_of = |value: &Value, wanted: &str| match value {
-        Value::Array(all) => all.iter().any(|one| like(one, wanted)),
-        one => like(one, wanted),
+        Value::Array(all) => all.iter().any(|one| matches_pattern(one, wanted)),
+        one => matches_pattern(one, wanted),
     };
     let condition = &statement["Condition"];
     let keys = &condition["ForAllValues:StringLike"]["dynamodb:LeadingKeys"];
@@ -86,7 +87,7 @@ pub fn allows(statement: &Value, ask: &Ask) -> bool {
         && (enclosing.is_null() || ask.enclosing_operation.iter().any(|inside| one_of(enclosing, inside)))
 }
 
-fn like(pattern: &Value, text: &str) -> bool {
+fn matches_pattern(pattern: &Value, text: &str) -> bool {
     match pattern.as_str() {
         Some(pattern) => match pattern.strip_suffix('*') {
             Some(beginning) => text.starts_with(beginning),
@@ -96,7 +97,7 @@ fn like(pattern: &Value, text: &str) -> bool {
     }
 }
 
-fn asks(service: &str, operation: &str, request: &Value) -> Vec<Ask> {
+fn asks_of(service: &str, operation: &str, request: &Value) -> Vec<Ask> {
     let ask = |resource: String| Ask {
         action: format!("{service}:{operation}"),
         resource,
@@ -106,13 +107,13 @@ fn asks(service: &str, operation: &str, request: &Value) -> Vec<Ask> {
     match (service, operation) {
         ("dynamodb", "TransactWriteItems") => {
             let actions = request["TransactItems"].as_array().into_iter().flatten();
-            actions.flat_map(|action| action.as_object().into_iter().flatten()).map(part).collect()
+            actions.flat_map(|action| action.as_object().into_iter().flatten()).map(ask_of_action).collect()
         }
         ("dynamodb", "BatchGetItem" | "BatchWriteItem") => {
             let tables = request["RequestItems"].as_object().into_iter().flatten();
             tables
                 .map(|(table, wanted)| Ask {
-                    leading_keys: wanted["Keys"].as_array().into_iter().flatten().map(kind).collect(),
+                    leading_keys: wanted["Keys"].as_array().into_iter().flatten().map(kind_of_item).collect(),
                     ..ask(table_arn(table))
                 })
                 .collect()
@@ -122,44 +123,44 @@ fn asks(service: &str, operation: &str, request: &Value) -> Vec<Ask> {
             let index = request["IndexName"].as_str();
             let resource = index.map_or_else(|| table.clone(), |index| format!("{table}/index/{index}"));
             let key = match operation {
-                "PutItem" => Some(kind(&request["Item"])),
-                "Query" if index.is_none() => queried(request),
+                "PutItem" => Some(kind_of_item(&request["Item"])),
+                "Query" if index.is_none() => kind_of_query(request),
                 "Query" | "Scan" => None,
-                _ => Some(kind(&request["Key"])),
+                _ => Some(kind_of_item(&request["Key"])),
             };
             vec![Ask { leading_keys: key.into_iter().collect(), ..ask(resource) }]
         }
         ("events", "DescribeEventBus") => {
             let bus = request["Name"].as_str().unwrap_or("default");
-            vec![ask(arn("events", &format!("event-bus/{bus}")))]
+            vec![ask(arn_of("events", &format!("event-bus/{bus}")))]
         }
         ("events", _) => {
             let entries = request["Entries"].as_array().into_iter().flatten();
             let bus = |entry: &Value| entry["EventBusName"].as_str().unwrap_or("default").to_owned();
             let buses: BTreeSet<String> = entries.map(bus).collect();
-            buses.iter().map(|bus| ask(arn("events", &format!("event-bus/{bus}")))).collect()
+            buses.iter().map(|bus| ask(arn_of("events", &format!("event-bus/{bus}")))).collect()
         }
         _ => {
             let url = request["QueueUrl"].as_str().unwrap_or_default();
-            vec![ask(arn("sqs", url.rsplit('/').next().unwrap_or_default()))]
+            vec![ask(arn_of("sqs", url.rsplit('/').next().unwrap_or_default()))]
         }
     }
 }
 
 /// One action of a transaction.
-fn part((name, action): (&String, &Value)) -> Ask {
+fn ask_of_action((name, action): (&String, &Value)) -> Ask {
     let name = if name == "ConditionCheck" { "ConditionCheckItem".to_owned() } else { format!("{name}Item") };
     let item = if action["Item"].is_null() { &action["Key"] } else { &action["Item"] };
     Ask {
         action: format!("dynamodb:{name}"),
         resource: table_arn(action["TableName"].as_str().unwrap_or_default()),
-        leading_keys: [kind(item)].into(),
+        leading_keys: [kind_of_item(item)].into(),
         enclosing_operation: Some("TransactWriteItems".to_owned()),
     }
 }
 
 /// The kind of an item's key.
-fn kind(item: &Value) -> String {
+fn kind_of_item(item: &Value) -> String {
     kind_of(item["pk"]["S"].as_str().unwrap_or_default())
 }
 
@@ -172,16 +173,16 @@ fn kind_of(key: &str) -> String {
 }
 
 /// The kind of the key that a query is for: what stands at the first placeholder of its key condition.
-fn queried(request: &Value) -> Option<String> {
+fn kind_of_query(request: &Value) -> Option<String> {
     let condition = request["KeyConditionExpression"].as_str()?;
     let name = condition.split(|c: char| !(c.is_alphanumeric() || c == ':')).find(|w| w.starts_with(':'))?;
     Some(kind_of(request["ExpressionAttributeValues"][name]["S"].as_str()?))
 }
 
 fn table_arn(name: &str) -> String {
-    arn("dynamodb", &format!("table/{name}"))
+    arn_of("dynamodb", &format!("table/{name}"))
 }
 
-fn arn(service: &str, name: &str) -> String {
+fn arn_of(service: &str, name: &str) -> String {
     format!("arn:aws:{service}:{REGION}:{ACCOUNT_ID}:{name}")
 }

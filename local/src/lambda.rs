@@ -21,8 +21,9 @@ use thiserror::Error;
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
 
-use crate::run::now_ms;
-use crate::template::{Function, REGION};
+use crate::account::REGION;
+use crate::clock::now_ms;
+use crate::template::Function;
 
 /// Longest start of a process until it asks for its first invocation, as on AWS.
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -276,15 +277,15 @@ impl Drop for Process {
 
 fn runtime_api_router(processes: Arc<Processes>) -> Router {
     Router::new()
-        .route("/{process}/2018-06-01/runtime/invocation/next", get(next))
-        .route("/{process}/2018-06-01/runtime/invocation/{id}/response", post(response))
-        .route("/{process}/2018-06-01/runtime/invocation/{id}/error", post(invocation_error))
-        .route("/{process}/2018-06-01/runtime/init/error", post(init_error))
+        .route("/{process}/2018-06-01/runtime/invocation/next", get(hand_out_invocation))
+        .route("/{process}/2018-06-01/runtime/invocation/{id}/response", post(take_answer))
+        .route("/{process}/2018-06-01/runtime/invocation/{id}/error", post(take_error))
+        .route("/{process}/2018-06-01/runtime/init/error", post(take_init_error))
         .layer(DefaultBodyLimit::max(MAX_PAYLOAD_BYTES))
         .with_state(processes)
 }
 
-async fn next(
+async fn hand_out_invocation(
     State(processes): State<Arc<Processes>>,
     Path(process): Path<u64>,
 ) -> Result<Response, StatusCode> {
@@ -303,31 +304,31 @@ async fn next(
     Ok((headers, invocation.event).into_response())
 }
 
-async fn response(
+async fn take_answer(
     State(processes): State<Arc<Processes>>,
     Path((process, id)): Path<(u64, String)>,
     body: Bytes,
 ) -> Result<StatusCode, StatusCode> {
-    report(&processes, process, Report::Answer { id, body }).await
+    pass_on(&processes, process, Report::Answer { id, body }).await
 }
 
-async fn invocation_error(
+async fn take_error(
     State(processes): State<Arc<Processes>>,
     Path((process, _id)): Path<(u64, String)>,
     body: Bytes,
 ) -> Result<StatusCode, StatusCode> {
-    report(&processes, process, Report::Error { body }).await
+    pass_on(&processes, process, Report::Error { body }).await
 }
 
-async fn init_error(
+async fn take_init_error(
     State(processes): State<Arc<Processes>>,
     Path(process): Path<u64>,
     body: Bytes,
 ) -> Result<StatusCode, StatusCode> {
-    report(&processes, process, Report::Error { body }).await
+    pass_on(&processes, process, Report::Error { body }).await
 }
 
-async fn report(processes: &Processes, process: u64, report: Report) -> Result<StatusCode, StatusCode> {
+async fn pass_on(processes: &Processes, process: u64, report: Report) -> Result<StatusCode, StatusCode> {
     processes.get(process)?.reports.send(report).await.map_err(|_| StatusCode::GONE)?;
     Ok(StatusCode::ACCEPTED)
 }

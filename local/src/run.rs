@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,14 +46,6 @@ pub struct Options {
     pub exit_with_stdin: bool,
 }
 
-/// The time, in milliseconds since 1970.
-#[must_use]
-pub fn now_ms() -> i64 {
-    #[expect(clippy::disallowed_methods, reason = "the runner stands in for machines that have clocks")]
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
-}
-
 /// Everything that is up.
 pub struct Running {
     /// Where the HTTP API is.
@@ -69,16 +61,17 @@ pub struct Running {
 /// # Errors
 /// One sentence that says what is in the way.
 pub async fn start(options: &Options) -> Result<Running, String> {
-    let file = template_file(options.template.as_deref())?;
+    let file = find_template(options.template.as_deref())?;
     let mut parameters = options.parameters.clone();
     parameters.insert("JwtIssuer".to_owned(), auth::ISSUER.to_owned());
     parameters.insert("JwtAudience".to_owned(), auth::AUDIENCE.to_owned());
     // The template is looked at before anything is taken, and again when the address is known.
     Template::read(&file, &parameters, "http://127.0.0.1").map_err(|e| e.to_string())?;
     let lock = options.data.as_deref().map(lock_folder).transpose()?;
-    let authorizer = if options.auth { Some(issuer(options.data.as_deref())?.authorizer()?) } else { None };
-    let api_listener = bind(options.port, "--port").await?;
-    let aws_listener = bind(options.aws_port, "--aws-port").await?;
+    let authorizer =
+        if options.auth { Some(open_issuer(options.data.as_deref())?.authorizer()?) } else { None };
+    let api_listener = bind_port(options.port, "--port").await?;
+    let aws_listener = bind_port(options.aws_port, "--aws-port").await?;
     let address = |listener: &TcpListener| listener.local_addr().map_err(|e| e.to_string());
     let (api, aws) = (address(&api_listener)?, address(&aws_listener)?);
 
@@ -96,7 +89,7 @@ pub async fn start(options: &Options) -> Result<Running, String> {
         lambda: lambda.clone(),
         queues: queues.clone(),
         dynamodb: dynamodb.clone(),
-        buckets: buckets(options.data.as_deref()),
+        buckets: bucket_folder(options.data.as_deref()),
         every: options.sweep_every,
     };
     let router = aws::router(Endpoint { dynamodb, queues, bus, iam, lambda: lambda.clone(), url });
@@ -119,7 +112,7 @@ pub async fn run(options: &Options) -> Result<(), String> {
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
-        () = stdin_ends(), if options.exit_with_stdin => {}
+        () = wait_for_end_of_stdin(), if options.exit_with_stdin => {}
     }
     Ok(())
 }
@@ -128,7 +121,7 @@ pub async fn run(options: &Options) -> Result<(), String> {
 ///
 /// # Errors
 /// If its key cannot be used.
-pub fn issuer(data: Option<&Path>) -> Result<Issuer, String> {
+pub fn open_issuer(data: Option<&Path>) -> Result<Issuer, String> {
     match data {
         Some(folder) => Issuer::open(folder),
         None => Issuer::open(&auth::default_folder()?),
@@ -136,12 +129,12 @@ pub fn issuer(data: Option<&Path>) -> Result<Issuer, String> {
 }
 
 /// Where buckets lie. What is put into one outlives this process, also where all else is in memory.
-fn buckets(data: Option<&Path>) -> PathBuf {
+fn bucket_folder(data: Option<&Path>) -> PathBuf {
     data.map_or_else(std::env::temp_dir, Path::to_owned).join("holdfast-buckets")
 }
 
 /// A named template, or the nearest one upwards from here.
-fn template_file(named: Option<&Path>) -> Result<PathBuf, String> {
+fn find_template(named: Option<&Path>) -> Result<PathBuf, String> {
     if let Some(file) = named {
         return Ok(file.to_owned());
     }
@@ -161,7 +154,7 @@ fn lock_folder(folder: &Path) -> Result<File, String> {
     Ok(lock)
 }
 
-async fn bind(port: u16, option: &str) -> Result<TcpListener, String> {
+async fn bind_port(port: u16, option: &str) -> Result<TcpListener, String> {
     TcpListener::bind(("127.0.0.1", port)).await.map_err(|e| match e.kind() {
         std::io::ErrorKind::AddrInUse => {
             format!(
@@ -173,7 +166,7 @@ async fn bind(port: u16, option: &str) -> Result<TcpListener, String> {
 }
 
 /// Waits until standard input is closed.
-async fn stdin_ends() {
+async fn wait_for_end_of_stdin() {
     let reading = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
     if let Err(e) = reading.await {
         eprintln!("standard input: {e}");

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::account::{ACCOUNT_ID, REGION};
 use crate::bus;
+use crate::clock::now_ms;
 use crate::dynamodb::DynamoDb;
 use crate::lambda::Lambda;
 use crate::queues::{Message, Queues};
-use crate::run::now_ms;
-use crate::template::{ACCOUNT_ID, Function, NO_EVENT, Queue, QueueSource, REGION, Schedule, StreamSource};
+use crate::template::{Function, NO_EVENT, Queue, QueueSource, Schedule, StreamSource};
 
 /// Batches of one queue that are worked on at once.
 const QUEUE_READERS: usize = 2;
@@ -59,7 +60,7 @@ impl Sources {
             for (schedule, event) in function.schedules.clone() {
                 let (caller, name) = (self.clone(), function.name.clone());
                 // What an event asks for is meant for the schedule's own pace.
-                let is_hurried = period(schedule, self.every) != period(schedule, None);
+                let is_hurried = period_of(schedule, self.every) != period_of(schedule, None);
                 let event = if is_hurried { NO_EVENT.to_owned() } else { event };
                 tokio::spawn(async move { caller.call_by(&name, schedule, event).await });
             }
@@ -69,7 +70,7 @@ impl Sources {
 
     async fn call_by(&self, function: &str, schedule: Schedule, event: String) {
         let first = tokio::time::Instant::now() + first_call(schedule, self.every, now_ms());
-        let mut ticks = tokio::time::interval_at(first, period(schedule, self.every));
+        let mut ticks = tokio::time::interval_at(first, period_of(schedule, self.every));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
@@ -163,7 +164,7 @@ impl Sources {
             let done_until = from.unwrap_or(part.len());
             if done_until > 0 {
                 tries = 0;
-                self.keep(name, numbers[done_until - 1]);
+                self.keep_position(name, numbers[done_until - 1]);
             }
             let Some(from) = from else { continue };
             tries += 1;
@@ -178,10 +179,10 @@ impl Sources {
             parts.push(rest);
             tokio::time::sleep(STREAM_RETRY).await;
         }
-        self.keep(name, &last);
+        self.keep_position(name, &last);
     }
 
-    fn keep(&self, name: &str, position: &str) {
+    fn keep_position(&self, name: &str, position: &str) {
         if let Err(e) = self.queues.keep_checkpoint(name, position) {
             eprintln!("{name}: {}", e.to_json());
         }
@@ -266,7 +267,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// How much time lies between two calls. `hurry` is for the impatient; what runs by the hour or by night is left alone.
-fn period(schedule: Schedule, hurry: Option<Duration>) -> Duration {
+fn period_of(schedule: Schedule, hurry: Option<Duration>) -> Duration {
     match schedule {
         Schedule::Every(rate) if rate < HOUR => hurry.unwrap_or(rate),
         Schedule::Every(rate) => rate,
@@ -276,7 +277,7 @@ fn period(schedule: Schedule, hurry: Option<Duration>) -> Duration {
 
 /// How long it is from now to the first call.
 fn first_call(schedule: Schedule, hurry: Option<Duration>, now_ms: i64) -> Duration {
-    let Schedule::Daily(at) = schedule else { return period(schedule, hurry) };
+    let Schedule::Daily(at) = schedule else { return period_of(schedule, hurry) };
     let since_midnight = now_ms.rem_euclid(i64::try_from(DAY.as_millis()).unwrap_or(i64::MAX));
     let since_midnight = Duration::from_millis(since_midnight.unsigned_abs());
     if since_midnight < at { at - since_midnight } else { at + DAY - since_midnight }
@@ -310,11 +311,11 @@ mod tests {
     #[test]
     fn the_impatient_hurry_the_sweep_and_not_the_night() {
         let (minute, second) = (Duration::from_secs(60), Duration::from_secs(1));
-        assert_eq!(period(Schedule::Every(minute), None), minute);
-        assert_eq!(period(Schedule::Every(minute), Some(second)), second);
-        assert_eq!(period(Schedule::Every(DAY), Some(second)), DAY);
+        assert_eq!(period_of(Schedule::Every(minute), None), minute);
+        assert_eq!(period_of(Schedule::Every(minute), Some(second)), second);
+        assert_eq!(period_of(Schedule::Every(DAY), Some(second)), DAY);
         let at_three = Schedule::Daily(3 * HOUR);
-        assert_eq!(period(at_three, Some(second)), DAY);
+        assert_eq!(period_of(at_three, Some(second)), DAY);
         let now = |hour: i64| 1_700_000 * 86_400_000 + hour * 3_600_000;
         assert_eq!(first_call(at_three, Some(second), now(1)), 2 * HOUR);
         assert_eq!(first_call(at_three, None, now(3)), DAY);

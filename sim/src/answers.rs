@@ -9,14 +9,13 @@ use shared::domain::{
 use shared::http::Problem;
 use shared::store::Change as Written;
 
-use crate::checks::was_short;
 use crate::history::{History, Violation};
-use crate::ops::{Ask, Change, Kind, Lines, Op, unit};
+use crate::ops::{Ask, Change, Kind, Lines, Op, has_lines, totals_of, unit};
 use crate::world::{Try, World};
 
 /// Holds every answer against the history. Answers how often a write landed after a refusal, where a try
 /// before it had no answer.
-pub fn all(world: &World, ops: &[Op], violations: &mut Vec<Violation>) -> u64 {
+pub fn check_answers(world: &World, ops: &[Op], violations: &mut Vec<Violation>) -> u64 {
     let ops: BTreeMap<u32, &Op> = ops.iter().map(|op| (op.id, op)).collect();
     let tries = world.tries.borrow();
     let seen = world.wire.seen();
@@ -121,7 +120,7 @@ impl Look<'_> {
         let Some(command) = op.command(&tried.label, tried.now) else { return false };
         let code = body["code"].as_str().unwrap_or_default();
         let (from, to) = (tried.from, tried.to);
-        let short = |shortage: &Shortage| was_short(self.history, shortage, from, to);
+        let short = |shortage: &Shortage| self.history.was_short(shortage, from, to);
         match (code, ask) {
             ("insufficient_stock", Ask::Reserve(..)) => {
                 let products = body["products"].as_array().cloned().unwrap_or_default();
@@ -133,7 +132,7 @@ impl Look<'_> {
             ("purchase_limit_exceeded", Ask::Reserve(lines, _)) => {
                 let max_per_order = body["maxPerOrder"].as_u64().unwrap_or(u64::MAX);
                 let product = body["productId"].as_str().unwrap_or("-");
-                let ordered = summed(lines).get(product).copied().unwrap_or(0);
+                let ordered = totals_of(lines).get(product).copied().unwrap_or(0);
                 let lack = Lack::OverLimit { max_per_order };
                 ordered > max_per_order && short(&Shortage { unit: unit(product), requested: ordered, lack })
             }
@@ -279,27 +278,12 @@ fn each_of(lines: &Lines, record: &Reservation, figure: impl Fn(&Line) -> u64) -
     let has = |product: &str| -> u64 {
         record.lines.iter().filter(|line| line.key.product.as_str() == product).map(&figure).sum()
     };
-    summed(lines).into_iter().all(|(product, quantity)| has(product) >= quantity)
+    totals_of(lines).into_iter().all(|(product, quantity)| has(product) >= quantity)
 }
 
 /// A hold past its time.
 fn is_over(record: &Reservation, now: Timestamp) -> bool {
     record.state == State::Reserved && record.expires_at.is_some_and(|at| at <= now)
-}
-
-/// Whether a record is of these lines.
-pub fn has_lines(record: &Reservation, lines: &Lines) -> bool {
-    let ordered = record.lines.iter().filter(|line| line.is_ordered());
-    let has: BTreeMap<&str, u64> = ordered.map(|line| (line.key.product.as_str(), line.quantity)).collect();
-    has == summed(lines)
-}
-
-fn summed(lines: &Lines) -> BTreeMap<&str, u64> {
-    let mut sums = BTreeMap::new();
-    for (product, quantity) in lines {
-        *sums.entry(product.as_str()).or_default() += quantity;
-    }
-    sums
 }
 
 /// A shortage as an answer names it.

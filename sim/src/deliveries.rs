@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use shared::domain::{Delivery, Fact, Reservation, ShipmentId, State};
 
-use crate::answers::has_lines;
 use crate::history::{History, Violation};
-use crate::ops::{Ask, Kind, Lines, Op, delivery, reservation_id};
+use crate::ops::{Ask, Kind, Lines, Op, delivery, has_lines, reservation_id, sum_by_product, totals_of};
 
-/// Everything that is broken.
+/// Every rule that was broken.
 #[must_use]
-pub fn all(history: &History, ops: &BTreeMap<u32, &Op>) -> Vec<Violation> {
+pub fn find_violations(history: &History, ops: &BTreeMap<u32, &Op>) -> Vec<Violation> {
     let mut broken: Vec<Violation> = ops.values().filter_map(|op| unheard(history, op)).collect();
     broken.extend(history.orders().filter_map(|record| not_as_told(record, ops)));
     broken
@@ -44,14 +43,14 @@ fn unheard(history: &History, op: &Op) -> Option<Violation> {
 
 /// Whether a record has kept this as a contradiction, or had so many that it may have been among them.
 fn is_contradiction(record: &Reservation, fact: Fact, lines: &Lines, shipment: Option<&str>) -> bool {
-    let told = summed(lines.iter().map(|(product, quantity)| (product.as_str(), *quantity)));
+    let told = totals_of(lines);
     let conflicts = &record.conflicts;
     conflicts.count > conflicts.kept.len() as u64
         || conflicts.kept.iter().any(|conflict| {
             let kept = conflict.lines.iter().map(|line| (line.product.as_str(), line.quantity));
             conflict.fact == fact
                 && conflict.shipment.as_ref().map(ShipmentId::as_str) == shipment
-                && summed(kept) == told
+                && sum_by_product(kept) == told
         })
 }
 
@@ -65,7 +64,7 @@ fn not_as_told(record: &Reservation, ops: &BTreeMap<u32, &Op>) -> Option<Violati
             Kind::Tell { order, fact: Fact::Delivered, lines, shipment, .. }
                 if *order == record.order_id.as_str() =>
             {
-                let lines = summed(lines.iter().map(|(product, quantity)| (product.as_str(), *quantity)));
+                let lines = totals_of(lines);
                 match shipment {
                     _ if lines.is_empty() => is_all = true,
                     Some(id) if shipments.insert(*id, lines.clone()).is_some_and(|other| other != lines) => {
@@ -84,9 +83,9 @@ fn not_as_told(record: &Reservation, ops: &BTreeMap<u32, &Op>) -> Option<Violati
         }
     }
     let is_over = is_all || !totals.is_empty();
-    let shipped = summed(shipments.into_values().flatten());
+    let shipped = sum_by_product(shipments.into_values().flatten());
     let sum = |figure: fn(&shared::domain::Line) -> u64| {
-        summed(record.lines.iter().map(|line| (line.key.product.as_str(), figure(line))))
+        sum_by_product(record.lines.iter().map(|line| (line.key.product.as_str(), figure(line))))
     };
     let (ordered, left) = (sum(|line| line.quantity), sum(|line| line.left()));
     let mut products: Vec<&str> =
@@ -108,12 +107,4 @@ fn not_as_told(record: &Reservation, ops: &BTreeMap<u32, &Op>) -> Option<Violati
         rule: "delivered",
         what: format!("{} is {}", record.order_id, record.state.name()),
     })
-}
-
-fn summed<'a>(lines: impl IntoIterator<Item = (&'a str, u64)>) -> BTreeMap<&'a str, u64> {
-    let mut sums = BTreeMap::new();
-    for (product, quantity) in lines {
-        *sums.entry(product).or_default() += quantity;
-    }
-    sums
 }

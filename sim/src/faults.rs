@@ -118,6 +118,9 @@ pub struct Planned {
 /// How late a late write may be unless a run says otherwise, in milliseconds: later than the caller waits.
 pub const LATE_MS: u64 = 2_500;
 
+/// What the label of an invocation begins with that sets the scene; nothing goes wrong there.
+pub const SETUP: &str = "setup";
+
 /// When faults happen.
 #[derive(Debug, Clone, Default)]
 pub struct Mix {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use aws_lambda_events::event::dynamodb::EventRecord;
 use serde::Deserialize as _;
 use serde_json::Value;
-use shared::domain::{Alert, Fact, Level, Reservation, ReservationId, State, StockUnit, Timestamp, UnitKey};
+use shared::domain::{
+    Alert, Fact, Lack, Level, Reservation, ReservationId, Shortage, State, StockUnit, Timestamp, UnitKey,
+};
 use shared::store::{Change, parse_change};
 
 /// A rule that was broken: its short name, and what was seen.
@@ -131,6 +133,19 @@ impl History {
         let places = self.units.get(unit).map_or(&[][..], Vec::as_slice);
         let within = places.iter().filter(move |i| (from..to).contains(i)).map(|i| i + 1);
         std::iter::once(from).chain(within).map(move |length| self.unit_at(unit, length))
+    }
+
+    /// Whether a stock unit really lacked what it is said to have lacked, at some moment in between.
+    #[must_use]
+    pub fn was_short(&self, shortage: &Shortage, from: usize, to: usize) -> bool {
+        self.unit_between(&shortage.unit, from, to).any(|unit| match (shortage.lack, unit) {
+            (Lack::Unknown, unit) => unit.is_none(),
+            (Lack::Short { available }, Some(unit)) => {
+                unit.available == available && available < shortage.requested
+            }
+            (Lack::OverLimit { max_per_order }, Some(unit)) => unit.max_per_order == Some(max_per_order),
+            (_, None) => false,
+        })
     }
 
     /// The stock units as they are.

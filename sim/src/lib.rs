@@ -1,21 +1,31 @@
-//! The whole service in one process, on a virtual clock, under faults. The modules in reading order:
+//! The whole service in one process, on a virtual clock, under faults. The modules in reading order, lowest first; none
+//! uses one that stands below it:
 //!
-//! - [`run`](mod@run): one run from its beginning to its checks; [`ops`]: what is done in it
-//! - [`world`]: the service's functions as they are, called by [`queue`], schedule, stream and clients
-//! - [`wire`]: where the cut is, between the SDK and AWS; [`faults`], [`requests`], [`refusals`], [`time`]
-//! - [`history`]: what was committed; [`checks`], [`deliveries`] and [`answers`]: what must hold of it
-//! - [`matrix`]: every operation with every fault, and every crash point; [`scenes`]: what they are made of
-//! - [`histories`]: short runs whose histories must be [`linear`]
+//! - [`time`]: the virtual clock; [`faults`]: what can go wrong; [`threads`]: several runs at the same time
+//! - [`linear`]: whether a history is linearizable
+//! - [`history`]: what was committed, and what must hold after every commit
+//! - [`ops`]: what the shop, its people and its machines do
+//! - [`requests`]: what goes over the wire; [`refusals`]: how AWS refuses; [`backend`]: the services on the other side
+//! - [`invoked`]: an invocation; [`wire`]: where the cut is, between the SDK and AWS
+//! - [`queue`]: order events on their way; [`world`]: the service's functions as they are, called by queue, schedule,
+//!   stream and clients
+//! - [`deliveries`], [`checks`] and [`answers`]: what must hold in the end; [`ends`]: how a run ended
+//! - [`run`](mod@run): one run from its beginning to its checks
+//! - [`scenes`]: what the matrix is made of; [`matrix`]: every operation with every fault, and every crash point
+//! - [`histories`]: short runs whose histories must be linearizable
 //! - [`shrink`](mod@shrink): makes a failing run small
 
 #![recursion_limit = "256"]
 
 pub mod answers;
+pub mod backend;
 pub mod checks;
 pub mod deliveries;
+pub mod ends;
 pub mod faults;
 pub mod histories;
 pub mod history;
+pub mod invoked;
 pub mod linear;
 pub mod matrix;
 pub mod ops;
@@ -25,31 +35,7 @@ pub mod requests;
 pub mod run;
 pub mod scenes;
 pub mod shrink;
+pub mod threads;
 pub mod time;
 pub mod wire;
 pub mod world;
-
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Does something with each item, on some threads. The results come in the order of the items.
-pub fn spread<T: Sync, R: Send>(threads: usize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(Vec::with_capacity(items.len()));
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                while let Some((i, item)) = {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    items.get(i).map(|item| (i, item))
-                } {
-                    let result = work(item);
-                    results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((i, result));
-                }
-            });
-        }
-    });
-    let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    results.sort_by_key(|(i, _)| *i);
-    results.into_iter().map(|(_, result)| result).collect()
-}

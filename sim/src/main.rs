@@ -9,7 +9,8 @@ use clap::Parser;
 use sim::faults::Fired;
 use sim::run::{Case, Report, run};
 use sim::shrink::shrink;
-use sim::{histories, matrix, spread};
+use sim::threads::spread;
+use sim::{histories, matrix};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,10 +1,11 @@
 //! The fault matrix and the crash points.
 
-use crate::checks;
+use crate::ends::without_versions;
 use crate::faults::{Fault, source};
 use crate::history::Violation;
 use crate::run::run;
 use crate::scenes::{SCENES, Scene};
+use crate::threads::spread;
 
 /// How many seeds are tried for each that is wanted, because a fault may not fire.
 const TRIES: u64 = 6;
@@ -64,7 +65,7 @@ pub fn matrix(wanted: u64, base: u64, threads: usize, rows: fn(&Scene) -> bool) 
         .filter(|scene| scene.in_matrix && rows(scene))
         .flat_map(|scene| Fault::ALL.into_iter().map(move |fault| (scene, fault)))
         .collect();
-    let results = crate::spread(threads, &cells, |(scene, fault)| {
+    let results = spread(threads, &cells, |(scene, fault)| {
         scene.takes(*fault).map(|()| Cell::of(scene, *fault, wanted, base))
     });
     print!("{:<15}", "");
@@ -128,7 +129,7 @@ pub fn crashes(threads: usize, rows: fn(&Scene) -> bool) -> bool {
             }
         }
     }
-    let results = crate::spread(threads, &points, |(scene, k, fault, end)| {
+    let results = spread(threads, &points, |(scene, k, fault, end)| {
         let report = run(&scene.with(1, false, *k, *fault, false));
         if report.fired.keys().all(|(fired, _)| fired != fault) {
             return Some("it was not killed".to_owned());
@@ -138,7 +139,7 @@ pub fn crashes(threads: usize, rows: fn(&Scene) -> bool) -> bool {
         }
         // What is extended again ends later, and has one version more.
         let same = if scene.name == "extend" {
-            checks::without_versions(&report.end) == checks::without_versions(end)
+            without_versions(&report.end) == without_versions(end)
         } else {
             report.end == **end
         };

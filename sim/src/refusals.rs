@@ -4,16 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::requests::{Call, Service};
-
-/// What comes back on the wire.
-#[derive(Debug)]
-pub enum Reply {
-    /// A status and a body.
-    Answer(u16, String),
-    /// The connection ends.
-    Reset,
-}
+use crate::requests::{Call, Reply, Service};
 
 fn refused(status: u16, name: &str) -> Reply {
     let body = json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{name}"), "message": "on purpose"});

@@ -1,4 +1,4 @@
-//! Requests on the wire, read as far as faults and models need it.
+//! Requests and replies on the wire, read as far as faults and models need it.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,11 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 
 use crate::history::Entry;
-use crate::refusals::Reply;
-use crate::wire::INVENTORY;
+
+/// The table that has a stream.
+pub const INVENTORY: &str = "holdfast-inventory";
+/// The ledger.
+pub const LEDGER: &str = "holdfast-ledger";
 
 /// Who is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,15 @@ pub struct Call {
     pub items: Vec<String>,
     /// Whether it asks the index of due holds.
     pub due: bool,
+}
+
+/// What comes back on the wire.
+#[derive(Debug)]
+pub enum Reply {
+    /// A status and a body.
+    Answer(u16, String),
+    /// The connection ends.
+    Reset,
 }
 
 impl Call {
@@ -156,4 +168,10 @@ pub fn stale_due(call: &Call, known: &[Entry]) -> Reply {
         _ => json!({"Count": count, "ScannedCount": count, "Items": items}),
     };
     Reply::Answer(200, body.to_string())
+}
+
+/// What an entry that the bus has taken says.
+#[must_use]
+pub fn published_detail(entry: &Value) -> Value {
+    serde_json::from_str(entry["Detail"].as_str().unwrap_or_default()).unwrap_or(Value::Null)
 }

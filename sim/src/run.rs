@@ -7,11 +7,11 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::task::JoinSet;
 
-use crate::faults::{Fired, Mix, source};
+use crate::faults::{Fired, Mix, SETUP, source};
 use crate::history::Violation;
-use crate::ops::{Change, Kind, Op, event, random};
+use crate::ops::{Change, Kind, Op, Request, event, random};
 use crate::world::{EVENTS_TIMEOUT, Sent, Try, World};
-use crate::{answers, checks};
+use crate::{answers, checks, ends};
 
 /// How often a client tries before it gives up.
 const TRIES: u32 = 6;
@@ -19,8 +19,6 @@ const TRIES: u32 = 6;
 const ON_ITS_WAY_MS: u64 = 8_000;
 /// Longer than every hold and every difference of clocks.
 const LONG: Duration = Duration::from_secs(60 * 60);
-/// What the label of an invocation begins with that sets the scene; nothing goes wrong there.
-pub const SETUP: &str = "setup";
 
 /// A run, before it has run.
 #[derive(Debug, Clone)]
@@ -152,7 +150,7 @@ async fn one(world: &Rc<World>, op: &Op) {
 }
 
 /// A client that tries again where it is told to, or not told anything.
-async fn client(world: &World, op: &Op, request: &crate::ops::Request, key: Option<&str>) {
+async fn client(world: &World, op: &Op, request: &Request, key: Option<&str>) {
     for n in 1..=TRIES {
         let label = format!("o{}.{n}", op.id);
         match world.http(op.id, &label, request, key).await {
@@ -236,8 +234,8 @@ async fn settle(world: &Rc<World>) {
 }
 
 fn report(case: &Case, world: &World) -> Report {
-    let mut violations = checks::all(world, &case.ops);
-    let landed_late = answers::all(world, &case.ops, &mut violations);
+    let mut violations = checks::find_violations(world, &case.ops);
+    let landed_late = answers::check_answers(world, &case.ops, &mut violations);
     violations.extend(world.broken.borrow_mut().drain(..));
     let mut answers: BTreeMap<String, u64> = BTreeMap::new();
     for tried in world.tries.borrow().iter() {
@@ -247,7 +245,7 @@ fn report(case: &Case, world: &World) -> Report {
         };
         *answers.entry(kind).or_default() += 1;
     }
-    let end = checks::end(world);
+    let end = ends::end_of(world);
     let mut seen = world.wire.seen();
     violations.extend(std::mem::take(&mut seen.history.violations));
     Report {

@@ -22,10 +22,12 @@ use shared::store::{Invocation, Store};
 
 use crate::faults::{Mix, source};
 use crate::history::{THRESHOLD, Violation};
+use crate::invoked::Invoked;
 use crate::ops::Request;
 use crate::queue::Queue;
+use crate::requests::{INVENTORY, LEDGER};
 use crate::time::VirtualTime;
-use crate::wire::{INVENTORY, Invoked, LEDGER, Wire};
+use crate::wire::Wire;
 
 /// How many instances of the functions there are, each with a clock of its own.
 const INSTANCES: usize = 4;

@@ -3,7 +3,8 @@
 use sim::faults::{Fault, Mix, Planned};
 use sim::ops::{Change, Kind, Op};
 use sim::run::{Case, run};
-use sim::{histories, matrix, spread};
+use sim::threads::spread;
+use sim::{histories, matrix};
 
 const THREADS: usize = 2;
 

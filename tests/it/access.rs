@@ -17,7 +17,7 @@ async fn token(data: &str, roles: &[&str]) -> String {
 
 /// What a valid token says, to be made wrong in one way.
 fn claims() -> Value {
-    let now = local::run::now_ms() / 1_000;
+    let now = local::clock::now_ms() / 1_000;
     json!({
         "iss": local::auth::ISSUER, "aud": local::auth::AUDIENCE, "exp": now + 600, "nbf": now - 600,
         "cognito:groups": ["ADMIN", "SYSTEM"],
@@ -50,7 +50,7 @@ async fn every_protected_route_refuses_every_bad_token() {
     let data = folder.path().to_str().unwrap();
     let shop = Runner::with(&["--auth", "--data", data]).await;
     let issuer = local::auth::Issuer::open(folder.path()).unwrap();
-    let now = local::run::now_ms() / 1_000;
+    let now = local::clock::now_ms() / 1_000;
     let stranger = tempfile::tempdir().unwrap();
     let forged = local::auth::Issuer::open(stranger.path()).unwrap().sign(&claims()).unwrap();
     let symmetric = EncodingKey::from_secret(b"holdfast");
@@ -143,7 +143,7 @@ async fn a_part_of_a_name_is_no_role() {
     let data = folder.path().to_str().unwrap();
     let shop = Runner::with(&["--auth", "--data", data]).await;
     let issuer = local::auth::Issuer::open(folder.path()).unwrap();
-    let now = local::run::now_ms() / 1_000;
+    let now = local::clock::now_ms() / 1_000;
     let add = json!({"productId": "A", "quantity": 1});
     let adds = async |claim: &str, value: &Value| {
         let claims = json!({

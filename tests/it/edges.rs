@@ -186,7 +186,7 @@ async fn read(deps: &Arc<Deps>, route: &str, parameter: &str, query: &str, body:
         "pathParameters": {"productId": parameter}, "requestContext": {"routeKey": route}, "body": body.to_string(),
     });
     let mut context = lambda_http::Context::default();
-    context.deadline = u64::try_from(local::run::now_ms()).unwrap() + 10_000;
+    context.deadline = u64::try_from(local::clock::now_ms()).unwrap() + 10_000;
     let event = serde_json::from_value(event).unwrap();
     let response = shared::http::answer("check", event, &context, deps, check::handle).await;
     let cache_control = response.headers()["cache-control"].to_str().unwrap().to_owned();

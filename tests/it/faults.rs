@@ -340,7 +340,7 @@ async fn what_is_done_is_answered_without_figures_where_they_cannot_be_read() {
     let sample = sample.replace("SAMPLE-1", "A");
     let event = serde_json::from_str(&sample).unwrap();
     let mut context = lambda_http::Context::default();
-    context.deadline = u64::try_from(local::run::now_ms()).unwrap() + 10_000;
+    context.deadline = u64::try_from(local::clock::now_ms()).unwrap() + 10_000;
     faulty.wire.let_reads_hang();
     let began = tokio::time::Instant::now();
     let response = http::answer("test", event, &context, &deps, stock_admin::handle).await;
@@ -568,7 +568,7 @@ fn samples() -> Vec<(String, String)> {
 async fn answer(deps: &Arc<Deps>, function: &str, sample: &str, timeout: Duration) -> (u16, bool) {
     let mut context = lambda_http::Context::default();
     context.deadline =
-        u64::try_from(local::run::now_ms()).unwrap() + u64::try_from(timeout.as_millis()).unwrap();
+        u64::try_from(local::clock::now_ms()).unwrap() + u64::try_from(timeout.as_millis()).unwrap();
     let (event, context) = (serde_json::from_str(sample).unwrap(), &context);
     let response = match function {
         "reserve" => http::answer("test", event, context, deps, reserve::handle).await,

@@ -11,6 +11,7 @@
 //! - `e2e`: the suite that also runs on a deployed stack
 //! - `openapi`: the document, and that every answer is as it says
 //! - `operations`: metrics, alarms, runbook; `deployment`: what production needs is declared
+//! - `modules`: that a crate's modules can be read one after the other
 //! - `access`: tokens and roles; `policies`: permissions; `contract`: template, samples and routes; `runner`: processes and options
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -22,6 +23,7 @@ mod edges;
 mod events;
 mod faults;
 mod levels;
+mod modules;
 mod openapi;
 mod operations;
 mod orders;

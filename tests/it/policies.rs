@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use local::iam::{Ask, allows};
 use serde_json::{Value, json};
 
@@ -81,7 +82,16 @@ fn done_by_lambda() -> Vec<(String, Ask)> {
 
 /// Does everything that each function can do.
 async fn do_everything(shop: &Api) {
-    // stock-admin; publisher: an alert comes and goes
+    move_stock_across_its_threshold(shop).await;
+    work_on_orders(shop).await;
+    look_at_everything(shop).await;
+    publish_what_cannot_be_read(shop).await;
+    fill_a_gap(shop).await;
+    find_what_is_wrong(shop).await;
+}
+
+/// `stock-admin`; and the publisher, where an alert comes and goes.
+async fn move_stock_across_its_threshold(shop: &Api) {
     for (product, quantity) in [("A", 100), ("LOW", 20)] {
         shop.add(product, quantity).await;
     }
@@ -97,7 +107,10 @@ async fn do_everything(shop: &Api) {
         shop.get("/api/inventory?lowStock=true").await.body["items"] == json!([])
     })
     .await;
-    // reserve, settle, release
+}
+
+/// `reserve`, `settle`, `release`, `order-events` and `expiry-sweep`.
+async fn work_on_orders(shop: &Api) {
     for (order, verbs) in
         [("o-1", vec!["extend", "confirm", "deduct"]), ("o-2", vec!["deduct"]), ("o-3", vec!["release"])]
     {
@@ -108,7 +121,21 @@ async fn do_everything(shop: &Api) {
     }
     // What was given back before anything was known is noted without stock.
     assert_eq!(shop.order("release", "o-4").await.status, 200);
-    // check
+    for (name, state) in [("OrderCreated", "RESERVED"), ("OrderCancelled", "RELEASED")] {
+        let items = json!([{"productId": "A", "quantity": 1}]);
+        shop.tell(&json!({"type": name, "orderId": "e-1", "items": items})).await;
+        shop.until(name, async |shop| shop.status("e-1").await == state).await;
+    }
+    let short = json!({"orderId": "o-5", "productId": "A", "quantity": 1, "ttlSeconds": 1});
+    assert_eq!(shop.post("/api/inventory/reserve", &short).await.status, 201);
+    shop.until("the hold is due and given back", async |shop| {
+        shop.invoke("expiry-sweep", &Value::Null).await["expired"] == 1
+    })
+    .await;
+}
+
+/// `check` and `docs`.
+async fn look_at_everything(shop: &Api) {
     assert_eq!(shop.get("/health").await.status, 200);
     assert_eq!(shop.get("/api/inventory").await.status, 200);
     assert_eq!(shop.get("/api/inventory/A").await.status, 200);
@@ -117,40 +144,41 @@ async fn do_everything(shop: &Api) {
     let asked = json!({"productId": "A", "quantity": 1});
     assert_eq!(shop.post("/api/inventory/check-availability", &asked).await.status, 200);
     assert_eq!(shop.get("/docs").await.status, 200);
-    // order-events
-    for (name, state) in [("OrderCreated", "RESERVED"), ("OrderCancelled", "RELEASED")] {
-        let items = json!([{"productId": "A", "quantity": 1}]);
-        shop.tell(&json!({"type": name, "orderId": "e-1", "items": items})).await;
-        shop.until(name, async |shop| shop.status("e-1").await == state).await;
-    }
-    // expiry-sweep
-    let short = json!({"orderId": "o-5", "productId": "A", "quantity": 1, "ttlSeconds": 1});
-    assert_eq!(shop.post("/api/inventory/reserve", &short).await.status, 201);
-    shop.until("the hold is due and given back", async |shop| {
-        shop.invoke("expiry-sweep", &Value::Null).await["expired"] == 1
-    })
-    .await;
-    // publisher: a record that it cannot read
-    let poison = |name: &str| aws_sdk_dynamodb::types::AttributeValue::S(name.to_owned());
+}
+
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
+}
+
+fn number(value: &str) -> AttributeValue {
+    AttributeValue::N(value.to_owned())
+}
+
+/// The publisher, with a record that it cannot read.
+async fn publish_what_cannot_be_read(shop: &Api) {
     let put = shop.dynamodb.put_item().table_name("holdfast-inventory");
-    put.item("pk", poison("STOCK#X#0")).item("sk", poison("main")).send().await.unwrap();
+    put.item("pk", text("STOCK#X#0")).item("sk", text("main")).send().await.unwrap();
     shop.until("it was set aside", async |shop| shop.queued("holdfast-publisher-dead").await == 1).await;
     let delete = shop.dynamodb.delete_item().table_name("holdfast-inventory");
-    delete.key("pk", poison("STOCK#X#0")).key("sk", poison("main")).send().await.unwrap();
-    // reconcile: with a gap to fill
+    delete.key("pk", text("STOCK#X#0")).key("sk", text("main")).send().await.unwrap();
+}
+
+/// `reconcile`, with a gap to fill.
+async fn fill_a_gap(shop: &Api) {
     shop.adds_up().await;
-    let version = aws_sdk_dynamodb::types::AttributeValue::N("2".to_owned());
     let delete = shop.dynamodb.delete_item().table_name("holdfast-ledger");
-    delete.key("pk", poison("A#0#main")).key("sk", version).send().await.unwrap();
+    delete.key("pk", text("A#0#main")).key("sk", number("2")).send().await.unwrap();
     let report = shop.invoke("reconcile", &json!({"republish": true})).await;
     assert_eq!(report["filled"], 1, "{report}");
     assert_eq!(shop.invoke("reconcile", &json!({"productId": "A"})).await["holds"], true);
-    // reconcile: a figure that is wrong, and a level that is missing
+}
+
+/// `reconcile`, with a figure that is wrong and a level that is missing.
+async fn find_what_is_wrong(shop: &Api) {
     shop.add("WRONG", 5).await;
     assert_eq!(shop.reserve("o-6", &[("WRONG", 1)]).await.status, 201);
-    let number = |n: &str| aws_sdk_dynamodb::types::AttributeValue::N(n.to_owned());
     let update = shop.dynamodb.update_item().table_name("holdfast-inventory");
-    let update = update.key("pk", poison("STOCK#WRONG#0")).key("sk", poison("main"));
+    let update = update.key("pk", text("STOCK#WRONG#0")).key("sk", text("main"));
     let update = update.update_expression("SET reserved = reserved + :one, version = version + :one");
     update.expression_attribute_values(":one", number("1")).send().await.unwrap();
     let wrong = json!({"productId": "WRONG"});
@@ -163,8 +191,8 @@ async fn do_everything(shop: &Api) {
     shop.until("a level that is missing is set", async |shop| {
         for shard in 0..4 {
             let delete = shop.dynamodb.delete_item().table_name("holdfast-inventory");
-            let delete = delete.key("pk", poison(&format!("ALERT#{shard}")));
-            delete.key("sk", poison("WRONG#main")).send().await.unwrap();
+            let delete = delete.key("pk", text(&format!("ALERT#{shard}")));
+            delete.key("sk", text("WRONG#main")).send().await.unwrap();
         }
         shop.invoke("reconcile", &wrong).await["levelsSet"] == 1
     })

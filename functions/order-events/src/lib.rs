@@ -4,8 +4,14 @@
 //! A business outcome (held, short, a repetition) is a result: its message is done. A message fails where
 //! the outcome is not known, and comes again; one that can never be understood fails too, and ends in the
 //! dead-letter queue with its reason in the log.
+//!
+//! In reading order: `name` says what an event is called, `fields` reads the members of a JSON object, `envelope` takes
+//! an event out of what it came in, `lines` reads what was ordered or delivered, and `event` is all of it.
 
+mod envelope;
 pub mod event;
+mod fields;
+mod lines;
 mod name;
 
 use std::collections::BTreeMap;

@@ -14,7 +14,7 @@ use shared::function::Deps;
 use shared::store::{Invocation, MAX_CHECK, StoreError};
 use tokio::time::Instant;
 
-use crate::{LOOKS_AGAIN, held_of};
+use crate::ledger::LOOKS_AGAIN;
 
 /// How often a stock unit is looked at. A look fails where the sweep ends several holds at once, whose movement
 /// names none of them, or where a reservation moves twice in a moment.
@@ -202,4 +202,16 @@ impl Reader<'_> {
         let held = |reservation: &Reservation| (reservation.id, held_of(reservation, self.unit));
         Ok(found.iter().flatten().map(held).collect())
     }
+}
+
+/// What a reservation holds, by stock unit.
+pub(crate) fn held(reservation: &Reservation) -> impl Iterator<Item = (UnitKey, u64)> {
+    reservation.lines.iter().flat_map(|line| {
+        line.allocations.iter().map(|allocation| (line.key.unit(allocation.bucket), allocation.quantity))
+    })
+}
+
+/// What a reservation holds of one stock unit.
+fn held_of(reservation: &Reservation, unit: &UnitKey) -> u64 {
+    held(reservation).filter(|(of, _)| of == unit).map(|(_, quantity)| quantity).sum()
 }

@@ -1,14 +1,17 @@
 //! Whether a stock unit's ledger is whole: one movement for each version without a gap, and movements that add up
 //! to the counters. It is read page by page; what is kept are sums, and the movements that are missing.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use shared::domain::events::Movement;
-use shared::domain::{Cause, Delta, StockUnit, Timestamp};
+use shared::domain::{Cause, Delta, StockUnit, Timestamp, UnitKey};
 use shared::function::Deps;
 use shared::store::{Invocation, StoreError};
 use tokio::time::Instant;
 
-use crate::{LOOKS_AGAIN, name};
+/// How long is waited before the ledger is looked at again.
+pub(crate) const LOOKS_AGAIN: Duration = Duration::from_millis(250);
 
 /// The operation of a movement that is filled in where the ledger had a gap.
 const RECONSTRUCTED: &str = "reconstructed";
@@ -132,4 +135,9 @@ fn reconstructed() -> Cause {
         reference: RECONSTRUCTED.to_owned(),
         correlation_id: String::new(),
     }
+}
+
+/// How a stock unit is called in reports.
+pub(crate) fn name(key: &UnitKey) -> String {
+    format!("{} at {}, bucket {}", key.product, key.location, key.bucket)
 }

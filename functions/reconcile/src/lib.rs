@@ -5,6 +5,7 @@
 //!
 //! - `ledger`: whether a stock unit's movements are whole and add up
 //! - `holders`: what reservations hold of stock that moves while it is looked at
+//! - `run`: what is asked, and what is found of each stock unit
 //! - `republish`: what may have been missed, and is said again
 //!
 //! Reservations are read page by page; only sums are kept of them, and for stock units that move who holds them.
@@ -12,17 +13,18 @@
 mod holders;
 mod ledger;
 mod republish;
+mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use serde::Deserialize;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use shared::aws::ConfigLoader;
 use shared::domain::events;
-use shared::domain::{Alert, ProductId, Reservation, StockUnit, UnitKey};
+use shared::domain::{StockUnit, UnitKey};
 use shared::function::{Deps, elapsed_ms, serve_events};
 use shared::metrics::Metric;
 use shared::publishing::Bus;
@@ -31,15 +33,13 @@ use shared::store::{Invocation, StoreError};
 use shared::{Error, planted};
 use tokio::time::Instant;
 
-use holders::{Outcome, Suspect};
-use ledger::Ledger;
+use holders::{Outcome, Suspect, held};
+use ledger::{Ledger, name};
 use republish::Missed;
+use run::{Asked, Finding, Run};
 
 /// How long the publisher is given to write what had just happened when the stock was read.
 const CATCHES_UP: Duration = Duration::from_secs(5);
-
-/// How long is waited before the ledger is looked at again.
-const LOOKS_AGAIN: Duration = Duration::from_millis(250);
 
 /// Stock units that are worked on at once.
 const UNITS_AT_ONCE: usize = 8;
@@ -47,19 +47,6 @@ const UNITS_AT_ONCE: usize = 8;
 /// Most reservations that are kept as holders of stock units that move; of more than that nothing is compared. Each
 /// takes less than 100 bytes of the function's memory.
 const MAX_HOLDERS: usize = 1_000_000;
-
-/// What is asked.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Asked {
-    /// One product; none for all.
-    product_id: Option<ProductId>,
-    /// Whether gaps are filled and missed events sent again.
-    #[serde(default)]
-    republish: bool,
-    /// How far back what may have been missed is sent again, in hours. None: as far as the ledger has gaps.
-    since_hours: Option<u32>,
-}
 
 /// What the function works with.
 pub struct Reconciler {
@@ -160,28 +147,12 @@ impl Found {
     }
 }
 
-/// A stock unit as it was read first, and what its ledger says.
-struct Finding {
-    unit: StockUnit,
-    ledger: Ledger,
-    /// Its level, and whether it was set now.
-    level: Option<(Alert, bool)>,
-}
-
 /// What was seen in one reading of all reservations.
 #[derive(Default)]
 struct Scanned {
     reservations: usize,
     held: BTreeMap<UnitKey, u64>,
     unreadable: Vec<Value>,
-}
-
-/// One run.
-struct Run<'a> {
-    deps: &'a Deps,
-    bus: &'a Bus,
-    asked: &'a Asked,
-    invocation: &'a Invocation,
 }
 
 impl Run<'_> {
@@ -382,20 +353,4 @@ impl Run<'_> {
         }
         Ok(filled)
     }
-}
-
-/// What a reservation holds, by stock unit.
-fn held(reservation: &Reservation) -> impl Iterator<Item = (UnitKey, u64)> {
-    reservation.lines.iter().flat_map(|line| {
-        line.allocations.iter().map(|allocation| (line.key.unit(allocation.bucket), allocation.quantity))
-    })
-}
-
-/// What a reservation holds of one stock unit.
-fn held_of(reservation: &Reservation, unit: &UnitKey) -> u64 {
-    held(reservation).filter(|(of, _)| of == unit).map(|(_, quantity)| quantity).sum()
-}
-
-fn name(key: &UnitKey) -> String {
-    format!("{} at {}, bucket {}", key.product, key.location, key.bucket)
 }

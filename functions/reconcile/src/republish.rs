@@ -9,7 +9,7 @@ use shared::domain::events::{self, Event};
 use shared::domain::{ProductId, Reservation, Timestamp};
 use shared::publishing::MAX_ENTRIES;
 
-use crate::{Finding, Run};
+use crate::run::{Finding, Run};
 
 /// How much earlier than what was written before it a record may say it was written: it says when its invocation
 /// began, and clocks differ.

@@ -8,16 +8,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{QueueError, text};
+use super::error::QueueError;
+use crate::template::{MAX_DELAY_SECONDS, MAX_VISIBILITY_SECONDS};
 
 /// Largest message, its attributes included, and largest batch, in bytes.
-pub(super) const MAX_BYTES: usize = 1_048_576;
+const MAX_BYTES: usize = 1_048_576;
 /// Most entries of a batch, and most messages that are received at once.
-pub(crate) const MAX_BATCH: u64 = 10;
-/// Longest time that a message is invisible at first, in seconds.
-pub(crate) const MAX_DELAY_SECONDS: u64 = 900;
-/// Longest time that a message is invisible once it was received, in seconds: 12 hours.
-pub(crate) const MAX_VISIBILITY_SECONDS: u64 = 43_200;
+pub(super) const MAX_BATCH: u64 = 10;
 /// Longest wait for a message, in seconds.
 const MAX_WAIT_SECONDS: u64 = 20;
 /// Longest id of an entry of a batch, in characters.
@@ -28,34 +25,39 @@ fn error(kind: &'static str, message: impl Into<String>) -> QueueError {
 }
 
 /// How long a message is to be invisible at first. None: the request does not say.
-pub(super) fn delay(request: &Value) -> Result<Option<Duration>, QueueError> {
+pub(super) fn read_delay(request: &Value) -> Result<Option<Duration>, QueueError> {
     let reason = format!("DelaySeconds must be >= 0 and <= {MAX_DELAY_SECONDS}.");
-    seconds(request, "DelaySeconds", MAX_DELAY_SECONDS, &reason)
+    read_seconds(request, "DelaySeconds", MAX_DELAY_SECONDS, &reason)
 }
 
 /// How long a message is to be invisible once it is received. None: the request does not say.
-pub(super) fn visibility(request: &Value) -> Result<Option<Duration>, QueueError> {
+pub(super) fn read_visibility(request: &Value) -> Result<Option<Duration>, QueueError> {
     let reason = format!("Must be >= 0 and <= {MAX_VISIBILITY_SECONDS}, if provided.");
-    seconds(request, "VisibilityTimeout", MAX_VISIBILITY_SECONDS, &reason)
+    read_seconds(request, "VisibilityTimeout", MAX_VISIBILITY_SECONDS, &reason)
 }
 
 /// How long to wait for a message. None: the request does not say.
-pub(super) fn wait(request: &Value) -> Result<Option<Duration>, QueueError> {
+pub(super) fn read_wait(request: &Value) -> Result<Option<Duration>, QueueError> {
     let reason = format!("Must be >= 0 and <= {MAX_WAIT_SECONDS}, if provided.");
-    seconds(request, "WaitTimeSeconds", MAX_WAIT_SECONDS, &reason)
+    read_seconds(request, "WaitTimeSeconds", MAX_WAIT_SECONDS, &reason)
 }
 
 /// How many messages to receive at most.
-pub(super) fn most_messages(request: &Value) -> Result<u64, QueueError> {
+pub(super) fn read_max_messages(request: &Value) -> Result<u64, QueueError> {
     let reason = format!("Must be between 1 and {MAX_BATCH}, if provided.");
-    Ok(number(request, "MaxNumberOfMessages", 1..=MAX_BATCH, &reason)?.unwrap_or(1))
+    Ok(read_number(request, "MaxNumberOfMessages", 1..=MAX_BATCH, &reason)?.unwrap_or(1))
 }
 
-fn seconds(request: &Value, name: &str, most: u64, reason: &str) -> Result<Option<Duration>, QueueError> {
-    Ok(number(request, name, 0..=most, reason)?.map(Duration::from_secs))
+fn read_seconds(
+    request: &Value,
+    name: &str,
+    most: u64,
+    reason: &str,
+) -> Result<Option<Duration>, QueueError> {
+    Ok(read_number(request, name, 0..=most, reason)?.map(Duration::from_secs))
 }
 
-fn number(
+fn read_number(
     request: &Value,
     name: &str,
     range: RangeInclusive<u64>,
@@ -76,7 +78,7 @@ fn number(
 /// Refuses a message that is empty, too large, or has characters that XML 1.0 has not.
 pub(super) fn check_message(body: &str, attributes: &Value) -> Result<(), QueueError> {
     if body.is_empty() {
-        return Err(missing("MessageBody"));
+        return Err(missing_parameter("MessageBody"));
     }
     if body.len() + size_of(attributes) > MAX_BYTES {
         let reason = format!("Message must be shorter than {MAX_BYTES} bytes.");
@@ -102,7 +104,7 @@ fn size_of(attributes: &Value) -> usize {
 }
 
 /// The entries of a batch, each with an id of its own.
-pub(super) fn entries<'a>(request: &'a Value, operation: &str) -> Result<&'a [Value], QueueError> {
+pub(super) fn read_entries<'a>(request: &'a Value, operation: &str) -> Result<&'a [Value], QueueError> {
     let entries = request["Entries"].as_array().map(Vec::as_slice).unwrap_or_default();
     if entries.is_empty() {
         let message = format!("There should be at least one {operation}RequestEntry in the request.");
@@ -115,7 +117,7 @@ pub(super) fn entries<'a>(request: &'a Value, operation: &str) -> Result<&'a [Va
     }
     let mut ids = BTreeSet::new();
     for entry in entries {
-        let id = text(entry, "Id")?;
+        let id = read_text(entry, "Id")?;
         let is_valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if id.is_empty() || id.len() > MAX_ENTRY_ID || !id.chars().all(is_valid) {
             let message = "A batch entry id can only contain alphanumeric characters, hyphens and underscores. \
@@ -138,8 +140,13 @@ pub(super) fn entries<'a>(request: &'a Value, operation: &str) -> Result<&'a [Va
     }
 }
 
+/// A text without which there is nothing to do.
+pub(super) fn read_text<'a>(request: &'a Value, name: &str) -> Result<&'a str, QueueError> {
+    request[name].as_str().ok_or_else(|| missing_parameter(name))
+}
+
 /// A parameter without which there is nothing to do.
-pub(super) fn missing(name: &str) -> QueueError {
+pub(super) fn missing_parameter(name: &str) -> QueueError {
     error("MissingParameter", format!("The request must contain the parameter {name}."))
 }
 
@@ -157,30 +164,30 @@ mod tests {
     #[test]
     fn numbers_beyond_their_limits_are_refused_in_the_words_of_sqs() {
         for delay_seconds in [json!(0), json!(900), json!(null)] {
-            delay(&json!({"DelaySeconds": delay_seconds})).unwrap();
+            read_delay(&json!({"DelaySeconds": delay_seconds})).unwrap();
         }
         for beyond in [-5, 901, 1_i64 << 62] {
             let says = format!(
                 "InvalidParameterValue: Value {beyond} for parameter DelaySeconds is invalid. \
                  Reason: DelaySeconds must be >= 0 and <= 900."
             );
-            assert_eq!(refused(delay(&json!({"DelaySeconds": beyond}))), says);
+            assert_eq!(refused(read_delay(&json!({"DelaySeconds": beyond}))), says);
         }
         for no_number in [json!("5"), json!(1.5), json!(u64::MAX), json!(true)] {
-            let says = refused(delay(&json!({"DelaySeconds": no_number})));
+            let says = refused(read_delay(&json!({"DelaySeconds": no_number})));
             assert!(says.starts_with("SerializationException"), "{says}");
         }
-        let visibility = |seconds| visibility(&json!({"VisibilityTimeout": seconds}));
+        let visibility = |seconds| read_visibility(&json!({"VisibilityTimeout": seconds}));
         assert_eq!(visibility(43_200).unwrap(), Some(Duration::from_secs(43_200)));
         for beyond in [-1, 43_201] {
             assert!(refused(visibility(beyond)).contains("Must be >= 0 and <= 43200"));
         }
-        let wait = |seconds| wait(&json!({"WaitTimeSeconds": seconds}));
+        let wait = |seconds| read_wait(&json!({"WaitTimeSeconds": seconds}));
         assert_eq!(wait(20).unwrap(), Some(Duration::from_secs(20)));
         for beyond in [-1, 21] {
             assert!(refused(wait(beyond)).contains("Must be >= 0 and <= 20"));
         }
-        let most = |number: Value| most_messages(&json!({"MaxNumberOfMessages": number}));
+        let most = |number: Value| read_max_messages(&json!({"MaxNumberOfMessages": number}));
         assert_eq!((most(json!(null)).unwrap(), most(json!(10)).unwrap()), (1, 10));
         for beyond in [-1, 0, 11] {
             assert!(refused(most(json!(beyond))).contains("Must be between 1 and 10"));
@@ -218,6 +225,6 @@ mod tests {
     }
 
     fn entries_of(request: &Value) -> Result<usize, QueueError> {
-        entries(request, "SendMessageBatch").map(<[Value]>::len)
+        read_entries(request, "SendMessageBatch").map(<[Value]>::len)
     }
 }

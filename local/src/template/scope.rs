@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{ACCOUNT_ID, BadTemplate, REGION, STACK_NAME, bad, plain};
+use super::value::{BadTemplate, bad, plain};
+use crate::account::{ACCOUNT_ID, REGION, STACK_NAME};
 
 /// A property that is set to it counts as not written.
 const NO_VALUE: &str = "AWS::NoValue";
@@ -120,7 +121,7 @@ impl Scope {
         Ok(())
     }
 
-    fn value(&self, name: &str) -> Result<&str, BadTemplate> {
+    fn look_up(&self, name: &str) -> Result<&str, BadTemplate> {
         self.values
             .get(name)
             .map(String::as_str)
@@ -150,37 +151,37 @@ impl Scope {
             ("Condition", _) => self.holds(inner),
             ("Fn::Equals", Some([a, b])) => Ok(plain(&self.resolve(a)?) == plain(&self.resolve(b)?)),
             ("Fn::Not", Some([a])) => Ok(!self.holds(a)?),
-            ("Fn::And", Some(all @ [_, _, ..])) => Ok(!self.each(all)?.contains(&false)),
-            ("Fn::Or", Some(all @ [_, _, ..])) => Ok(self.each(all)?.contains(&true)),
+            ("Fn::And", Some(all @ [_, _, ..])) => Ok(!self.decide_each(all)?.contains(&false)),
+            ("Fn::Or", Some(all @ [_, _, ..])) => Ok(self.decide_each(all)?.contains(&true)),
             _ => Err(unknown()),
         }
     }
 
-    fn each(&self, conditions: &[Value]) -> Result<Vec<bool>, BadTemplate> {
+    fn decide_each(&self, conditions: &[Value]) -> Result<Vec<bool>, BadTemplate> {
         conditions.iter().map(|condition| self.holds(condition)).collect()
     }
 
     /// Resolves `Ref`, `Fn::GetAtt`, `Fn::Sub`, `Fn::Join` and `Fn::If`, wherever they stand. What is set to
     /// `AWS::NoValue` is left out; on its own it is null.
     pub(super) fn resolve(&self, value: &Value) -> Result<Value, BadTemplate> {
-        Ok(self.written(value)?.unwrap_or_default())
+        Ok(self.resolve_written(value)?.unwrap_or_default())
     }
 
     /// None: it counts as not written.
-    fn written(&self, value: &Value) -> Result<Option<Value>, BadTemplate> {
+    fn resolve_written(&self, value: &Value) -> Result<Option<Value>, BadTemplate> {
         match value {
             Value::Array(items) => {
-                let items = items.iter().filter_map(|item| self.written(item).transpose());
+                let items = items.iter().filter_map(|item| self.resolve_written(item).transpose());
                 items.collect::<Result<_, _>>().map(Some)
             }
             Value::Object(map) => {
                 let only = map.iter().next().filter(|_| map.len() == 1);
                 match only.filter(|(key, _)| *key == "Ref" || key.starts_with("Fn::")) {
-                    Some((function, argument)) => self.call(function, argument),
+                    Some((function, argument)) => self.evaluate(function, argument),
                     None => {
                         let mut resolved = Map::new();
                         for (key, inner) in map {
-                            if let Some(inner) = self.written(inner)? {
+                            if let Some(inner) = self.resolve_written(inner)? {
                                 resolved.insert(key.clone(), inner);
                             }
                         }
@@ -192,13 +193,13 @@ impl Scope {
         }
     }
 
-    fn call(&self, function: &str, argument: &Value) -> Result<Option<Value>, BadTemplate> {
+    fn evaluate(&self, function: &str, argument: &Value) -> Result<Option<Value>, BadTemplate> {
         let parts = argument.as_array().map(Vec::as_slice);
         let text = match (function, argument, parts) {
             ("Ref", Value::String(name), _) if name == NO_VALUE => return Ok(None),
-            ("Ref" | "Fn::GetAtt", Value::String(name), _) => self.value(name)?.to_owned(),
+            ("Ref" | "Fn::GetAtt", Value::String(name), _) => self.look_up(name)?.to_owned(),
             ("Fn::GetAtt", _, Some([Value::String(id), Value::String(attribute)])) => {
-                self.value(&format!("{id}.{attribute}"))?.to_owned()
+                self.look_up(&format!("{id}.{attribute}"))?.to_owned()
             }
             ("Fn::Sub", Value::String(text), _) => self.substitute(text, &Map::new())?,
             ("Fn::Sub", _, Some([Value::String(text), Value::Object(own)])) => self.substitute(text, own)?,
@@ -208,7 +209,7 @@ impl Scope {
                 list.iter().map(plain).collect::<Vec<_>>().join(between)
             }
             ("Fn::If", _, Some([condition, then, otherwise])) => {
-                return self.written(if self.holds(condition)? { then } else { otherwise });
+                return self.resolve_written(if self.holds(condition)? { then } else { otherwise });
             }
             _ => return Err(bad(format!("{function} in a form that is not understood here"))),
         };
@@ -226,7 +227,7 @@ impl Scope {
             match (name.strip_prefix('!'), own.get(name)) {
                 (Some(literal), _) => result.push_str(&format!("${{{literal}}}")),
                 (None, Some(value)) => result.push_str(&plain(&self.resolve(value)?)),
-                (None, None) => result.push_str(self.value(name)?),
+                (None, None) => result.push_str(self.look_up(name)?),
             }
             rest = behind;
         }

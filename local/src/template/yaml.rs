@@ -3,7 +3,7 @@
 use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
 use serde_json::{Map, Value, json};
 
-use super::{BadTemplate, bad, plain};
+use super::value::{BadTemplate, bad, plain};
 
 /// A YAML document as JSON; CloudFormation's short tags become their long forms (`!Ref X` becomes `{"Ref": "X"}`).
 ///

@@ -191,59 +191,68 @@ async fn pass(State(wire): State<Wire>, headers: HeaderMap, body: String) -> Res
     let fault = if writes { wire.faults.lock().unwrap().pop_front() } else { None };
     match fault {
         None => wire.real(headers, body).await,
-        Some(Fault::Drop) => std::future::pending().await,
-        Some(Fault::Lose) => {
-            wire.real(headers, body).await;
-            std::future::pending().await
-        }
-        Some(Fault::Error500) => {
-            wire.real(headers, body).await;
-            error(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                &json!({"__type": "InternalServerError", "message": "on purpose"}),
-            )
-        }
-        Some(Fault::Late(after)) => {
-            tokio::spawn(async move {
-                tokio::time::sleep(after).await;
-                wire.real(headers, body).await;
-            });
-            std::future::pending().await
-        }
-        Some(Fault::Wait { arrived, go_on }) => {
-            arrived.notify_one();
-            go_on.notified().await;
-            wire.real(headers, body).await
-        }
-        Some(Fault::WithoutItem) => wire.real_without_item(headers, body).await,
-        Some(Fault::Conflict) => cancelled(&body, "TransactionConflict"),
-        Some(Fault::Twice) => {
-            wire.real(headers, body.clone()).await;
-            cancelled(&body, "TransactionConflict")
-        }
-        Some(Fault::Denied) => error(
-            StatusCode::BAD_REQUEST,
-            &json!({"__type": "AccessDeniedException", "message": "on purpose"}),
-        ),
-        Some(Fault::Throttle) => cancelled(&body, "ThrottlingError"),
-        Some(Fault::ConflictAndCondition(item)) => cancelled_because(&[
-            json!({"Code": "None"}),
-            json!({"Code": "TransactionConflict", "Message": "on purpose"}),
-            json!({"Code": "ConditionalCheckFailed", "Message": "on purpose", "Item": item}),
-        ]),
-        Some(Fault::InProgress(until) | Fault::ConflictUntil(until))
-            if tokio::time::Instant::now() >= until =>
-        {
-            wire.real(headers, body).await
-        }
-        Some(Fault::ConflictUntil(until)) => {
-            wire.faults.lock().unwrap().push_front(Fault::ConflictUntil(until));
-            cancelled(&body, "TransactionConflict")
-        }
-        Some(Fault::InProgress(until)) => {
-            wire.faults.lock().unwrap().push_front(Fault::InProgress(until));
-            let refused = json!({"__type": "TransactionInProgressException", "Message": "on purpose"});
-            error(StatusCode::BAD_REQUEST, &refused)
+        Some(fault) => wire.misbehave(fault, headers, body).await,
+    }
+}
+
+impl Wire {
+    /// One write that goes wrong.
+    async fn misbehave(self, fault: Fault, headers: HeaderMap, body: String) -> Response {
+        match fault {
+            Fault::Drop => std::future::pending().await,
+            Fault::Lose => {
+                self.real(headers, body).await;
+                std::future::pending().await
+            }
+            Fault::Error500 => {
+                self.real(headers, body).await;
+                error(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    &json!({"__type": "InternalServerError", "message": "on purpose"}),
+                )
+            }
+            Fault::Late(after) => {
+                tokio::spawn(async move {
+                    tokio::time::sleep(after).await;
+                    self.real(headers, body).await;
+                });
+                std::future::pending().await
+            }
+            Fault::Wait { arrived, go_on } => {
+                arrived.notify_one();
+                go_on.notified().await;
+                self.real(headers, body).await
+            }
+            Fault::WithoutItem => self.real_without_item(headers, body).await,
+            Fault::Conflict => cancelled(&body, "TransactionConflict"),
+            Fault::Twice => {
+                self.real(headers, body.clone()).await;
+                cancelled(&body, "TransactionConflict")
+            }
+            Fault::Denied => error(
+                StatusCode::BAD_REQUEST,
+                &json!({"__type": "AccessDeniedException", "message": "on purpose"}),
+            ),
+            Fault::Throttle => cancelled(&body, "ThrottlingError"),
+            Fault::ConflictAndCondition(item) => cancelled_because(&[
+                json!({"Code": "None"}),
+                json!({"Code": "TransactionConflict", "Message": "on purpose"}),
+                json!({"Code": "ConditionalCheckFailed", "Message": "on purpose", "Item": item}),
+            ]),
+            Fault::InProgress(until) | Fault::ConflictUntil(until)
+                if tokio::time::Instant::now() >= until =>
+            {
+                self.real(headers, body).await
+            }
+            Fault::ConflictUntil(until) => {
+                self.faults.lock().unwrap().push_front(Fault::ConflictUntil(until));
+                cancelled(&body, "TransactionConflict")
+            }
+            Fault::InProgress(until) => {
+                self.faults.lock().unwrap().push_front(Fault::InProgress(until));
+                let refused = json!({"__type": "TransactionInProgressException", "Message": "on purpose"});
+                error(StatusCode::BAD_REQUEST, &refused)
+            }
         }
     }
 }

@@ -180,7 +180,7 @@ fn role_of(function: &str) -> Function {
 
 fn runner_token(roles: &str) -> String {
     let folder = PathBuf::from(super::process::STATE).join("holdfast");
-    let now = local::run::now_ms() / 1_000;
+    let now = local::clock::now_ms() / 1_000;
     let mut claims = serde_json::json!({
         "iss": local::auth::ISSUER, "aud": local::auth::AUDIENCE, "exp": now + 600, "token_use": "access",
     });

@@ -1,0 +1,58 @@
+//! An event out of its envelopes: bare, in one of EventBridge, in one of SNS, or in both.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use shared::domain::Invalid;
+
+use crate::fields::{find, parse_fields, read_plain_text, read_string};
+
+/// Most envelopes around an event: SNS around EventBridge, and one to spare.
+const MAX_ENVELOPES: usize = 3;
+
+/// An event out of its envelopes, and what these say of it.
+pub(crate) struct Opened<'a> {
+    /// Its text.
+    pub(crate) text: Cow<'a, str>,
+    /// Its name; an envelope of EventBridge always has one.
+    pub(crate) name: Option<String>,
+    /// What SNS was told that it is.
+    pub(crate) attribute: Option<String>,
+    /// The id of the innermost envelope.
+    pub(crate) id: Option<String>,
+}
+
+/// Takes an event out of its envelopes.
+pub(crate) fn open_envelopes(body: &str) -> Result<Opened<'_>, Invalid> {
+    let mut opened = Opened { text: Cow::Borrowed(body), name: None, attribute: None, id: None };
+    for _ in 0..MAX_ENVELOPES {
+        let fields = parse_fields(&opened.text)?;
+        let inner = if let (Some(text), Some(_)) =
+            (read_string(find(&fields, "message")), find(&fields, "topicArn"))
+        {
+            if let Err(e) = serde_json::from_str::<&RawValue>(&text) {
+                return Err(Invalid(format!("the message inside the SNS one is not JSON: {e}")));
+            }
+            opened.id = read_plain_text(find(&fields, "messageId"));
+            opened.attribute = find(&fields, "messageAttributes").and_then(sns_attribute);
+            text
+        } else if let (Some(of), Some(detail)) =
+            (read_string(find(&fields, "detail-type")), find(&fields, "detail"))
+        {
+            opened.name = Some(of);
+            opened.id = read_plain_text(find(&fields, "id"));
+            detail.get().to_owned()
+        } else {
+            break;
+        };
+        opened.text = Cow::Owned(inner);
+    }
+    Ok(opened)
+}
+
+/// The attribute `eventType`, as SNS writes attributes into its envelope.
+fn sns_attribute(attributes: &RawValue) -> Option<String> {
+    let attributes = parse_fields(attributes.get()).ok()?;
+    let attribute = parse_fields(find(&attributes, "eventType")?.get()).ok()?;
+    read_string(find(&attribute, "value"))
+}

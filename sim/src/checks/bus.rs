@@ -1,0 +1,52 @@
+//! Whether what was published follows from what was written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use shared::domain::events;
+use shared::store::Change;
+
+use super::findings::Findings;
+use crate::history::THRESHOLD;
+use crate::requests::published_detail;
+use crate::world::World;
+
+impl Findings {
+    /// What was published is what follows from the changes, and each id has one content.
+    pub(super) fn check_bus(&mut self, world: &World) {
+        let seen = world.wire.seen();
+        let mut published: BTreeMap<String, Value> = BTreeMap::new();
+        for entry in &seen.bus {
+            let detail = published_detail(entry);
+            let id = detail["eventId"].as_str().unwrap_or_default().to_owned();
+            if published.get(&id).is_some_and(|before| *before != detail) {
+                self.note("event-id", format!("{id} has two contents: {detail} and {}", published[&id]));
+            }
+            // Consumers sort by the version that an event says, which is that of its id.
+            if id.rsplit(':').nth(1) != Some(detail["version"].to_string().as_str()) {
+                self.note("event-version", format!("{id}: {}", detail["version"]));
+            }
+            published.insert(id, detail);
+        }
+        let mut expected = BTreeSet::new();
+        for entry in &seen.history.entries {
+            let said = match &entry.change {
+                Change::Stock(old, new) => events::of_stock(old.as_ref(), new, THRESHOLD),
+                Change::Reservation(old, new) => events::of_reservation(old.as_ref(), new),
+                Change::Level(alert) => events::of_level(alert).into_iter().collect(),
+                Change::Other => Vec::new(),
+            };
+            for event in said {
+                if published.get(&event.id) != Some(&event.detail) {
+                    self.note("event", format!("{} was not published", event.id));
+                }
+                if !expected.insert(event.id.clone()) {
+                    self.note("event-id", format!("{} is the id of two changes", event.id));
+                }
+            }
+        }
+        for id in published.keys().filter(|id| !expected.contains(*id)) {
+            self.note("event", format!("{id} was published, and nothing caused it"));
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Whether the tables say what happened: stock, levels and the ledger.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use shared::domain::Level;
+
+use super::findings::Findings;
+use crate::history::THRESHOLD;
+use crate::requests::{INVENTORY, LEDGER};
+use crate::world::World;
+
+impl Findings {
+    /// What lies in the table is what the history says; and levels are true.
+    pub(super) fn check_tables(&mut self, world: &World) {
+        let items = scan(world, INVENTORY);
+        let seen = world.wire.seen();
+        let mut last: BTreeMap<String, &Value> = BTreeMap::new();
+        for entry in &seen.history.entries {
+            let change = &entry.raw["dynamodb"];
+            last.insert(key(&change["Keys"]), &change["NewImage"]);
+        }
+        for item in &items {
+            if last.get(&key(item)).is_none_or(|image| *image != item) {
+                self.note("history", format!("{item} is not what was written last"));
+            }
+        }
+        for unit in seen.history.stock() {
+            let product = format!("{}#{}", unit.key.product, unit.key.location);
+            let alert = items.iter().find(|item| {
+                item["pk"]["S"].as_str().is_some_and(|pk| pk.starts_with("ALERT#"))
+                    && item["sk"]["S"] == *product
+            });
+            let level = match alert.and_then(|alert| alert["level"]["S"].as_str()) {
+                Some("out") => Level::Out,
+                Some("low") => Level::Low,
+                _ => Level::Enough,
+            };
+            if level != unit.level(THRESHOLD) {
+                self.note("alert", format!("{product} has {} and counts as {level:?}", unit.available));
+            }
+        }
+    }
+
+    /// One movement for each version, without a gap, and they sum up.
+    pub(super) fn check_ledger(&mut self, world: &World) {
+        let mut movements: BTreeMap<(String, u64), Value> = BTreeMap::new();
+        for item in scan(world, LEDGER) {
+            let pk = item["pk"]["S"].as_str().unwrap_or_default().to_owned();
+            movements.insert((pk, number(&item["sk"]).unsigned_abs()), item);
+        }
+        let seen = world.wire.seen();
+        let mut expected = 0;
+        for unit in seen.history.stock() {
+            let name = format!("{}#{}#{}", unit.key.product, unit.key.bucket, unit.key.location);
+            let mut sums = [0_i64; 3];
+            for version in 1..=unit.version {
+                expected += 1;
+                let Some(movement) = movements.get(&(name.clone(), version)) else {
+                    self.note("ledger", format!("{name} has no movement v{version}"));
+                    continue;
+                };
+                let changes = ["availableChange", "reservedChange", "soldChange"];
+                for (sum, change) in sums.iter_mut().zip(changes) {
+                    *sum += number(&movement[change]);
+                }
+                let after = ["available", "reserved", "sold"].map(|counter| number(&movement[counter]));
+                if sums != after {
+                    self.note("ledger", format!("{name} v{version}: {after:?}, but the sum is {sums:?}"));
+                }
+            }
+            let figures = [unit.available, unit.reserved, unit.sold].map(u64::cast_signed);
+            if sums != figures {
+                self.note("ledger", format!("{name} has {figures:?}, its movements give {sums:?}"));
+            }
+        }
+        if movements.len() != expected {
+            self.note("ledger", format!("{} movements of {expected} versions", movements.len()));
+        }
+    }
+}
+
+fn key(item: &Value) -> String {
+    format!(
+        "{}|{}",
+        item["pk"]["S"].as_str().unwrap_or_default(),
+        item["sk"]["S"].as_str().unwrap_or_default()
+    )
+}
+
+fn number(value: &Value) -> i64 {
+    value["N"].as_str().and_then(|n| n.parse().ok()).unwrap_or(i64::MIN)
+}
+
+fn scan(world: &World, table: &str) -> Vec<Value> {
+    let mut items = Vec::new();
+    let mut request = json!({"TableName": table, "ConsistentRead": true});
+    loop {
+        let page = world.wire.ask("Scan", &request);
+        items.extend(page["Items"].as_array().cloned().unwrap_or_default());
+        match &page["LastEvaluatedKey"] {
+            Value::Null => return items,
+            last => request["ExclusiveStartKey"] = last.clone(),
+        }
+    }
+}
