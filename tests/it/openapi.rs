@@ -223,7 +223,8 @@ async fn send(shop: &Api, method: &str, path: &str, body: Option<&Value>) -> cra
     }
 }
 
-/// The page, its files and the document; everything that the page asks for comes from here.
+/// The page, its files and the document; everything that the page asks for comes from here. The function that serves
+/// them answers, refuses and logs as every other.
 #[tokio::test]
 async fn the_page_needs_nothing_from_elsewhere() {
     let shop = Runner::with(&["--auth"]).await;
@@ -251,6 +252,10 @@ async fn the_page_needs_nothing_from_elsewhere() {
     {
         let (said, content) = get(&format!("/docs{file}")).await;
         assert!(said.starts_with(media_type) && !content.is_empty(), "{file}: {said}");
+        assert!(
+            media_type != "image/png" || content.starts_with(b"\x89PNG"),
+            "bytes as they are: {content:?}"
+        );
     }
     let missing = reqwest::get(format!("{}/docs/other.js", shop.url)).await.unwrap();
     let header = |name: &str| missing.headers()[name].to_str().unwrap();
@@ -258,5 +263,10 @@ async fn the_page_needs_nothing_from_elsewhere() {
         (missing.status().as_u16(), header("content-type"), header("cache-control")),
         (404, "application/problem+json", "no-store")
     );
-    assert_eq!(header("x-correlation-id").len(), 36);
+    let expected = ["docs", "GET /docs/{file}", "not_found", header("x-correlation-id")];
+    let says = |line: &String| {
+        let line: Value = serde_json::from_str(line).unwrap_or_default();
+        ["operation", "route", "outcome", "correlation_id"].map(|name| line[name].clone()) == expected
+    };
+    shop.until("the refusal is logged", async |_| shop.log().iter().any(says)).await;
 }
