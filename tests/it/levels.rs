@@ -11,7 +11,7 @@ use shared::domain::{IdempotencyKey, Reason};
 use shared::publishing::Bus;
 use shared::store::{StockChange, StockOutcome, StockWrite};
 
-use crate::support::tables::at;
+use crate::support::tables::{INVENTORY, at};
 use crate::support::{Api, Runner, Tables, deps, product};
 
 /// Tables whose stream is published when the test says so.
@@ -58,8 +58,7 @@ impl Desk {
 
     /// The records of the stream that nobody has seen yet.
     async fn unseen(&mut self) -> Vec<Value> {
-        let records =
-            self.tables.database.stream_after("holdfast-inventory", &self.position, 1_000).await.unwrap();
+        let records = self.tables.database.stream_after(INVENTORY, &self.position, 1_000).await.unwrap();
         if let Some(last) = records.last() {
             self.position = last["dynamodb"]["SequenceNumber"].as_str().unwrap().to_owned();
         }
