@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc};
 
-use crate::account::REGION;
+use crate::account::{ACCOUNT_ID, REGION};
 use crate::clock::now_ms;
 use crate::template::Function;
 
@@ -297,7 +297,7 @@ async fn hand_out_invocation(
         ("lambda-runtime-deadline-ms", invocation.deadline_ms.to_string()),
         (
             "lambda-runtime-invoked-function-arn",
-            format!("arn:aws:lambda:{REGION}:000000000000:function:local"),
+            format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:local"),
         ),
         ("content-type", "application/json".to_owned()),
     ];

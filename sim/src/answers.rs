@@ -27,8 +27,8 @@ pub fn check_answers(world: &World, ops: &[Op], violations: &mut Vec<Violation>)
     for (id, tries) in of_op {
         let mut look = Look { history: &seen.history, tries: &tries, broken: violations, landed_late: 0 };
         match &ops[&id].kind {
-            Kind::Ask(_, ask) => look.asked(ops[&id], ask),
-            Kind::Stock(product, change) => look.changed(product, change, id),
+            Kind::Ask(_, ask) => look.check_ask(ops[&id], ask),
+            Kind::Stock(product, change) => look.check_change(product, change, id),
             _ => {}
         }
         landed_late += look.landed_late;
@@ -50,7 +50,7 @@ impl Look<'_> {
     }
 
     /// Every answer is true: a success by `is_done`, a refusal by `is_refused`; 503 promises nothing.
-    fn each_answer(
+    fn check_each_answer(
         &mut self,
         what: &str,
         is_done: impl Fn(&Self, &Try, u16, &Value) -> bool,
@@ -63,7 +63,7 @@ impl Look<'_> {
                 503 => true,
                 200 | 201 => is_done(self, tried, *status, body),
                 404 | 409 | 422 => {
-                    self.lands_after_refusal(n);
+                    self.check_nothing_lands_after(n);
                     is_refused(self, tried, body)
                 }
                 _ => false,
@@ -74,18 +74,18 @@ impl Look<'_> {
         }
     }
 
-    fn asked(&mut self, op: &Op, ask: &Ask) {
+    fn check_ask(&mut self, op: &Op, ask: &Ask) {
         let is_done = |look: &Self, tried: &Try, status: u16, body: &Value| {
             // 200 says that it was so before.
             let repeated = status == 200 && matches!(ask, Ask::Reserve(..));
-            look.done(op, ask, tried, status, body) && !(repeated && look.made_it_so(op, tried))
+            look.is_true_success(op, ask, tried, status, body) && !(repeated && look.made_it_so(op, tried))
         };
-        let is_refused = |look: &Self, tried: &Try, body: &Value| look.refused(op, ask, tried, body);
-        self.each_answer(&format!("{ask:?}"), is_done, is_refused);
+        let is_refused = |look: &Self, tried: &Try, body: &Value| look.is_true_refusal(op, ask, tried, body);
+        self.check_each_answer(&format!("{ask:?}"), is_done, is_refused);
     }
 
     /// A success: this operation wrote what is answered, or it was so at a moment while it was asked.
-    fn done(&self, op: &Op, ask: &Ask, tried: &Try, status: u16, body: &Value) -> bool {
+    fn is_true_success(&self, op: &Op, ask: &Ask, tried: &Try, status: u16, body: &Value) -> bool {
         let Some(command) = op.command(&tried.label, tried.now) else { return false };
         let state = body["status"].as_str().unwrap_or_default();
         let begun = self.tries.first().map_or(tried.from, |first| first.from);
@@ -116,7 +116,7 @@ impl Look<'_> {
     }
 
     /// A refusal: there was a moment while it was asked at which it was right.
-    fn refused(&self, op: &Op, ask: &Ask, tried: &Try, body: &Value) -> bool {
+    fn is_true_refusal(&self, op: &Op, ask: &Ask, tried: &Try, body: &Value) -> bool {
         let Some(command) = op.command(&tried.label, tried.now) else { return false };
         let code = body["code"].as_str().unwrap_or_default();
         let (from, to) = (tried.from, tried.to);
@@ -124,7 +124,7 @@ impl Look<'_> {
         match (code, ask) {
             ("insufficient_stock", Ask::Reserve(..)) => {
                 let products = body["products"].as_array().cloned().unwrap_or_default();
-                !products.is_empty() && products.iter().all(|product| short(&shortage(product)))
+                !products.is_empty() && products.iter().all(|product| short(&shortage_of(product)))
             }
             ("unknown_product", Ask::Reserve(lines, _)) => lines.iter().any(|(product, requested)| {
                 short(&Shortage { unit: unit(product), requested: *requested, lack: Lack::Unknown })
@@ -155,7 +155,7 @@ impl Look<'_> {
 
     /// What was refused must not be written afterwards by that try; by an earlier one only where it had no
     /// answer.
-    fn lands_after_refusal(&mut self, n: usize) {
+    fn check_nothing_lands_after(&mut self, n: usize) {
         let tried = self.tries[n];
         let after = self.history.entries.iter().skip(tried.to);
         let writers: Vec<&str> = after.map(|entry| entry.writer.as_str()).collect();
@@ -169,7 +169,7 @@ impl Look<'_> {
         }
     }
 
-    fn changed(&mut self, product: &str, change: &Change, id: u32) {
+    fn check_change(&mut self, product: &str, change: &Change, id: u32) {
         let key = format!("k{id}");
         let written: Vec<usize> = (0..self.history.entries.len())
             .filter(|i| match &self.history.entries[*i].change {
@@ -188,8 +188,8 @@ impl Look<'_> {
             by_then.is_some_and(|i| look.figures_are_true(product, body, tried.from.max(i + 1), tried.to))
         };
         let is_refused =
-            |look: &Self, tried: &Try, body: &Value| look.stock_refused(product, change, tried, body);
-        self.each_answer(&format!("{product} {change:?}"), is_done, is_refused);
+            |look: &Self, tried: &Try, body: &Value| look.is_true_stock_refusal(product, change, tried, body);
+        self.check_each_answer(&format!("{product} {change:?}"), is_done, is_refused);
     }
 
     /// Figures in an answer were so at a moment after the write; or there are none.
@@ -202,7 +202,7 @@ impl Look<'_> {
         told == [None; 4] || units.any(|unit| figures(unit) == told)
     }
 
-    fn stock_refused(&self, product: &str, change: &Change, tried: &Try, body: &Value) -> bool {
+    fn is_true_stock_refusal(&self, product: &str, change: &Change, tried: &Try, body: &Value) -> bool {
         let code = body["code"].as_str().unwrap_or_default();
         let figure = |name: &str| body[name].as_u64();
         let key = unit(product);
@@ -287,7 +287,7 @@ fn is_over(record: &Reservation, now: Timestamp) -> bool {
 }
 
 /// A shortage as an answer names it.
-fn shortage(product: &Value) -> Shortage {
+fn shortage_of(product: &Value) -> Shortage {
     let figure = |name: &str| product[name].as_u64().unwrap_or(u64::MAX);
     Shortage {
         unit: unit(product["productId"].as_str().unwrap_or("-")),

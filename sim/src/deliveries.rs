@@ -10,13 +10,13 @@ use crate::ops::{Ask, Kind, Lines, Op, delivery, has_lines, reservation_id, sum_
 /// Every rule that was broken.
 #[must_use]
 pub fn find_violations(history: &History, ops: &BTreeMap<u32, &Op>) -> Vec<Violation> {
-    let mut broken: Vec<Violation> = ops.values().filter_map(|op| unheard(history, op)).collect();
-    broken.extend(history.orders().filter_map(|record| not_as_told(record, ops)));
+    let mut broken: Vec<Violation> = ops.values().filter_map(|op| find_unheard(history, op)).collect();
+    broken.extend(history.orders().filter_map(|record| find_untold_departure(record, ops)));
     broken
 }
 
 /// No message is lost: what it told is in the record, if only as a contradiction.
-fn unheard(history: &History, op: &Op) -> Option<Violation> {
+fn find_unheard(history: &History, op: &Op) -> Option<Violation> {
     let Kind::Tell { order, fact, lines, shipment, .. } = &op.kind else { return None };
     let broken = |what: String| Some(Violation { rule: "unheard", what: format!("{order}: {what}") });
     let record = history.reservation_at(reservation_id(order), history.entries.len());
@@ -56,7 +56,7 @@ fn is_contradiction(record: &Reservation, fact: Fact, lines: &Lines, shipment: O
 
 /// What has left of an order is what was delivered, where nobody deducted by request and no shipment was told in two
 /// ways.
-fn not_as_told(record: &Reservation, ops: &BTreeMap<u32, &Op>) -> Option<Violation> {
+fn find_untold_departure(record: &Reservation, ops: &BTreeMap<u32, &Op>) -> Option<Violation> {
     let (mut is_all, mut totals, mut shipments) = (false, BTreeMap::new(), BTreeMap::new());
     for op in ops.values() {
         match &op.kind {

@@ -73,19 +73,19 @@ impl History {
             match &change {
                 Change::Stock(old, new) => {
                     self.units.entry(new.key.clone()).or_default().push(index);
-                    self.stock_rules(old.as_ref(), new);
+                    self.check_stock(old.as_ref(), new);
                 }
                 Change::Reservation(old, new) => {
                     self.reservations.entry(new.id).or_default().push(index);
-                    self.reservation_rules(old.as_ref(), new, &raw);
-                    self.allocate(old.as_ref(), new);
+                    self.check_reservation(old.as_ref(), new, &raw);
+                    self.count_allocations(old.as_ref(), new);
                 }
-                Change::Level(alert) => self.level_rules(alert),
+                Change::Level(alert) => self.check_level(alert),
                 Change::Other => {}
             }
             self.entries.push(Entry { write: self.writes, writer: writer.to_owned(), raw, change });
         }
-        self.reserved_is_allocated();
+        self.check_reserved();
     }
 
     /// The stock unit after the first `length` changes.
@@ -162,7 +162,7 @@ impl History {
         self.violations.push(Violation { rule, what });
     }
 
-    fn stock_rules(&mut self, old: Option<&StockUnit>, new: &StockUnit) {
+    fn check_stock(&mut self, old: Option<&StockUnit>, new: &StockUnit) {
         let name = format!("{} v{} ({})", new.key.product, new.version, new.cause.operation);
         if new.version != old.map_or(0, |old| old.version) + 1 {
             self.broken("version", format!("{name} follows v{:?}", old.map(|old| old.version)));
@@ -183,7 +183,7 @@ impl History {
     }
 
     /// A level is true when it is set, and comes from the one before it.
-    fn level_rules(&mut self, alert: &Alert) {
+    fn check_level(&mut self, alert: &Alert) {
         let name =
             format!("{} v{}: {:?} after {:?}", alert.unit.product, alert.version, alert.level, alert.before);
         let stock = self.unit_at(&alert.unit, self.entries.len());
@@ -214,7 +214,7 @@ impl History {
         }
     }
 
-    fn reservation_rules(&mut self, old: Option<&Reservation>, new: &Reservation, raw: &Value) {
+    fn check_reservation(&mut self, old: Option<&Reservation>, new: &Reservation, raw: &Value) {
         let name = format!("{} v{} {}", new.order_id, new.version, new.state.name());
         if new.version != old.map_or(0, |old| old.version) + 1 {
             self.broken("version", format!("{name} follows v{:?}", old.map(|old| old.version)));
@@ -251,7 +251,7 @@ impl History {
         }
     }
 
-    fn allocate(&mut self, old: Option<&Reservation>, new: &Reservation) {
+    fn count_allocations(&mut self, old: Option<&Reservation>, new: &Reservation) {
         let mut change = |of: Option<&Reservation>, plus: bool| {
             for line in of.into_iter().flat_map(|of| &of.lines) {
                 for allocation in &line.allocations {
@@ -268,7 +268,7 @@ impl History {
     }
 
     /// After every write: what stock units have reserved is what reservations hold of them.
-    fn reserved_is_allocated(&mut self) {
+    fn check_reserved(&mut self) {
         let mut wrong = Vec::new();
         for unit in self.stock() {
             let allocated = self.allocated.get(&unit.key).copied().unwrap_or(0);

@@ -66,23 +66,23 @@ fn main() -> ExitCode {
     let from = options.from.unwrap_or_else(fresh);
     let began = Instant::now();
     let good = if let Some(seed) = options.seed {
-        one(&options, seed)
+        run_one(&options, seed)
     } else if let Some(wanted) = options.matrix {
         println!("seeds from {from}");
         matrix::matrix(wanted, from, options.threads, |_| true)
     } else if options.crashes {
         matrix::crashes(options.threads, |_| true)
     } else if options.first {
-        first(&options, from)
+        find_first(&options, from)
     } else {
-        many(&options, from)
+        run_many(&options, from)
     };
     println!("took {:.1} s", began.elapsed().as_secs_f64());
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The case of a seed, and how it is run.
-fn case(options: &Options, seed: u64) -> (Case, fn(&Case) -> Report) {
+fn case_of(options: &Options, seed: u64) -> (Case, fn(&Case) -> Report) {
     let (mut case, run): (Case, fn(&Case) -> Report) = match options.histories {
         Some(_) => (histories::case(seed), histories::check),
         None => (Case::random(seed, options.ops), run),
@@ -92,8 +92,8 @@ fn case(options: &Options, seed: u64) -> (Case, fn(&Case) -> Report) {
     (case, run)
 }
 
-fn one(options: &Options, seed: u64) -> bool {
-    let (case, run) = case(options, seed);
+fn run_one(options: &Options, seed: u64) -> bool {
+    let (case, run) = case_of(options, seed);
     let report = run(&case);
     if options.trace {
         for line in &report.trace {
@@ -107,14 +107,14 @@ fn one(options: &Options, seed: u64) -> bool {
     report.violations.is_empty()
 }
 
-fn first(options: &Options, from: u64) -> bool {
+fn find_first(options: &Options, from: u64) -> bool {
     let ended = AtomicBool::new(false);
     let seeds: Vec<u64> = (from..from + options.histories.unwrap_or(options.seeds)).collect();
     let broken = spread(options.threads, &seeds, |seed| {
         if ended.load(Ordering::Relaxed) {
             return None;
         }
-        let (case, run) = case(options, *seed);
+        let (case, run) = case_of(options, *seed);
         let violation = run(&case).violations.into_iter().next()?;
         ended.store(true, Ordering::Relaxed);
         Some((*seed, violation))
@@ -139,13 +139,13 @@ struct Sum {
     answers: BTreeMap<String, u64>,
 }
 
-fn many(options: &Options, from: u64) -> bool {
+fn run_many(options: &Options, from: u64) -> bool {
     let count = options.histories.unwrap_or(options.seeds);
     println!("seeds {from} to {}", from + count - 1);
     let began = Instant::now();
     let seeds: Vec<u64> = (from..from + count).collect();
     let results = spread(options.threads, &seeds, |seed| {
-        let (case, run) = case(options, *seed);
+        let (case, run) = case_of(options, *seed);
         let report = run(&case);
         // The rest of it is large.
         let Report { violations, fired, requests, answers, landed_late, judged, .. } = report;
@@ -171,14 +171,14 @@ fn many(options: &Options, from: u64) -> bool {
             failed.push((*seed, violation));
         }
     }
-    print(&sum, began.elapsed().as_secs_f64(), options);
+    print_sum(&sum, began.elapsed().as_secs_f64(), options);
     println!("violations   {} of {} runs", failed.len(), sum.runs);
     for (seed, violation) in &failed {
         println!("  seed {seed}: {}", violation.rule);
     }
     if let Some((seed, violation)) = failed.first() {
         println!("first, seed {seed}: {}: {}", violation.rule, violation.what);
-        let (small, report) = shrink(&case(options, *seed).0, violation.rule, case(options, *seed).1);
+        let (small, report) = shrink(&case_of(options, *seed).0, violation.rule, case_of(options, *seed).1);
         println!("shrunk to {} operations:", small.ops.len());
         for line in report.trace {
             println!("{line}");
@@ -188,7 +188,7 @@ fn many(options: &Options, from: u64) -> bool {
 }
 
 #[expect(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "a rate")]
-fn print(sum: &Sum, seconds: f64, options: &Options) {
+fn print_sum(sum: &Sum, seconds: f64, options: &Options) {
     println!("runs         {} ({:.1} a second)", sum.runs, sum.runs as f64 / seconds);
     println!("operations   {} ({:.0} a second)", sum.ops, sum.ops as f64 / seconds);
     println!("AWS calls    {} ({:.0} a second)", sum.requests, sum.requests as f64 / seconds);

@@ -67,7 +67,7 @@ impl Call {
         };
         let text = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
         let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        let (items, due) = (written(operation, &body), body["IndexName"] == "due");
+        let (items, due) = (items_written(operation, &body), body["IndexName"] == "due");
         let (label, operation) = (label.to_owned(), operation.to_owned());
         Self { label, number, service, operation, text, body, items, due }
     }
@@ -85,7 +85,7 @@ impl Call {
     }
 }
 
-fn written(operation: &str, body: &Value) -> Vec<String> {
+fn items_written(operation: &str, body: &Value) -> Vec<String> {
     let item = |action: &Value| {
         let key = if action["Key"].is_object() { &action["Key"] } else { &action["Item"] };
         let attribute = |name: &str| {

@@ -86,12 +86,12 @@ pub fn run(case: &Case) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.unwrap_or_else(|e| panic!("a runtime: {e}"));
     let local = tokio::task::LocalSet::new();
-    let report = local.block_on(&runtime, whole(case));
+    let report = local.block_on(&runtime, run_to_the_end(case));
     drop(local);
     report
 }
 
-async fn whole(case: &Case) -> Report {
+async fn run_to_the_end(case: &Case) -> Report {
     let world = World::begin(case.seed, case.mix.clone(), case.skew_ms).await;
     for (i, (product, quantity, limit)) in case.products.iter().enumerate() {
         let request = Change::Create(*quantity, *limit).request(product);
@@ -101,19 +101,19 @@ async fn whole(case: &Case) -> Report {
             world.broken("setup", format!("{product} was not created"));
         }
     }
-    act(&world, &case.ops).await;
+    act_at_once(&world, &case.ops).await;
     settle(&world).await;
-    report(case, &world)
+    make_report(case, &world)
 }
 
 /// Everybody does what they do, at the same time.
-async fn act(world: &Rc<World>, ops: &[Op]) {
+async fn act_at_once(world: &Rc<World>, ops: &[Op]) {
     let mut actors = JoinSet::new();
     for op in ops {
         let (world, op) = (Rc::clone(world), op.clone());
         actors.spawn_local(async move {
             tokio::time::sleep(Duration::from_millis(op.at)).await;
-            one(&world, &op).await;
+            perform(&world, &op).await;
         });
     }
     let poller = tokio::task::spawn_local(poll_queue(Rc::clone(world)));
@@ -128,12 +128,12 @@ async fn act(world: &Rc<World>, ops: &[Op]) {
     drop(poller.await);
 }
 
-async fn one(world: &Rc<World>, op: &Op) {
+async fn perform(world: &Rc<World>, op: &Op) {
     match &op.kind {
-        Kind::Ask(order, ask) => client(world, op, &ask.request(order), None).await,
+        Kind::Ask(order, ask) => call_as_client(world, op, &ask.request(order), None).await,
         Kind::Stock(product, change) => {
             let key = format!("k{}", op.id);
-            client(world, op, &change.request(product), Some(&key)).await;
+            call_as_client(world, op, &change.request(product), Some(&key)).await;
         }
         Kind::Tell { order, fact, lines, shipment, copies } => {
             world.sent.borrow_mut().push(Sent { op: op.id, from: world.length() });
@@ -150,7 +150,7 @@ async fn one(world: &Rc<World>, op: &Op) {
 }
 
 /// A client that tries again where it is told to, or not told anything.
-async fn client(world: &World, op: &Op, request: &Request, key: Option<&str>) {
+async fn call_as_client(world: &World, op: &Op, request: &Request, key: Option<&str>) {
     for n in 1..=TRIES {
         let label = format!("o{}.{n}", op.id);
         match world.http(op.id, &label, request, key).await {
@@ -233,7 +233,7 @@ async fn settle(world: &Rc<World>) {
     }
 }
 
-fn report(case: &Case, world: &World) -> Report {
+fn make_report(case: &Case, world: &World) -> Report {
     let mut violations = checks::find_violations(world, &case.ops);
     let landed_late = answers::check_answers(world, &case.ops, &mut violations);
     violations.extend(world.broken.borrow_mut().drain(..));

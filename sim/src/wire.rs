@@ -92,7 +92,7 @@ impl Wire {
         let (answer, answered) = oneshot::channel();
         tokio::spawn(self.clone().carry(call, fault, rng, answer, invoked));
         match answered.await {
-            Ok(Reply::Answer(status, body)) => Ok(response(status, body)),
+            Ok(Reply::Answer(status, body)) => Ok(build_response(status, body)),
             Ok(Reply::Reset) => Err(ConnectorError::io("the connection was reset".into())),
             // No answer comes; the SDK gives up.
             Err(_) => std::future::pending().await,
@@ -138,7 +138,7 @@ impl Wire {
         answer: oneshot::Sender<Reply>,
         invoked: Arc<Invoked>,
     ) {
-        let latency = latency(&mut rng, &call);
+        let latency = draw_latency(&mut rng, &call);
         match fault {
             Some(Fault::KillBefore) => return invoked.killed.notify_one(),
             Some(Fault::Drop) => return send_answer(answer, Reply::Reset),
@@ -193,7 +193,7 @@ fn send_answer(answer: oneshot::Sender<Reply>, reply: Reply) {
     drop(answer.send(reply));
 }
 
-fn response(status: u16, body: String) -> HttpResponse {
+fn build_response(status: u16, body: String) -> HttpResponse {
     let status = status.try_into().unwrap_or_else(|_| unreachable!("every status here is one of HTTP"));
     let mut response = HttpResponse::new(status, SdkBody::from(body));
     response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
@@ -202,7 +202,7 @@ fn response(status: u16, body: String) -> HttpResponse {
 
 /// How long a request takes: half within 4 ms, all but one in a hundred within 12 ms, and a long tail; a
 /// transaction takes four times as long.
-fn latency(rng: &mut Rng, call: &Call) -> Duration {
+fn draw_latency(rng: &mut Rng, call: &Call) -> Duration {
     let micros = match rng.u32(0..1000) {
         0..500 => rng.u64(2_000..4_000),
         500..990 => rng.u64(4_000..12_000),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::contract::template;
 use crate::support::process::holdfast;
-use crate::support::{Api, Runner};
+use crate::support::{Api, Runner, claims};
 
 async fn token(data: &str, roles: &[&str]) -> String {
     let mut arguments = vec!["token", "--data", data];
@@ -16,16 +16,14 @@ async fn token(data: &str, roles: &[&str]) -> String {
 }
 
 /// What a valid token says, to be made wrong in one way.
-fn claims() -> Value {
-    let now = local::clock::now_ms() / 1_000;
-    json!({
-        "iss": local::auth::ISSUER, "aud": local::auth::AUDIENCE, "exp": now + 600, "nbf": now - 600,
-        "cognito:groups": ["ADMIN", "SYSTEM"],
-    })
+fn claims_of_an_admin() -> Value {
+    let mut claims = claims();
+    claims["cognito:groups"] = json!(["ADMIN", "SYSTEM"]);
+    claims
 }
 
 fn with(name: &str, value: impl Into<Value>) -> Value {
-    let mut claims = claims();
+    let mut claims = claims_of_an_admin();
     claims[name] = value.into();
     claims
 }
@@ -52,10 +50,11 @@ async fn every_protected_route_refuses_every_bad_token() {
     let issuer = local::auth::Issuer::open(folder.path()).unwrap();
     let now = local::clock::now_ms() / 1_000;
     let stranger = tempfile::tempdir().unwrap();
-    let forged = local::auth::Issuer::open(stranger.path()).unwrap().sign(&claims()).unwrap();
+    let forged = local::auth::Issuer::open(stranger.path()).unwrap().sign(&claims_of_an_admin()).unwrap();
     let symmetric = EncodingKey::from_secret(b"holdfast");
-    let symmetric = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(), &symmetric).unwrap();
-    let good = issuer.sign(&claims()).unwrap();
+    let symmetric =
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims_of_an_admin(), &symmetric).unwrap();
+    let good = issuer.sign(&claims_of_an_admin()).unwrap();
     let part = |i: usize| good.split('.').nth(i).unwrap();
     // {"alg":"none","typ":"JWT"}
     let none = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{}.", part(1));
@@ -110,7 +109,7 @@ async fn every_route_asks_for_its_role() {
         with_groups(json!({"ADMIN": true})),
     ];
     // It says who somebody is; it opens nothing. The gateway lets it through, the functions do not.
-    let mut id_token = claims();
+    let mut id_token = claims_of_an_admin();
     id_token["token_use"] = "id".into();
     let id_token = shop.with_token(&issuer.sign(&id_token).unwrap());
     let mut right = 0;
@@ -143,12 +142,10 @@ async fn a_part_of_a_name_is_no_role() {
     let data = folder.path().to_str().unwrap();
     let shop = Runner::with(&["--auth", "--data", data]).await;
     let issuer = local::auth::Issuer::open(folder.path()).unwrap();
-    let now = local::clock::now_ms() / 1_000;
     let add = json!({"productId": "A", "quantity": 1});
     let adds = async |claim: &str, value: &Value| {
-        let claims = json!({
-            "iss": local::auth::ISSUER, "aud": local::auth::AUDIENCE, "exp": now + 600, "nbf": now - 600, claim: value,
-        });
+        let mut claims = claims();
+        claims[claim] = value.clone();
         shop.with_token(&issuer.sign(&claims).unwrap()).post("/api/inventory/add", &add).await.status
     };
     for claim in ["roles", "role"] {

@@ -14,7 +14,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::process::{holdfast, signal};
-use crate::support::tables::at;
+use crate::support::tables::{INVENTORY, LEDGER, at};
 use crate::support::{Api, Runner, Tables, deps};
 
 fn created(order: &str, items: &[(&str, u64)]) -> Value {
@@ -569,7 +569,7 @@ async fn scenario_41_one_entry_of_ten_is_not_taken() {
 async fn scenario_42_a_poison_record_in_the_stream() {
     let shop = Runner::start().await;
     shop.add("A", 50).await;
-    let put = shop.dynamodb.put_item().table_name("holdfast-inventory");
+    let put = shop.dynamodb.put_item().table_name(INVENTORY);
     put.item("pk", AttributeValue::S("STOCK#BROKEN#0".to_owned()))
         .item("sk", AttributeValue::S("main".to_owned()))
         .item("available", AttributeValue::S("many".to_owned()))
@@ -598,7 +598,7 @@ async fn scenario_43_what_was_missed_is_published_again() {
     let before = shop.published().await;
     // As if the publisher had been down: what it wrote of versions 2 and 3 is not there.
     for version in ["2", "3"] {
-        let delete = shop.dynamodb.delete_item().table_name("holdfast-ledger");
+        let delete = shop.dynamodb.delete_item().table_name(LEDGER);
         let key = delete
             .key("pk", AttributeValue::S("A#0#main".to_owned()))
             .key("sk", AttributeValue::N(version.to_owned()));
@@ -633,7 +633,7 @@ async fn a_counter_changed_by_hand_is_found() {
     shop.add("B", 50).await;
     shop.reserve("o", &[("A", 2)]).await;
     shop.adds_up().await;
-    let update = shop.dynamodb.update_item().table_name("holdfast-inventory");
+    let update = shop.dynamodb.update_item().table_name(INVENTORY);
     update
         .key("pk", AttributeValue::S("STOCK#A#0".to_owned()))
         .key("sk", AttributeValue::S("main".to_owned()))

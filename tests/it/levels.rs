@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use shared::domain::{IdempotencyKey, Reason, StockChange, StockCommand};
 use shared::store::StockOutcome;
 
-use crate::support::tables::at;
+use crate::support::tables::{INVENTORY, at};
 use crate::support::{Api, Runner, Tables, deps, product};
 
 /// Tables whose stream is published when the test says so.
@@ -57,8 +57,7 @@ impl Desk {
 
     /// The records of the stream that nobody has seen yet.
     async fn unseen(&mut self) -> Vec<Value> {
-        let records =
-            self.tables.database.stream_after("holdfast-inventory", &self.position, 1_000).await.unwrap();
+        let records = self.tables.database.stream_after(INVENTORY, &self.position, 1_000).await.unwrap();
         if let Some(last) = records.last() {
             self.position = last["dynamodb"]["SequenceNumber"].as_str().unwrap().to_owned();
         }

@@ -19,7 +19,7 @@ fn files_of(source: &Path) -> Files {
         for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
             let name = path.strip_prefix(source).unwrap().to_str().unwrap();
             let text = || std::fs::read_to_string(&path).unwrap();
-            match name.strip_suffix(".rs").filter(|name| !name.ends_with("_tests")) {
+            match name.strip_suffix(".rs").filter(|name| !name.ends_with("tests")) {
                 Some("lib") => drop(files.insert(String::new(), text())),
                 Some("main") => drop(files.entry(String::new()).or_insert_with(text)),
                 Some(module) => {

@@ -7,6 +7,7 @@ use local::iam::{Ask, allows};
 use serde_json::{Value, json};
 
 use crate::contract::template;
+use crate::support::tables::{INVENTORY, LEDGER};
 use crate::support::{Api, Runner, template_without};
 
 /// One permission: a statement with one action, one resource and one kind of key.
@@ -156,17 +157,17 @@ fn number(value: &str) -> AttributeValue {
 
 /// The publisher, with a record that it cannot read.
 async fn publish_what_cannot_be_read(shop: &Api) {
-    let put = shop.dynamodb.put_item().table_name("holdfast-inventory");
+    let put = shop.dynamodb.put_item().table_name(INVENTORY);
     put.item("pk", text("STOCK#X#0")).item("sk", text("main")).send().await.unwrap();
     shop.until("it was set aside", async |shop| shop.queued("holdfast-publisher-dead").await == 1).await;
-    let delete = shop.dynamodb.delete_item().table_name("holdfast-inventory");
+    let delete = shop.dynamodb.delete_item().table_name(INVENTORY);
     delete.key("pk", text("STOCK#X#0")).key("sk", text("main")).send().await.unwrap();
 }
 
 /// `reconcile`, with a gap to fill.
 async fn fill_a_gap(shop: &Api) {
     shop.adds_up().await;
-    let delete = shop.dynamodb.delete_item().table_name("holdfast-ledger");
+    let delete = shop.dynamodb.delete_item().table_name(LEDGER);
     delete.key("pk", text("A#0#main")).key("sk", number("2")).send().await.unwrap();
     let report = shop.invoke("reconcile", &json!({"republish": true})).await;
     assert_eq!(report["filled"], 1, "{report}");
@@ -177,7 +178,7 @@ async fn fill_a_gap(shop: &Api) {
 async fn find_what_is_wrong(shop: &Api) {
     shop.add("WRONG", 5).await;
     assert_eq!(shop.reserve("o-6", &[("WRONG", 1)]).await.status, 201);
-    let update = shop.dynamodb.update_item().table_name("holdfast-inventory");
+    let update = shop.dynamodb.update_item().table_name(INVENTORY);
     let update = update.key("pk", text("STOCK#WRONG#0")).key("sk", text("main"));
     let update = update.update_expression("SET reserved = reserved + :one, version = version + :one");
     update.expression_attribute_values(":one", number("1")).send().await.unwrap();
@@ -190,7 +191,7 @@ async fn find_what_is_wrong(shop: &Api) {
     // The publisher may be about to set it, too.
     shop.until("a level that is missing is set", async |shop| {
         for shard in 0..4 {
-            let delete = shop.dynamodb.delete_item().table_name("holdfast-inventory");
+            let delete = shop.dynamodb.delete_item().table_name(INVENTORY);
             let delete = delete.key("pk", text(&format!("ALERT#{shard}")));
             delete.key("sk", text("WRONG#main")).send().await.unwrap();
         }

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
 
 use crate::support::faults::Wire;
-use crate::support::tables::at;
+use crate::support::tables::{INVENTORY, at};
 use crate::support::{Api, Runner, Tables, deps, product};
 
 /// Sells for as long as it is told to: holds, of which some are confirmed, shipped or given back.
@@ -47,7 +47,7 @@ async fn scenario_60_a_product_that_never_stops_selling() {
         moved += usize::from(report["busy"] == json!(["A at main, bucket 0"]) && report["holds"] == true);
     }
     let add = |name: &str, n: i64| {
-        let update = shop.dynamodb.update_item().table_name("holdfast-inventory");
+        let update = shop.dynamodb.update_item().table_name(INVENTORY);
         update
             .key("pk", AttributeValue::S("STOCK#A#0".to_owned()))
             .key("sk", AttributeValue::S("main".to_owned()))

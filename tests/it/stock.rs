@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::contract::root;
 use crate::support::faults::{Fault, Wire};
 use crate::support::process::signal;
+use crate::support::tables::INVENTORY;
 use crate::support::{Answer, Api, Runner};
 
 async fn with_key(shop: &Api, path: &str, key: &str, body: &Value) -> Answer {
@@ -237,7 +238,7 @@ async fn a_product_says_since_when_it_is_there() {
     assert_eq!(shop.post("/api/inventory/add", &east).await.status, 200);
     let [still, latest] = times().await;
     assert!(still == created && latest > updated, "the earliest and the latest of its locations");
-    let old = shop.dynamodb.update_item().table_name("holdfast-inventory");
+    let old = shop.dynamodb.update_item().table_name(INVENTORY);
     old.key("pk", AttributeValue::S("STOCK#A#0".to_owned()))
         .key("sk", AttributeValue::S("main".to_owned()))
         .update_expression("REMOVE createdAt, physical ADD version :one")

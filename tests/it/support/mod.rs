@@ -7,6 +7,6 @@ pub(crate) mod process;
 pub(crate) mod tables;
 
 pub(crate) use api::{Answer, Api, lines};
-pub(crate) use place::{Place, template_without};
+pub(crate) use place::{Place, claims, template_without};
 pub(crate) use process::Runner;
 pub(crate) use tables::{Tables, conserved, deps, product};

@@ -178,12 +178,18 @@ fn role_of(function: &str) -> Function {
     template().functions.into_iter().find(|f| f.name == function).unwrap()
 }
 
+/// What every valid token says, whatever else it says.
+pub(crate) fn claims() -> serde_json::Value {
+    let now = local::clock::now_ms() / 1_000;
+    serde_json::json!({
+        "iss": local::auth::ISSUER, "aud": local::auth::AUDIENCE, "exp": now + 600, "nbf": now - 600,
+    })
+}
+
 fn runner_token(roles: &str) -> String {
     let folder = PathBuf::from(super::process::STATE).join("holdfast");
-    let now = local::clock::now_ms() / 1_000;
-    let mut claims = serde_json::json!({
-        "iss": local::auth::ISSUER, "aud": local::auth::AUDIENCE, "exp": now + 600, "token_use": "access",
-    });
+    let mut claims = claims();
+    claims["token_use"] = "access".into();
     match roles {
         "MACHINE" => claims["scope"] = "holdfast/SYSTEM".into(),
         roles => claims["cognito:groups"] = roles.split(' ').filter(|role| *role != "NOBODY").collect(),

@@ -22,6 +22,8 @@ use super::Api;
 
 /// The name of the inventory table in the template.
 pub(crate) const INVENTORY: &str = "holdfast-inventory";
+/// The name of the ledger.
+pub(crate) const LEDGER: &str = "holdfast-ledger";
 
 /// The embedded DynamoDB over HTTP, with the template's tables.
 pub(crate) struct Tables {
@@ -61,7 +63,7 @@ impl Tables {
     pub(crate) async fn store_over(url: &str, caller: &str) -> Store {
         let settings = StoreSettings {
             inventory_table: INVENTORY.to_owned(),
-            ledger_table: "holdfast-ledger".to_owned(),
+            ledger_table: LEDGER.to_owned(),
             retention: Duration::from_secs(90 * 86_400),
             retry: RetryPolicy { max_attempts: 10, backoff: Duration::from_millis(5) },
         };
@@ -120,7 +122,7 @@ pub(crate) type Usages = BTreeMap<String, (u64, u64)>;
 pub(crate) fn deps(store: Store, more: &[(&str, &str)]) -> Arc<Deps> {
     let settings = Settings::from_lookup(|name| match name {
         "INVENTORY_TABLE" => Some(INVENTORY.to_owned()),
-        "LEDGER_TABLE" => Some("holdfast-ledger".to_owned()),
+        "LEDGER_TABLE" => Some(LEDGER.to_owned()),
         _ => more.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()),
     });
     Arc::new(Deps { store, settings: settings.unwrap(), clock: Clock::of_the_machine() })
