@@ -8,6 +8,7 @@ use shared::domain::{
     Action, Command, Decision, Delta, Fact, Lack, Level, Reservation, Shortage, State, StockUnit, UnitKey,
     decide,
 };
+use shared::publishing::json::detail_of;
 use shared::store::Change;
 
 use crate::history::{Entry, History, THRESHOLD, Violation};
@@ -204,11 +205,12 @@ impl Broken {
                 Change::Other => Vec::new(),
             };
             for event in said {
-                if published.get(&event.id) != Some(&event.detail) {
-                    self.note("event", format!("{} was not published", event.id));
+                let id = event.id();
+                if published.get(&id) != Some(&detail_of(&event)) {
+                    self.note("event", format!("{id} was not published"));
                 }
-                if !expected.insert(event.id.clone()) {
-                    self.note("event-id", format!("{} is the id of two changes", event.id));
+                if !expected.insert(id.clone()) {
+                    self.note("event-id", format!("{id} is the id of two changes"));
                 }
             }
         }

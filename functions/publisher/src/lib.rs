@@ -13,11 +13,11 @@ use aws_sdk_sqs::error::DisplayErrorContext;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use shared::aws::ConfigLoader;
-use shared::domain::events::{self, Event, Movement, name};
-use shared::domain::{Level, Timestamp, UnitKey};
+use shared::domain::events::{self, Event, EventKind, Movement};
+use shared::domain::{Level, UnitKey};
 use shared::function::{Deps, elapsed_ms, note_warm_up, serve_events};
 use shared::metrics::{Metric, Metrics};
-use shared::publishing::{Bus, MAX_ENTRIES, MAX_REQUEST_BYTES, NotTaken};
+use shared::publishing::{Bus, Entry, NotTaken, split_into_requests};
 use shared::settings::{BadSetting, required};
 use shared::store::{Change, Invocation, MAX_MOVEMENTS, StoreError, parse_change};
 use shared::{Error, planted};
@@ -130,11 +130,13 @@ async fn work(
         }
     }
     let threshold = outbox.deps.settings.low_stock_threshold;
-    let events: Vec<(usize, Timestamp, Event)> =
-        records.iter().flat_map(|(i, record)| events_of(*i, &record.change, threshold)).collect();
+    let mut entries: Vec<(usize, Entry)> = Vec::new();
+    for (i, record) in &records {
+        entries.extend(events_of(&record.change, threshold).into_iter().map(|event| (*i, event.into())));
+    }
     let mut end = End { record: raw.len(), failed: None };
     let sending = until(SENDING_ENDS).deadline;
-    for part in batches(&events) {
+    for part in split_into_requests(&entries, |(_, entry)| entry) {
         let from = if planted("time-that-runs-out-costs-the-batch") { 0 } else { part[0].0 };
         let sent = tokio::time::timeout_at(sending, outbox.publish(part, &records)).await;
         if let Err(failure) = sent.unwrap_or_else(|_| Err(late(from))) {
@@ -158,9 +160,9 @@ async fn work(
     if let Err(failure) = make_levels(outbox, end.of(&records), &until(10)).await {
         end.at(failure);
     }
-    let sent = &events[..events.partition_point(|(i, ..)| *i < end.record)];
+    let sent = &entries[..entries.partition_point(|(i, _)| *i < end.record)];
     count(end.of(&records), sent, &invocation.metrics);
-    end.failed.map_or(Ok(events.len()), Err)
+    end.failed.map_or(Ok(entries.len()), Err)
 }
 
 /// How far a batch is done.
@@ -194,20 +196,20 @@ fn failed(from: usize, error: impl ToString) -> Failed {
 }
 
 /// Counts what was published.
-fn count(records: &[(usize, Record<'_>)], events: &[(usize, Timestamp, Event)], metrics: &Metrics) {
+fn count(records: &[(usize, Record<'_>)], sent: &[(usize, Entry)], metrics: &Metrics) {
     for (_, record) in records {
         if let Change::Reservation(old, new) = &record.change
-            && events::paid_but_short(old.as_ref(), new)
+            && events::is_paid_but_short(old.as_ref(), new)
         {
             metrics.add(Metric::PaidOrdersShort, 1);
         }
     }
-    for (_, _, event) in events {
+    for (_, entry) in sent {
         metrics.add(Metric::EventsPublished, 1);
-        match event.name {
-            name::LOW_STOCK => metrics.add(Metric::LowStock, 1),
-            name::OUT_OF_STOCK => metrics.add(Metric::OutOfStock, 1),
-            name::ORDER_CONFLICT => metrics.add(Metric::OrderConflicts, 1),
+        match entry.event().kind {
+            EventKind::LowStock { .. } => metrics.add(Metric::LowStock, 1),
+            EventKind::OutOfStock { .. } => metrics.add(Metric::OutOfStock, 1),
+            EventKind::OrderConflict { .. } => metrics.add(Metric::OrderConflicts, 1),
             _ => {}
         }
     }
@@ -276,24 +278,6 @@ async fn make_levels(
     Ok(())
 }
 
-/// Splits events into parts that one request takes.
-fn batches(events: &[(usize, Timestamp, Event)]) -> Vec<&[(usize, Timestamp, Event)]> {
-    let mut parts = Vec::new();
-    let (mut begin, mut bytes) = (0, 0);
-    for (i, (_, _, event)) in events.iter().enumerate() {
-        let size = event.detail.to_string().len();
-        if i > begin && (i - begin == MAX_ENTRIES || bytes + size > MAX_REQUEST_BYTES) {
-            parts.push(&events[begin..i]);
-            (begin, bytes) = (i, 0);
-        }
-        bytes += size;
-    }
-    if begin < events.len() {
-        parts.push(&events[begin..]);
-    }
-    parts
-}
-
 fn read(raw: &Value) -> Result<Change, String> {
     let record: EventRecord = serde_json::from_value(raw.clone()).map_err(|e| e.to_string())?;
     let change = parse_change(record).map_err(|e| e.to_string())?;
@@ -312,15 +296,14 @@ fn read(raw: &Value) -> Result<Change, String> {
     }
 }
 
-/// What is said of a change, and when it happened.
-fn events_of(i: usize, change: &Change, threshold: u64) -> Vec<(usize, Timestamp, Event)> {
-    let (at, events) = match change {
-        Change::Stock(old, new) => (new.updated_at, events::of_stock(old.as_ref(), new, threshold)),
-        Change::Reservation(old, new) => (new.updated_at, events::of_reservation(old.as_ref(), new)),
-        Change::Level(alert) => (alert.since, events::of_level(alert).into_iter().collect()),
-        Change::Other => return Vec::new(),
-    };
-    events.into_iter().map(|event| (i, at, event)).collect()
+/// What is published of a change.
+fn events_of(change: &Change, threshold: u64) -> Vec<Event> {
+    match change {
+        Change::Stock(old, new) => events::of_stock(old.as_ref(), new, threshold),
+        Change::Reservation(old, new) => events::of_reservation(old.as_ref(), new),
+        Change::Level(alert) => events::of_level(alert).into_iter().collect(),
+        Change::Other => Vec::new(),
+    }
 }
 
 impl Outbox {
@@ -351,16 +334,17 @@ impl Outbox {
     /// aside with its record, and the rest goes on.
     async fn publish(
         &self,
-        events: &[(usize, Timestamp, Event)],
+        entries: &[(usize, Entry)],
         records: &[(usize, Record<'_>)],
     ) -> Result<(), Failed> {
-        let entries: Vec<(Timestamp, &Event)> = events.iter().map(|(_, at, event)| (*at, event)).collect();
-        for ((i, _, event), taken) in events.iter().zip(self.bus.put(&entries).await) {
+        let sent: Vec<&Entry> = entries.iter().map(|(_, entry)| entry).collect();
+        for ((i, entry), taken) in entries.iter().zip(self.bus.put(&sent).await) {
             match taken {
                 Ok(()) => {}
                 Err(NotTaken::Now(error)) => return Err(Failed { from: *i, error }),
                 Err(NotTaken::Ever(error)) => {
-                    self.set_aside_record(records, *i, &format!("{}: {error}", event.id)).await?;
+                    let error = format!("{}: {error}", entry.event().id());
+                    self.set_aside_record(records, *i, &error).await?;
                 }
             }
         }

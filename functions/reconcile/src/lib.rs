@@ -181,7 +181,7 @@ impl Run<'_> {
         found.stock_units = findings.len();
         found.levels_set = findings.iter().filter(|f| matches!(f.level, Some((_, true)))).count();
         found.differences = findings.iter().flat_map(|f| f.ledger.differences.clone()).collect();
-        found.published += self.send(&self.of_units(&findings)).await?;
+        found.published += self.send(self.of_units(&findings)).await?;
 
         let (scanned, published) = self.scan(&missed).await?;
         found.published += published;
@@ -269,11 +269,10 @@ impl Run<'_> {
                     *scanned.held.entry(unit).or_default() += quantity;
                 }
                 if missed.has(&reservation) {
-                    let said = events::state_of_reservation(&reservation);
-                    again.extend(said.into_iter().map(|event| (reservation.updated_at, event)));
+                    again.extend(events::state_of_reservation(&reservation));
                 }
             }
-            published += self.send(&again).await?;
+            published += self.send(again).await?;
             start = page.next;
             if start.is_none() {
                 return Ok((scanned, published));

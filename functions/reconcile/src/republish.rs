@@ -7,7 +7,7 @@ use std::time::Duration;
 use shared::Error;
 use shared::domain::events::{self, Event};
 use shared::domain::{ProductId, Reservation, Timestamp};
-use shared::publishing::MAX_ENTRIES;
+use shared::publishing::{Entry, MAX_ENTRIES};
 
 use crate::{Finding, Run};
 
@@ -17,14 +17,15 @@ const OUT_OF_ORDER: Duration = Duration::from_secs(600);
 
 impl Run<'_> {
     /// Sends events, all of them or says so. Answers how many there were.
-    pub(crate) async fn send(&self, events: &[(Timestamp, Event)]) -> Result<usize, Error> {
-        for some in events.chunks(MAX_ENTRIES) {
-            let entries: Vec<_> = some.iter().map(|(at, event)| (*at, event)).collect();
-            if let Some(Err(error)) = self.bus.put(&entries).await.into_iter().find(Result::is_err) {
+    pub(crate) async fn send(&self, events: Vec<Event>) -> Result<usize, Error> {
+        let entries: Vec<Entry> = events.into_iter().map(Entry::from).collect();
+        for part in entries.chunks(MAX_ENTRIES) {
+            let part: Vec<&Entry> = part.iter().collect();
+            if let Some(Err(error)) = self.bus.put(&part).await.into_iter().find(Result::is_err) {
                 return Err(format!("events could not be sent: {error:?}").into());
             }
         }
-        Ok(events.len())
+        Ok(entries.len())
     }
 
     /// What may have been missed, by what the ledgers lack and since when is asked.
@@ -50,7 +51,7 @@ impl Run<'_> {
 
     /// What is said again of stock units: the figures of those whose ledger lacks movements, and their level. A
     /// level that was set now is told in the usual way.
-    pub(crate) fn of_units(&self, findings: &[Finding]) -> Vec<(Timestamp, Event)> {
+    pub(crate) fn of_units(&self, findings: &[Finding]) -> Vec<Event> {
         let mut events = Vec::new();
         if !self.asked.republish {
             return events;
@@ -59,12 +60,11 @@ impl Run<'_> {
         for Finding { unit, ledger, level } in findings {
             let lacks = !ledger.missing.is_empty();
             if lacks {
-                let said = events::state_of_stock(unit, threshold);
-                events.extend(said.into_iter().map(|event| (unit.updated_at, event)));
+                events.extend(events::state_of_stock(unit, threshold));
             }
             let Some((alert, false)) = level else { continue };
             if lacks || since.is_some_and(|since| alert.since >= since) {
-                events.extend(events::state_of_level(alert).map(|event| (alert.since, event)));
+                events.extend(events::state_of_level(alert));
             }
         }
         events
