@@ -15,7 +15,7 @@ use crate::domain::events::Event;
 const SOURCE: &str = "holdfast";
 
 /// Most entries in one `PutEvents`. Source: Amazon EventBridge API Reference, PutEvents.
-pub const MAX_ENTRIES: usize = 10;
+const MAX_ENTRIES: usize = 10;
 
 /// How much is put into one request, in bytes of detail. EventBridge takes 256 KB; half of it leaves room
 /// for what is around the details.
@@ -93,7 +93,8 @@ impl Bus {
         asked.map(drop).map_err(|e| DisplayErrorContext(&e).to_string())
     }
 
-    /// Sends at most [`MAX_ENTRIES`] events. Answers for each; every one may fail by itself.
+    /// Sends as many events as one request takes, see [`split_into_requests`]. Answers for each; every one may fail by
+    /// itself.
     pub async fn put(&self, entries: &[&Entry]) -> Vec<Result<(), NotTaken>> {
         let requested = entries.iter().map(|Entry { event, detail }| {
             PutEventsRequestEntry::builder()

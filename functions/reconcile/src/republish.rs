@@ -7,7 +7,7 @@ use std::time::Duration;
 use shared::Error;
 use shared::domain::events::{self, Event};
 use shared::domain::{ProductId, Reservation, Timestamp};
-use shared::publishing::{Entry, MAX_ENTRIES};
+use shared::publishing::{Entry, split_into_requests};
 
 use crate::{Finding, Run};
 
@@ -19,7 +19,7 @@ impl Run<'_> {
     /// Sends events, all of them or says so. Answers how many there were.
     pub(crate) async fn send(&self, events: Vec<Event>) -> Result<usize, Error> {
         let entries: Vec<Entry> = events.into_iter().map(Entry::from).collect();
-        for part in entries.chunks(MAX_ENTRIES) {
+        for part in split_into_requests(&entries, |entry| entry) {
             let part: Vec<&Entry> = part.iter().collect();
             if let Some(Err(error)) = self.bus.put(&part).await.into_iter().find(Result::is_err) {
                 return Err(format!("events could not be sent: {error:?}").into());
