@@ -177,11 +177,11 @@ impl Run<'_> {
         let findings = units.into_iter().map(|unit| self.finding(unit, until));
         let findings: Vec<Finding> =
             futures::stream::iter(findings).buffered(UNITS_AT_ONCE).try_collect().await?;
-        let missed = self.missed(&findings);
+        let missed = self.find_missed(&findings);
         found.stock_units = findings.len();
         found.levels_set = findings.iter().filter(|f| matches!(f.level, Some((_, true)))).count();
         found.differences = findings.iter().flat_map(|f| f.ledger.differences.clone()).collect();
-        found.published += self.send(self.of_units(&findings)).await?;
+        found.published += self.send(self.events_of_units(&findings)).await?;
 
         let (scanned, published) = self.scan(&missed).await?;
         found.published += published;
@@ -249,7 +249,7 @@ impl Run<'_> {
         Ok(Finding { unit, ledger, level })
     }
 
-    /// Reads all reservations, and says again those that may have been missed.
+    /// Reads all reservations, and publishes again those that may have been missed.
     async fn scan(&self, missed: &Missed) -> Result<(Scanned, usize), Error> {
         let (mut scanned, mut published, mut start) = (Scanned::default(), 0, None);
         loop {
@@ -268,7 +268,7 @@ impl Run<'_> {
                 for (unit, quantity) in held(&reservation) {
                     *scanned.held.entry(unit).or_default() += quantity;
                 }
-                if missed.has(&reservation) {
+                if missed.contains(&reservation) {
                     again.extend(events::state_of_reservation(&reservation));
                 }
             }

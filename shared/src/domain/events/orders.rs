@@ -52,11 +52,11 @@ fn of_hold(old: Option<&Reservation>, new: &Reservation) -> Vec<EventKind> {
 /// Whether a change leaves an order paid for without its stock, and not cancelled. A person must see to it.
 #[must_use]
 pub fn is_paid_but_short(old: Option<&Reservation>, new: &Reservation) -> bool {
-    let before = old.is_some_and(|old| old.heard(Fact::Paid) && old.state == new.state);
-    let without_stock = matches!(new.state, State::Rejected | State::Released | State::Expired);
-    let newly_paid = !old.is_some_and(|old| old.heard(Fact::Paid));
-    let paid = new.heard(Fact::Paid) && !new.heard(Fact::Cancelled);
-    paid && !before && without_stock && (newly_paid || new.state == State::Rejected)
+    let was_so_before = old.is_some_and(|old| old.heard(Fact::Paid) && old.state == new.state);
+    let has_no_stock = matches!(new.state, State::Rejected | State::Released | State::Expired);
+    let is_newly_paid = !old.is_some_and(|old| old.heard(Fact::Paid));
+    let is_paid = new.heard(Fact::Paid) && !new.heard(Fact::Cancelled);
+    is_paid && !was_so_before && has_no_stock && (is_newly_paid || new.state == State::Rejected)
 }
 
 /// What is published again of a reservation whose events may have been missed: its state as it is.
