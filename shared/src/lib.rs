@@ -3,7 +3,8 @@
 //! - [`domain`]: the business, pure. [`domain::decide()`] is the whole of it
 //! - [`store`]: the tables, and the loop that commits a decision
 //! - [`http`]: requests, answers and problems, as every HTTP function speaks them
-//! - [`function`]: what every function has in common; [`publishing`]: the way to the event bus
+//! - [`publishing`]: events as JSON, and the way to the bus
+//! - [`function`]: what every function has in common
 //! - [`aws`]: how AWS is called; [`settings`]: what a function is set to
 //! - [`mod@planted`]: bugs for tests to find; none is in a build without its feature
 //! - [`telemetry`] and [`metrics`]: what it logs, and what it counts

@@ -1,5 +1,7 @@
 //! The way to the event bus. Only what is committed gets here: events are made of the table's changes,
-//! never sent beside a write.
+//! never sent beside a write. [`json`] says how an event looks there.
+
+pub mod json;
 
 use aws_config::ConfigLoader;
 use aws_sdk_eventbridge::Client;
@@ -7,21 +9,64 @@ use aws_sdk_eventbridge::error::DisplayErrorContext;
 use aws_sdk_eventbridge::primitives::DateTime;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 
-use crate::domain::Timestamp;
-use crate::domain::events::{Event, SOURCE};
+use crate::domain::events::Event;
+
+/// Names the source of every event on the bus.
+const SOURCE: &str = "holdfast";
 
 /// Most entries in one `PutEvents`. Source: Amazon EventBridge API Reference, PutEvents.
-pub const MAX_ENTRIES: usize = 10;
+const MAX_ENTRIES: usize = 10;
 
 /// How much is put into one request, in bytes of detail. EventBridge takes 256 KB; half of it leaves room
 /// for what is around the details.
-pub const MAX_REQUEST_BYTES: usize = 128 * 1024;
+const MAX_REQUEST_BYTES: usize = 128 * 1024;
 
 /// The bus.
 #[derive(Debug, Clone)]
 pub struct Bus {
     client: Client,
     name: String,
+}
+
+/// An event as the bus is sent it.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    event: Event,
+    detail: String,
+}
+
+impl Entry {
+    /// The event.
+    #[must_use]
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+}
+
+impl From<Event> for Entry {
+    fn from(event: Event) -> Self {
+        let detail = json::detail_of(&event).to_string();
+        Self { event, detail }
+    }
+}
+
+/// Splits events into parts that one request takes.
+#[must_use]
+pub fn split_into_requests<T>(events: &[T], entry_of: impl Fn(&T) -> &Entry) -> Vec<&[T]> {
+    let mut parts = Vec::new();
+    let (mut begin, mut bytes) = (0, 0);
+    for (i, event) in events.iter().enumerate() {
+        let size = entry_of(event).detail.len();
+        if i > begin && (i - begin == MAX_ENTRIES || bytes + size > MAX_REQUEST_BYTES) {
+            parts.push(&events[begin..i]);
+            (begin, bytes) = (i, 0);
+        }
+        bytes += size;
+    }
+    if begin < events.len() {
+        parts.push(&events[begin..]);
+    }
+    parts
 }
 
 /// Why an event was not taken.
@@ -48,29 +93,30 @@ impl Bus {
         asked.map(drop).map_err(|e| DisplayErrorContext(&e).to_string())
     }
 
-    /// Sends at most [`MAX_ENTRIES`] events. Answers for each; every one may fail by itself.
-    pub async fn put(&self, events: &[(Timestamp, &Event)]) -> Vec<Result<(), NotTaken>> {
-        let entries = events.iter().map(|(at, event)| {
+    /// Sends as many events as one request takes, see [`split_into_requests`]. Answers for each; every one may fail by
+    /// itself.
+    pub async fn put(&self, entries: &[&Entry]) -> Vec<Result<(), NotTaken>> {
+        let requested = entries.iter().map(|Entry { event, detail }| {
             PutEventsRequestEntry::builder()
                 .event_bus_name(&self.name)
                 .source(SOURCE)
-                .detail_type(event.name)
-                .detail(event.detail.to_string())
-                .time(DateTime::from_millis(at.as_millisecond()))
+                .detail_type(event.kind.name())
+                .detail(detail)
+                .time(DateTime::from_millis(event.at.as_millisecond()))
                 .build()
         });
-        let sent = self.client.put_events().set_entries(Some(entries.collect())).send().await;
+        let sent = self.client.put_events().set_entries(Some(requested.collect())).send().await;
         let output = match sent {
             Ok(output) => output,
             Err(error) => {
                 let error = NotTaken::Now(DisplayErrorContext(&error).to_string());
-                return vec![Err(error); events.len()];
+                return vec![Err(error); entries.len()];
             }
         };
         let answers = output.entries();
-        (0..events.len())
+        (0..entries.len())
             .map(|i| match answers.get(i) {
-                Some(entry) => taken(entry.error_code(), entry.error_message()),
+                Some(entry) => read_answer(entry.error_code(), entry.error_message()),
                 None => Err(NotTaken::Now("the answer has too few entries".to_owned())),
             })
             .collect()
@@ -79,7 +125,7 @@ impl Bus {
 
 /// Reads the answer for one entry. Source of the codes: Amazon EventBridge User Guide, "Handling failures
 /// with PutEvents".
-fn taken(code: Option<&str>, message: Option<&str>) -> Result<(), NotTaken> {
+fn read_answer(code: Option<&str>, message: Option<&str>) -> Result<(), NotTaken> {
     let Some(code) = code else { return Ok(()) };
     let detail = format!("{code}: {}", message.unwrap_or_default());
     match code {

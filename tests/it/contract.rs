@@ -27,7 +27,7 @@ pub(crate) fn keeps_its_schema(detail: &Value) {
             let schema = serde_json::from_str(&text.unwrap()).unwrap();
             ((*name).to_owned(), jsonschema::validator_for(&schema).unwrap())
         };
-        shared::domain::events::name::ALL.iter().map(schema).collect()
+        shared::domain::events::NAMES.iter().map(schema).collect()
     });
     let name = detail["eventType"].as_str().unwrap();
     let errors: Vec<String> =
@@ -37,7 +37,7 @@ pub(crate) fn keeps_its_schema(detail: &Value) {
 
 #[test]
 fn every_published_event_has_a_schema_and_a_sample_that_keeps_it() {
-    let names = shared::domain::events::name::ALL;
+    let names = shared::domain::events::NAMES;
     for name in names {
         let text = std::fs::read_to_string(root().join(format!("events/published/{name}.json"))).unwrap();
         let sample: Value = serde_json::from_str(&text).unwrap();

@@ -112,3 +112,30 @@ async fn scenario_60_what_was_not_compared_does_not_hold() {
     assert_eq!((&report["busy"], &report["notCompared"]), (&json!(["A at main, bucket 0"]), &behind));
     assert_eq!(tables.store.movements(&product("B"), 0, 1, &at(0)).await.unwrap().len(), 1);
 }
+
+/// Ten orders of many lines with long names: their events are more than one request to the bus takes.
+#[tokio::test]
+async fn large_orders_are_republished_in_several_requests() {
+    let tables = Tables::start().await;
+    let deps = deps(tables.store.clone(), &[("EVENT_BUS", "holdfast-events")]);
+    let line =
+        |i: usize| json!({"productId": format!("{i:0>100}"), "location": "x".repeat(100), "quantity": 1});
+    let items: Vec<Value> = (0..60).map(line).collect();
+    for order in 0..10 {
+        let order_id = format!("o-{order}");
+        let body = json!({"eventType": "OrderCreated", "orderId": order_id, "items": items}).to_string();
+        let batch = json!({"Records": [{"messageId": "m-1", "body": body}]});
+        let answer = order_events::handle(&deps, &batch, &at(0)).await.unwrap();
+        assert_eq!(answer, json!({"batchItemFailures": []}));
+    }
+
+    let config = shared::aws::config_for(&tables.url, "reconcile");
+    let reconciler = reconcile::Reconciler::connect(deps, config).await.unwrap();
+    let asked = json!({"republish": true, "sinceHours": 1});
+    let report = reconcile::handle(&reconciler, &asked, &at(5_000)).await.unwrap();
+    assert_eq!((&report["reservations"], &report["published"]), (&json!(10), &json!(10)), "{report}");
+    let published = Api::new(String::new(), tables.url.clone()).published().await;
+    let bytes: usize = published.iter().map(|event| event.to_string().len()).sum();
+    assert!(published.len() == 10 && bytes > 256 * 1024, "{} events of {bytes} bytes", published.len());
+    assert!(published.iter().all(|event| event["eventType"] == "StockReservationFailed"), "{published:?}");
+}

@@ -13,11 +13,11 @@ use aws_sdk_sqs::error::DisplayErrorContext;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use shared::aws::ConfigLoader;
-use shared::domain::events::{self, Event, Movement, name};
-use shared::domain::{Level, Timestamp, UnitKey};
+use shared::domain::events::{self, Event, EventKind, Movement};
+use shared::domain::{Level, UnitKey};
 use shared::function::{Deps, elapsed_ms, note_warm_up, serve_events};
 use shared::metrics::{Metric, Metrics};
-use shared::publishing::{Bus, MAX_ENTRIES, MAX_REQUEST_BYTES, NotTaken};
+use shared::publishing::{Bus, Entry, NotTaken, split_into_requests};
 use shared::settings::{BadSetting, required};
 use shared::store::{Change, Invocation, MAX_MOVEMENTS, StoreError, parse_change};
 use shared::{Error, planted};
@@ -66,7 +66,7 @@ pub async fn handle(outbox: &Outbox, event: &Value, invocation: &Invocation) -> 
         let number = record["dynamodb"]["SequenceNumber"].as_str().filter(|number| !number.is_empty());
         numbers.push(number.ok_or("a record has no SequenceNumber")?);
     }
-    let outcome = work(outbox, raw, &numbers, invocation).await;
+    let outcome = publish_batch(outbox, raw, &numbers, invocation).await;
     let duration_ms = elapsed_ms(began);
     let (records, correlation_id) = (raw.len(), invocation.correlation_id.as_str());
     let failures = match outcome {
@@ -104,6 +104,16 @@ struct Failed {
     error: String,
 }
 
+impl Failed {
+    fn new(from: usize, error: impl ToString) -> Self {
+        Self { from, error: error.to_string() }
+    }
+
+    fn out_of_time(from: usize) -> Self {
+        Self::new(from, "time is up")
+    }
+}
+
 /// The parts of an invocation's time, in tenths: until when events are sent, and until when movements are written.
 /// What is left is for levels. So a bus that is slow leaves time to finish what was sent, and the next invocation
 /// begins behind it.
@@ -113,7 +123,7 @@ const WRITING_ENDS: u32 = 8;
 /// Events first: a movement in the ledger is then a proof that its events were sent. Whatever fails at a
 /// record, everything of the records before it is done, because they do not come again. Each step works on what
 /// the one before it has done.
-async fn work(
+async fn publish_batch(
     outbox: &Outbox,
     raw: &[Value],
     numbers: &[&str],
@@ -125,90 +135,86 @@ async fn work(
     let mut records = Vec::with_capacity(raw.len());
     let mut unreadable = Vec::new();
     for (i, (raw, sequence_number)) in raw.iter().zip(numbers).enumerate() {
-        match read(raw) {
+        match read_change(raw) {
             Ok(change) => records.push((i, Record { raw, sequence_number, change })),
             Err(error) => unreadable.push((i, raw, *sequence_number, error)),
         }
     }
     let threshold = outbox.deps.settings.low_stock_threshold;
-    let events: Vec<(usize, Timestamp, Event)> =
-        records.iter().flat_map(|(i, record)| events_of(*i, &record.change, threshold)).collect();
-    let mut end = End { record: raw.len(), failed: None };
+    let mut entries: Vec<(usize, Entry)> = Vec::new();
+    for (i, record) in &records {
+        entries.extend(events_of(&record.change, threshold).into_iter().map(|event| (*i, event.into())));
+    }
+    let mut progress = Progress { end: raw.len(), failed: None };
     let sending = until(SENDING_ENDS).deadline;
-    for part in batches(&events) {
+    for part in split_into_requests(&entries, |(_, entry)| entry) {
         let from = if planted("time-that-runs-out-costs-the-batch") { 0 } else { part[0].0 };
-        let sent = tokio::time::timeout_at(sending, outbox.publish(part, &records)).await;
-        if let Err(failure) = sent.unwrap_or_else(|_| Err(late(from))) {
-            end.at(failure);
+        let sent = tokio::time::timeout_at(sending, outbox.send_events(part, &records)).await;
+        if let Err(failure) = sent.unwrap_or_else(|_| Err(Failed::out_of_time(from))) {
+            progress.stop_at(failure);
             break;
         }
     }
     for (i, raw, sequence_number, error) in unreadable {
-        if i >= end.record {
+        if i >= progress.end {
             break;
         }
         let set_aside = outbox.set_aside(raw, sequence_number, &error);
         let set_aside = tokio::time::timeout_at(sending, set_aside).await;
-        if let Err(failure) = set_aside.map_or_else(|_| Err(late(i)), |done| done.map_err(|e| failed(i, e))) {
-            end.at(failure);
+        if let Err(failure) =
+            set_aside.map_or_else(|_| Err(Failed::out_of_time(i)), |done| done.map_err(|e| Failed::new(i, e)))
+        {
+            progress.stop_at(failure);
         }
     }
-    if let Err(failure) = write_movements(outbox, end.of(&records), &until(WRITING_ENDS)).await {
-        end.at(failure);
+    if let Err(failure) = write_movements(outbox, progress.done_of(&records), &until(WRITING_ENDS)).await {
+        progress.stop_at(failure);
     }
-    if let Err(failure) = make_levels(outbox, end.of(&records), &until(10)).await {
-        end.at(failure);
+    if let Err(failure) = make_levels(outbox, progress.done_of(&records), &until(10)).await {
+        progress.stop_at(failure);
     }
-    let sent = &events[..events.partition_point(|(i, ..)| *i < end.record)];
-    count(end.of(&records), sent, &invocation.metrics);
-    end.failed.map_or(Ok(events.len()), Err)
+    let sent = &entries[..entries.partition_point(|(i, _)| *i < progress.end)];
+    count_published(progress.done_of(&records), sent, &invocation.metrics);
+    progress.failed.map_or(Ok(entries.len()), Err)
 }
 
 /// How far a batch is done.
-struct End {
-    /// The first record that is not.
-    record: usize,
+struct Progress {
+    /// The first record that is not done.
+    end: usize,
     failed: Option<Failed>,
 }
 
-impl End {
+impl Progress {
     /// Something failed at a record: nothing from there on is done.
-    fn at(&mut self, failure: Failed) {
-        if failure.from < self.record {
-            self.record = failure.from;
+    fn stop_at(&mut self, failure: Failed) {
+        if failure.from < self.end {
+            self.end = failure.from;
             self.failed = Some(failure);
         }
     }
 
     /// The records that are done.
-    fn of<'a, 'b>(&self, records: &'b [(usize, Record<'a>)]) -> &'b [(usize, Record<'a>)] {
-        &records[..records.partition_point(|(i, _)| *i < self.record)]
+    fn done_of<'a, 'b>(&self, records: &'b [(usize, Record<'a>)]) -> &'b [(usize, Record<'a>)] {
+        &records[..records.partition_point(|(i, _)| *i < self.end)]
     }
 }
 
-fn late(from: usize) -> Failed {
-    Failed { from, error: "time is up".to_owned() }
-}
-
-fn failed(from: usize, error: impl ToString) -> Failed {
-    Failed { from, error: error.to_string() }
-}
-
 /// Counts what was published.
-fn count(records: &[(usize, Record<'_>)], events: &[(usize, Timestamp, Event)], metrics: &Metrics) {
+fn count_published(records: &[(usize, Record<'_>)], sent: &[(usize, Entry)], metrics: &Metrics) {
     for (_, record) in records {
         if let Change::Reservation(old, new) = &record.change
-            && events::paid_but_short(old.as_ref(), new)
+            && events::is_paid_but_short(old.as_ref(), new)
         {
             metrics.add(Metric::PaidOrdersShort, 1);
         }
     }
-    for (_, _, event) in events {
+    for (_, entry) in sent {
         metrics.add(Metric::EventsPublished, 1);
-        match event.name {
-            name::LOW_STOCK => metrics.add(Metric::LowStock, 1),
-            name::OUT_OF_STOCK => metrics.add(Metric::OutOfStock, 1),
-            name::ORDER_CONFLICT => metrics.add(Metric::OrderConflicts, 1),
+        match entry.event().kind {
+            EventKind::LowStock { .. } => metrics.add(Metric::LowStock, 1),
+            EventKind::OutOfStock { .. } => metrics.add(Metric::OutOfStock, 1),
+            EventKind::OrderConflict { .. } => metrics.add(Metric::OrderConflicts, 1),
             _ => {}
         }
     }
@@ -220,18 +226,18 @@ async fn write_movements(
     records: &[(usize, Record<'_>)],
     invocation: &Invocation,
 ) -> Result<(), Failed> {
-    let mut movements: Vec<(usize, Movement)> = Vec::new();
+    let mut moved: Vec<(usize, Movement)> = Vec::new();
     for (i, record) in records {
         if let Change::Stock(old, new) = &record.change {
-            movements.push((*i, events::movement(old.as_ref(), new)));
+            moved.push((*i, events::movement(old.as_ref(), new)));
         }
     }
-    for part in movements.chunks(MAX_MOVEMENTS) {
-        let some: Vec<Movement> = part.iter().map(|(_, movement)| movement.clone()).collect();
-        let written = outbox.deps.store.record_movements(&some, invocation);
+    for part in moved.chunks(MAX_MOVEMENTS) {
+        let movements: Vec<Movement> = part.iter().map(|(_, movement)| movement.clone()).collect();
+        let written = outbox.deps.store.record_movements(&movements, invocation);
         let written = tokio::time::timeout_at(invocation.deadline, written).await;
         let from = part[0].0;
-        written.map_err(|_| late(from))?.map_err(|e| failed(from, e))?;
+        written.map_err(|_| Failed::out_of_time(from))?.map_err(|e| Failed::new(from, e))?;
     }
     Ok(())
 }
@@ -268,34 +274,18 @@ async fn make_levels(
             Ok(Err(error @ StoreError::Corrupt(_))) => {
                 let error = error.to_string();
                 let set_aside = outbox.set_aside_record(records, from, &error);
-                tokio::time::timeout_at(invocation.deadline, set_aside).await.map_err(|_| late(from))??;
+                tokio::time::timeout_at(invocation.deadline, set_aside)
+                    .await
+                    .map_err(|_| Failed::out_of_time(from))??;
             }
-            Ok(Err(error)) => return Err(failed(from, error)),
-            Err(_) => return Err(late(from)),
+            Ok(Err(error)) => return Err(Failed::new(from, error)),
+            Err(_) => return Err(Failed::out_of_time(from)),
         }
     }
     Ok(())
 }
 
-/// Splits events into parts that one request takes.
-fn batches(events: &[(usize, Timestamp, Event)]) -> Vec<&[(usize, Timestamp, Event)]> {
-    let mut parts = Vec::new();
-    let (mut begin, mut bytes) = (0, 0);
-    for (i, (_, _, event)) in events.iter().enumerate() {
-        let size = event.detail.to_string().len();
-        if i > begin && (i - begin == MAX_ENTRIES || bytes + size > MAX_REQUEST_BYTES) {
-            parts.push(&events[begin..i]);
-            (begin, bytes) = (i, 0);
-        }
-        bytes += size;
-    }
-    if begin < events.len() {
-        parts.push(&events[begin..]);
-    }
-    parts
-}
-
-fn read(raw: &Value) -> Result<Change, String> {
+fn read_change(raw: &Value) -> Result<Change, String> {
     let record: EventRecord = serde_json::from_value(raw.clone()).map_err(|e| e.to_string())?;
     let change = parse_change(record).map_err(|e| e.to_string())?;
     let versions = match &change {
@@ -313,15 +303,14 @@ fn read(raw: &Value) -> Result<Change, String> {
     }
 }
 
-/// What is said of a change, and when it happened.
-fn events_of(i: usize, change: &Change, threshold: u64) -> Vec<(usize, Timestamp, Event)> {
-    let (at, events) = match change {
-        Change::Stock(old, new) => (new.updated_at, events::of_stock(old.as_ref(), new, threshold)),
-        Change::Reservation(old, new) => (new.updated_at, events::of_reservation(old.as_ref(), new)),
-        Change::Level(alert) => (alert.since, events::of_level(alert).into_iter().collect()),
-        Change::Other => return Vec::new(),
-    };
-    events.into_iter().map(|event| (i, at, event)).collect()
+/// What is published of a change.
+fn events_of(change: &Change, threshold: u64) -> Vec<Event> {
+    match change {
+        Change::Stock(old, new) => events::of_stock(old.as_ref(), new, threshold),
+        Change::Reservation(old, new) => events::of_reservation(old.as_ref(), new),
+        Change::Level(alert) => events::of_level(alert).into_iter().collect(),
+        Change::Other => Vec::new(),
+    }
 }
 
 impl Outbox {
@@ -350,18 +339,19 @@ impl Outbox {
 
     /// Sends some events. The first that is not taken fails its record; one that never will be taken is set
     /// aside with its record, and the rest goes on.
-    async fn publish(
+    async fn send_events(
         &self,
-        events: &[(usize, Timestamp, Event)],
+        entries: &[(usize, Entry)],
         records: &[(usize, Record<'_>)],
     ) -> Result<(), Failed> {
-        let entries: Vec<(Timestamp, &Event)> = events.iter().map(|(_, at, event)| (*at, event)).collect();
-        for ((i, _, event), taken) in events.iter().zip(self.bus.put(&entries).await) {
+        let sent: Vec<&Entry> = entries.iter().map(|(_, entry)| entry).collect();
+        for ((i, entry), taken) in entries.iter().zip(self.bus.put(&sent).await) {
             match taken {
                 Ok(()) => {}
-                Err(NotTaken::Now(error)) => return Err(Failed { from: *i, error }),
+                Err(NotTaken::Now(error)) => return Err(Failed::new(*i, error)),
                 Err(NotTaken::Ever(error)) => {
-                    self.set_aside_record(records, *i, &format!("{}: {error}", event.id)).await?;
+                    let error = format!("{}: {error}", entry.event().id());
+                    self.set_aside_record(records, *i, &error).await?;
                 }
             }
         }
@@ -376,7 +366,7 @@ impl Outbox {
         error: &str,
     ) -> Result<(), Failed> {
         let Some((_, record)) = records.iter().find(|(of, _)| *of == i) else { return Ok(()) };
-        self.set_aside(record.raw, record.sequence_number, error).await.map_err(|e| failed(i, e))
+        self.set_aside(record.raw, record.sequence_number, error).await.map_err(|e| Failed::new(i, e))
     }
 
     /// Puts a record that cannot be published into the dead-letter queue, whole, so that it is not lost

@@ -166,11 +166,11 @@ impl Run<'_> {
         let findings = units.into_iter().map(|unit| self.finding(unit, until));
         let findings: Vec<Finding> =
             futures::stream::iter(findings).buffered(UNITS_AT_ONCE).try_collect().await?;
-        let missed = self.missed(&findings);
+        let missed = self.find_missed(&findings);
         found.stock_units = findings.len();
         found.levels_set = findings.iter().filter(|f| matches!(f.level, Some((_, true)))).count();
         found.differences = findings.iter().flat_map(|f| f.ledger.differences.clone()).collect();
-        found.published += self.send(&self.of_units(&findings)).await?;
+        found.published += self.send(self.events_of_units(&findings)).await?;
 
         let (scanned, published) = self.scan(&missed).await?;
         found.published += published;
@@ -238,7 +238,7 @@ impl Run<'_> {
         Ok(Finding { unit, ledger, level })
     }
 
-    /// Reads all reservations, and says again those that may have been missed.
+    /// Reads all reservations, and publishes again those that may have been missed.
     async fn scan(&self, missed: &Missed) -> Result<(Scanned, usize), Error> {
         let (mut scanned, mut published, mut start) = (Scanned::default(), 0, None);
         loop {
@@ -257,12 +257,11 @@ impl Run<'_> {
                 for (unit, quantity) in held(&reservation) {
                     *scanned.held.entry(unit).or_default() += quantity;
                 }
-                if missed.has(&reservation) {
-                    let said = events::state_of_reservation(&reservation);
-                    again.extend(said.into_iter().map(|event| (reservation.updated_at, event)));
+                if missed.contains(&reservation) {
+                    again.extend(events::state_of_reservation(&reservation));
                 }
             }
-            published += self.send(&again).await?;
+            published += self.send(again).await?;
             start = page.next;
             if start.is_none() {
                 return Ok((scanned, published));

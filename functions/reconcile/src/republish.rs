@@ -1,4 +1,4 @@
-//! What may have been missed, and is said again as it is now. How it came about is no longer known, so these events
+//! What may have been missed, and is published again as it is now. How it came about is no longer known, so these events
 //! have ids of their own.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use shared::Error;
 use shared::domain::events::{self, Event};
 use shared::domain::{ProductId, Reservation, Timestamp};
-use shared::publishing::MAX_ENTRIES;
+use shared::publishing::{Entry, split_into_requests};
 
 use crate::run::{Finding, Run};
 
@@ -16,24 +16,25 @@ use crate::run::{Finding, Run};
 const OUT_OF_ORDER: Duration = Duration::from_secs(600);
 
 impl Run<'_> {
-    /// Sends events, all of them or says so. Answers how many there were.
-    pub(crate) async fn send(&self, events: &[(Timestamp, Event)]) -> Result<usize, Error> {
-        for some in events.chunks(MAX_ENTRIES) {
-            let entries: Vec<_> = some.iter().map(|(at, event)| (*at, event)).collect();
-            if let Some(Err(error)) = self.bus.put(&entries).await.into_iter().find(Result::is_err) {
+    /// Sends events. Answers how many there were, or fails if one of them was not taken.
+    pub(crate) async fn send(&self, events: Vec<Event>) -> Result<usize, Error> {
+        let entries: Vec<Entry> = events.into_iter().map(Entry::from).collect();
+        for part in split_into_requests(&entries, |entry| entry) {
+            let part: Vec<&Entry> = part.iter().collect();
+            if let Some(Err(error)) = self.bus.put(&part).await.into_iter().find(Result::is_err) {
                 return Err(format!("events could not be sent: {error:?}").into());
             }
         }
-        Ok(events.len())
+        Ok(entries.len())
     }
 
     /// What may have been missed, by what the ledgers lack and since when is asked.
-    pub(crate) fn missed(&self, findings: &[Finding]) -> Missed {
+    pub(crate) fn find_missed(&self, findings: &[Finding]) -> Missed {
         let mut missed = Missed::default();
         if !self.asked.republish {
             return missed;
         }
-        missed.since = self.since();
+        missed.since = self.asked_since();
         for Finding { unit, ledger, .. } in findings.iter().filter(|f| !f.ledger.missing.is_empty()) {
             let from = ledger.whole_until.and_then(|at| at.checked_sub(OUT_OF_ORDER).ok());
             let from = from.unwrap_or(Timestamp::MIN);
@@ -43,28 +44,28 @@ impl Run<'_> {
         missed
     }
 
-    fn since(&self) -> Option<Timestamp> {
+    /// Since when everything is published again, where that is asked for.
+    fn asked_since(&self) -> Option<Timestamp> {
         let hours = Duration::from_secs(u64::from(self.asked.since_hours?) * 3_600);
         Some(self.invocation.now.checked_sub(hours).unwrap_or(Timestamp::MIN))
     }
 
-    /// What is said again of stock units: the figures of those whose ledger lacks movements, and their level. A
-    /// level that was set now is told in the usual way.
-    pub(crate) fn of_units(&self, findings: &[Finding]) -> Vec<(Timestamp, Event)> {
+    /// What is published again of stock units: the figures of those whose ledger lacks movements, and their level. A
+    /// level that was set just now is published in the usual way.
+    pub(crate) fn events_of_units(&self, findings: &[Finding]) -> Vec<Event> {
         let mut events = Vec::new();
         if !self.asked.republish {
             return events;
         }
-        let (since, threshold) = (self.since(), self.deps.settings.low_stock_threshold);
+        let (since, threshold) = (self.asked_since(), self.deps.settings.low_stock_threshold);
         for Finding { unit, ledger, level } in findings {
             let lacks = !ledger.missing.is_empty();
             if lacks {
-                let said = events::state_of_stock(unit, threshold);
-                events.extend(said.into_iter().map(|event| (unit.updated_at, event)));
+                events.extend(events::state_of_stock(unit, threshold));
             }
             let Some((alert, false)) = level else { continue };
             if lacks || since.is_some_and(|since| alert.since >= since) {
-                events.extend(events::state_of_level(alert).map(|event| (alert.since, event)));
+                events.extend(events::state_of_level(alert));
             }
         }
         events
@@ -80,7 +81,8 @@ pub(crate) struct Missed {
 }
 
 impl Missed {
-    pub(crate) fn has(&self, reservation: &Reservation) -> bool {
+    /// Whether it may have been missed.
+    pub(crate) fn contains(&self, reservation: &Reservation) -> bool {
         let gaps = reservation.lines.iter().filter_map(|line| self.gaps.get(&line.key.product));
         gaps.chain(&self.since).any(|from| reservation.updated_at >= *from)
     }

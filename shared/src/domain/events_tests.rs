@@ -1,11 +1,11 @@
-//! What is said of every kind of change.
+//! What is published of every kind of change. How it looks on the bus, `publishing::json` tests.
 
-use super::name::*;
 use super::*;
 use crate::domain::decide::tests::{command, planned};
 use crate::domain::{
-    Action, DeliveredLines, Delivery, Heard, LineKey, Location, OrderId, OrderLines, Ordered, ProductId,
-    Quantity, Seen, Shipment, Target, decide,
+    Action, Alert, Cause, DeliveredLines, Delivery, Delta, Fact, Heard, Lack, Level, LineKey, Location,
+    OrderId, OrderLines, Ordered, ProductId, Quantity, Reason, Reservation, Seen, Shipment, Shortage,
+    StockUnit, Target, decide,
 };
 
 fn at(second: i64) -> Timestamp {
@@ -20,17 +20,17 @@ fn lines(of: &[(&str, u64)]) -> OrderLines {
     OrderLines::sum(of.iter().map(line)).unwrap()
 }
 
-/// One order of three A and one B, held for a minute, and what was said of its last change.
+/// One order of three A and one B, held for a minute, and what was published of its last change.
 struct Order {
     now: i64,
     record: Option<Reservation>,
     before: Option<Reservation>,
-    said: Vec<Event>,
+    published: Vec<Event>,
 }
 
 impl Order {
     fn new() -> Self {
-        Self { now: 1_000, record: None, before: None, said: Vec::new() }
+        Self { now: 1_000, record: None, before: None, published: Vec::new() }
     }
 
     fn of(actions: impl IntoIterator<Item = Action>) -> Self {
@@ -41,12 +41,11 @@ impl Order {
 
     /// Does it a second later. Answers with the names of the events.
     fn does(&mut self, step: impl Into<Step>) -> Vec<&'static str> {
-        let Step { action, lack } = step.into();
+        let Step { action, short } = step.into();
         let order = Target::Order(OrderId::parse("o").unwrap());
         self.now += 1;
         let mut seen = Seen::record_alone(self.record.clone());
-        if let Some(lack) = lack {
-            let unit = lines(&[("A", 1)]).iter().map(|(key, _)| key.unit(0)).next().unwrap();
+        for Shortage { unit, lack, .. } in short {
             let there = StockUnit::empty(unit.clone(), at(0));
             let there = match lack {
                 Lack::Unknown => None,
@@ -59,28 +58,30 @@ impl Order {
         }
         let plan = planned(decide(&seen, &command(&order, action), at(self.now)));
         let next = plan.next().unwrap();
-        self.said = of_reservation(self.record.as_ref(), next);
+        self.published = of_reservation(self.record.as_ref(), next);
         self.before = self.record.replace(next.clone());
-        self.said.iter().map(|event| event.name).collect()
+        names(&self.published)
     }
 
-    fn about(&self, name: &str) -> &Value {
-        &self.said.iter().find(|event| event.name == name).unwrap().detail
+    /// The published event of this name.
+    fn published(&self, name: &str) -> &EventKind {
+        &self.published.iter().find(|event| event.kind.name() == name).unwrap().kind
     }
 
-    fn paid_but_short(&self) -> bool {
-        paid_but_short(self.before.as_ref(), self.record.as_ref().unwrap())
+    fn is_paid_but_short(&self) -> bool {
+        is_paid_but_short(self.before.as_ref(), self.record.as_ref().unwrap())
     }
 
-    /// What is said again of it as it is.
-    fn again(&self) -> Vec<&'static str> {
-        let said = state_of_reservation(self.record.as_ref().unwrap());
-        assert!(
-            said.iter()
-                .all(|event| event.id.ends_with(":republished") && event.detail["eventId"] == event.id)
-        );
-        said.iter().map(|event| event.name).collect()
+    /// What is published again of it as it is.
+    fn republished(&self) -> Vec<&'static str> {
+        let events = state_of_reservation(self.record.as_ref().unwrap());
+        assert!(events.iter().all(|event| event.id().ends_with(":republished")));
+        names(&events)
     }
+}
+
+fn names(events: &[Event]) -> Vec<&'static str> {
+    events.iter().map(|event| event.kind.name()).collect()
 }
 
 const TWO: &[(&str, u64)] = &[("A", 3), ("B", 1)];
@@ -97,24 +98,25 @@ fn deduct(part: Option<&[(&str, u64)]>) -> Action {
     Action::Deduct { part: part.map(|of| Shipment { id: None, lines: lines(of) }) }
 }
 
-/// What is done, and what the stock of A lacks for it.
+/// What is done, and what the stock was seen to lack for it.
 struct Step {
     action: Action,
-    lack: Option<Lack>,
+    short: Vec<Shortage>,
 }
 
 impl From<Action> for Step {
     fn from(action: Action) -> Self {
-        Self { action, lack: None }
+        Self { action, short: Vec::new() }
     }
 }
 
-fn short(lack: Lack) -> Option<Lack> {
-    Some(lack)
+fn short(lack: Lack) -> Vec<Shortage> {
+    let key = LineKey { product: ProductId::parse("A").unwrap(), location: Location::default() };
+    vec![Shortage { unit: key.unit(0), requested: 3, lack }]
 }
 
-fn hear(fact: Fact, lack: Option<Lack>) -> Step {
-    Step { lack, action: heard(fact) }
+fn hear(fact: Fact, short: Vec<Shortage>) -> Step {
+    Step { action: heard(fact), short }
 }
 
 fn heard(fact: Fact) -> Action {
@@ -138,46 +140,64 @@ fn heard(fact: Fact) -> Action {
 fn expired() -> Order {
     let mut order = Order::of([reserve()]);
     order.now = 1_065;
-    assert_eq!(order.does(Action::Expire), [RESERVATION_EXPIRED]);
+    assert_eq!(order.does(Action::Expire), ["ReservationExpired"]);
     order
 }
 
-fn item(product: &str, quantity: u64) -> Value {
-    json!({"productId": product, "location": "main", "quantity": quantity})
+fn items(of: &[(&str, u64)]) -> Vec<Item> {
+    let item = |(product, quantity): &(&str, u64)| Item {
+        product: ProductId::parse(*product).unwrap(),
+        location: Location::default(),
+        quantity: *quantity,
+    };
+    of.iter().map(item).collect()
+}
+
+fn failed(reason: ReservationFailure, shortages: Vec<Shortage>, is_paid: bool) -> EventKind {
+    EventKind::StockReservationFailed { items: items(TWO), reason, shortages, is_paid }
+}
+
+fn refused(reason: ConfirmationRefusal) -> EventKind {
+    EventKind::InventoryConfirmationRefused { items: items(TWO), reason }
+}
+
+fn deducted(of: &[(&str, u64)], is_complete: bool) -> EventKind {
+    EventKind::InventoryDeducted { items: items(of), is_complete, corrected_items: Vec::new() }
 }
 
 #[test]
 fn an_event_says_what_happened() {
     let order = Order::of([reserve()]);
     let id = order.record.as_ref().unwrap().id;
-    let [event] = order.said.as_slice() else { panic!("{:?}", order.said) };
-    assert_eq!(
-        (event.id.as_str(), event.name),
-        (format!("RES#{id}:1001000:1:InventoryReserved").as_str(), INVENTORY_RESERVED)
-    );
-    let detail = json!({
-        "eventId": event.id, "eventType": "InventoryReserved", "timestamp": "1970-01-01T00:16:41.000Z",
-        "correlationId": "c", "orderId": "o", "reservationId": id.to_string(), "version": 1,
-        "items": [item("A", 3), item("B", 1)], "expiresAt": "1970-01-01T00:17:40.000Z",
-    });
-    assert_eq!(event.detail, detail);
+    let expected = Event {
+        subject: Subject::Reservation { id, order_id: OrderId::parse("o").unwrap(), created_at: at(1_001) },
+        version: 1,
+        at: at(1_001),
+        correlation_id: "c".to_owned(),
+        is_republished: false,
+        kind: EventKind::InventoryReserved { items: items(TWO), expires_at: Some(at(1_060)) },
+    };
+    assert_eq!(expected.id(), format!("RES#{id}:1001000:1:InventoryReserved"));
+    assert_eq!(order.published, [expected]);
 }
 
 #[test]
 fn held_confirmed_and_shipped_in_parts() {
     let mut order = Order::of([reserve()]);
-    assert_eq!((order.said[0].name, order.again()), (INVENTORY_RESERVED, vec![INVENTORY_RESERVED]));
+    assert_eq!(
+        (names(&order.published), order.republished()),
+        (vec!["InventoryReserved"], vec!["InventoryReserved"])
+    );
     assert_eq!(order.does(Action::Extend { expires_at: at(2_000) }), [""; 0]);
-    assert_eq!(order.does(Action::Confirm), [INVENTORY_CONFIRMED]);
-    assert_eq!(order.about(INVENTORY_CONFIRMED)["items"], json!([item("A", 3), item("B", 1)]));
-    assert_eq!((order.paid_but_short(), order.again()), (false, vec![INVENTORY_CONFIRMED]));
-    assert_eq!(order.does(deduct(Some(&[("A", 1)]))), [INVENTORY_DEDUCTED]);
-    let part = order.about(INVENTORY_DEDUCTED);
-    assert_eq!((&part["items"], &part["complete"]), (&json!([item("A", 1)]), &json!(false)));
-    assert_eq!(order.does(deduct(None)), [INVENTORY_DEDUCTED]);
-    let rest = order.about(INVENTORY_DEDUCTED);
-    assert_eq!((&rest["items"], &rest["complete"]), (&json!([item("A", 2), item("B", 1)]), &json!(true)));
-    assert_eq!(order.again(), [INVENTORY_DEDUCTED]);
+    assert_eq!(order.does(Action::Confirm), ["InventoryConfirmed"]);
+    let confirmed = EventKind::InventoryConfirmed { items: items(TWO) };
+    assert_eq!(order.published("InventoryConfirmed"), &confirmed);
+    assert_eq!((order.is_paid_but_short(), order.republished()), (false, vec!["InventoryConfirmed"]));
+    assert_eq!(order.does(deduct(Some(&[("A", 1)]))), ["InventoryDeducted"]);
+    assert_eq!(order.published("InventoryDeducted"), &deducted(&[("A", 1)], false));
+    assert_eq!(order.does(deduct(None)), ["InventoryDeducted"]);
+    assert_eq!(order.published("InventoryDeducted"), &deducted(&[("A", 2), ("B", 1)], true));
+    assert_eq!(order.republished(), ["InventoryDeducted"]);
 }
 
 /// After its record was purged an order may be reserved anew, and its versions begin again.
@@ -186,74 +206,69 @@ fn an_id_is_of_one_life_of_the_record() {
     let (first, mut second) = (Order::of([reserve()]), Order::new());
     second.now = 8_000_000;
     second.does(reserve());
-    assert_ne!(first.said[0].id, second.said[0].id);
+    assert_ne!(first.published[0].id(), second.published[0].id());
 }
 
 #[test]
 fn what_is_given_back_is_said_once() {
     let mut order = Order::of([reserve()]);
-    assert_eq!(order.does(release("payment_failed")), [INVENTORY_RELEASED]);
-    let released = order.about(INVENTORY_RELEASED);
-    assert_eq!(
-        (&released["items"], &released["reason"]),
-        (&json!([item("A", 3), item("B", 1)]), &json!("payment_failed"))
-    );
-    assert_eq!((order.paid_but_short(), order.again()), (false, vec![INVENTORY_RELEASED]));
+    assert_eq!(order.does(release("payment_failed")), ["InventoryReleased"]);
+    let reason = Some(Reason::payment_failed());
+    let released = EventKind::InventoryReleased { items: items(TWO), reason };
+    assert_eq!(order.published("InventoryReleased"), &released);
+    assert_eq!((order.is_paid_but_short(), order.republished()), (false, vec!["InventoryReleased"]));
     assert_eq!(order.does(release("order_cancelled")), [""; 0]);
     // Paid after it was cancelled: a refund is due, and nobody is short.
-    assert_eq!(order.does(heard(Fact::Paid)), [INVENTORY_CONFIRMATION_REFUSED]);
-    assert_eq!(order.about(INVENTORY_CONFIRMATION_REFUSED)["reason"], "cancelled");
-    assert!(!order.paid_but_short());
-    assert_eq!(order.again(), [INVENTORY_RELEASED, INVENTORY_CONFIRMATION_REFUSED]);
+    assert_eq!(order.does(heard(Fact::Paid)), ["InventoryConfirmationRefused"]);
+    assert_eq!(order.published("InventoryConfirmationRefused"), &refused(ConfirmationRefusal::Cancelled));
+    assert!(!order.is_paid_but_short());
+    assert_eq!(order.republished(), ["InventoryReleased", "InventoryConfirmationRefused"]);
     let mut kept = Order::of([reserve(), Action::Confirm]);
-    assert_eq!(kept.does(heard(Fact::Cancelled)), [INVENTORY_RELEASED, INVENTORY_CONFIRMATION_REFUSED]);
-    assert!(!kept.paid_but_short());
+    assert_eq!(kept.does(heard(Fact::Cancelled)), ["InventoryReleased", "InventoryConfirmationRefused"]);
+    assert!(!kept.is_paid_but_short());
 }
 
 #[test]
 fn paid_when_its_time_was_up() {
     let mut order = expired();
-    assert_eq!((order.paid_but_short(), order.again()), (false, vec![RESERVATION_EXPIRED]));
-    assert_eq!(order.does(heard(Fact::Paid)), [INVENTORY_RESERVED, INVENTORY_CONFIRMED]);
-    assert!(!order.paid_but_short());
+    assert_eq!((order.is_paid_but_short(), order.republished()), (false, vec!["ReservationExpired"]));
+    assert_eq!(order.does(heard(Fact::Paid)), ["InventoryReserved", "InventoryConfirmed"]);
+    assert!(!order.is_paid_but_short());
     let mut order = expired();
-    assert_eq!(order.does(hear(Fact::Paid, short(Lack::Short { available: 1 }))), [STOCK_RESERVATION_FAILED]);
-    let failed = order.about(STOCK_RESERVATION_FAILED);
-    assert_eq!((&failed["reason"], &failed["paid"]), (&json!("expired"), &json!(true)));
-    let missing =
-        json!({"productId": "A", "location": "main", "requestedQuantity": 3, "availableQuantity": 1});
-    assert_eq!(failed["failedItems"], json!([missing]));
-    assert!(order.paid_but_short());
-    assert_eq!(order.again(), [RESERVATION_EXPIRED, STOCK_RESERVATION_FAILED]);
+    assert_eq!(order.does(hear(Fact::Paid, short(Lack::Short { available: 1 }))), ["StockReservationFailed"]);
+    let expected = failed(ReservationFailure::Expired, short(Lack::Short { available: 1 }), true);
+    assert_eq!(order.published("StockReservationFailed"), &expected);
+    assert!(order.is_paid_but_short());
+    assert_eq!(order.republished(), ["ReservationExpired", "StockReservationFailed"]);
     // What was given back because the payment had failed did not expire.
     let mut order = Order::of([reserve(), heard(Fact::PaymentFailed)]);
-    assert_eq!(order.does(hear(Fact::Paid, short(Lack::Short { available: 1 }))), [STOCK_RESERVATION_FAILED]);
-    assert_eq!(order.about(STOCK_RESERVATION_FAILED)["reason"], "payment_failed");
-    assert_eq!(order.again(), [INVENTORY_RELEASED, STOCK_RESERVATION_FAILED]);
+    assert_eq!(order.does(hear(Fact::Paid, short(Lack::Short { available: 1 }))), ["StockReservationFailed"]);
+    let expected = failed(ReservationFailure::PaymentFailed, short(Lack::Short { available: 1 }), true);
+    assert_eq!(order.published("StockReservationFailed"), &expected);
+    assert_eq!(order.republished(), ["InventoryReleased", "StockReservationFailed"]);
     let mut order = expired();
     order.does(hear(Fact::Paid, short(Lack::Short { available: 1 })));
     // Told once only: what comes later changes nothing of it.
     assert_eq!(order.does(heard(Fact::PaymentFailed)), [""; 0]);
-    assert!(!order.paid_but_short());
+    assert!(!order.is_paid_but_short());
 }
 
 #[test]
 fn an_order_that_could_not_be_held() {
     for (lack, reason) in [
-        (Lack::Short { available: 1 }, "insufficient_stock"),
-        (Lack::Unknown, "unknown_product"),
-        (Lack::OverLimit { max_per_order: 2 }, "purchase_limit_exceeded"),
+        (Lack::Short { available: 1 }, ReservationFailure::InsufficientStock),
+        (Lack::Unknown, ReservationFailure::UnknownProduct),
+        (Lack::OverLimit { max_per_order: 2 }, ReservationFailure::PurchaseLimitExceeded),
     ] {
         let mut order = Order::new();
-        assert_eq!(order.does(hear(Fact::Created, short(lack))), [STOCK_RESERVATION_FAILED]);
-        let failed = order.about(STOCK_RESERVATION_FAILED);
-        assert_eq!((&failed["reason"], &failed["paid"]), (&json!(reason), &json!(false)));
-        assert_eq!((order.paid_but_short(), order.again()), (false, vec![STOCK_RESERVATION_FAILED]));
-        assert_eq!(order.does(heard(Fact::Paid)), [INVENTORY_CONFIRMATION_REFUSED]);
-        assert_eq!(order.about(INVENTORY_CONFIRMATION_REFUSED)["reason"], "rejected");
-        assert!(order.paid_but_short());
+        assert_eq!(order.does(hear(Fact::Created, short(lack))), ["StockReservationFailed"]);
+        assert_eq!(order.published("StockReservationFailed"), &failed(reason, short(lack), false));
+        assert_eq!((order.is_paid_but_short(), order.republished()), (false, vec!["StockReservationFailed"]));
+        assert_eq!(order.does(heard(Fact::Paid)), ["InventoryConfirmationRefused"]);
+        assert_eq!(order.published("InventoryConfirmationRefused"), &refused(ConfirmationRefusal::Rejected));
+        assert!(order.is_paid_but_short());
         assert_eq!(order.does(heard(Fact::PaymentFailed)), [""; 0]);
-        assert!(!order.paid_but_short());
+        assert!(!order.is_paid_but_short());
     }
 }
 
@@ -261,36 +276,39 @@ fn an_order_that_could_not_be_held() {
 fn facts_before_the_order() {
     let mut order = Order::new();
     assert_eq!(order.does(heard(Fact::Paid)), [""; 0]);
-    assert_eq!((order.paid_but_short(), order.again()), (false, Vec::new()));
-    assert_eq!(order.does(heard(Fact::Created)), [INVENTORY_RESERVED, INVENTORY_CONFIRMED]);
+    assert_eq!((order.is_paid_but_short(), order.republished()), (false, Vec::new()));
+    assert_eq!(order.does(heard(Fact::Created)), ["InventoryReserved", "InventoryConfirmed"]);
     let mut order = Order::of([heard(Fact::Paid)]);
-    let said = order.does(hear(Fact::Created, short(Lack::Unknown)));
-    assert_eq!(said, [STOCK_RESERVATION_FAILED, INVENTORY_CONFIRMATION_REFUSED]);
-    assert_eq!(order.about(STOCK_RESERVATION_FAILED)["paid"], true);
-    assert!(order.paid_but_short());
+    let published = order.does(hear(Fact::Created, short(Lack::Unknown)));
+    assert_eq!(published, ["StockReservationFailed", "InventoryConfirmationRefused"]);
+    let expected = failed(ReservationFailure::UnknownProduct, short(Lack::Unknown), true);
+    assert_eq!(order.published("StockReservationFailed"), &expected);
+    assert!(order.is_paid_but_short());
     let mut order = Order::of([heard(Fact::PaymentFailed)]);
     assert_eq!(order.does(heard(Fact::Paid)), [""; 0]);
     let mut order = Order::of([heard(Fact::Cancelled)]);
-    assert_eq!(order.does(heard(Fact::Paid)), [INVENTORY_CONFIRMATION_REFUSED]);
+    assert_eq!(order.does(heard(Fact::Paid)), ["InventoryConfirmationRefused"]);
     assert_eq!(order.does(heard(Fact::Created)), [""; 0]);
-    assert_eq!((order.paid_but_short(), order.again()), (false, vec![INVENTORY_CONFIRMATION_REFUSED]));
+    assert_eq!(
+        (order.is_paid_but_short(), order.republished()),
+        (false, vec!["InventoryConfirmationRefused"])
+    );
 }
 
 #[test]
 fn goods_that_left_though_nothing_was_held() {
     let mut order = Order::new();
-    assert_eq!(order.does(heard(Fact::Delivered)), [INVENTORY_DEDUCTED]);
-    assert_eq!(order.about(INVENTORY_DEDUCTED)["complete"], true);
+    assert_eq!(order.does(heard(Fact::Delivered)), ["InventoryDeducted"]);
+    assert_eq!(order.published("InventoryDeducted"), &deducted(TWO, true));
     assert_eq!(order.does(heard(Fact::Paid)), [""; 0]);
     let mut order = Order::new();
     assert_eq!(
         order.does(hear(Fact::Delivered, short(Lack::Short { available: 1 }))),
-        [INVENTORY_DEDUCTED, PARTIAL_DEDUCTION]
+        ["InventoryDeducted", "PartialDeduction"]
     );
-    let partial = order.about(PARTIAL_DEDUCTION);
-    assert_eq!(partial["items"], json!([item("A", 1), item("B", 1)]));
-    assert_eq!(partial["failedItems"], json!([item("A", 2)]));
-    assert_eq!(order.again(), [INVENTORY_DEDUCTED, PARTIAL_DEDUCTION]);
+    let (items, missing_items) = (items(&[("A", 1), ("B", 1)]), items(&[("A", 2)]));
+    assert_eq!(order.published("PartialDeduction"), &EventKind::PartialDeduction { items, missing_items });
+    assert_eq!(order.republished(), ["InventoryDeducted", "PartialDeduction"]);
     // The part that is missing is told with the delivery, not again with what comes after it.
     assert_eq!(order.does(heard(Fact::Cancelled)), [""; 0]);
 }
@@ -316,19 +334,23 @@ fn unit([available, reserved, sold]: [u64; 3], version: u64) -> StockUnit {
     }
 }
 
+fn figures([available, reserved, sold]: [u64; 3]) -> Figures {
+    let (operation, reference) = ("add".to_owned(), "k".to_owned());
+    Figures { available, reserved, sold, threshold: 5, operation, reference }
+}
+
 #[test]
-fn what_is_said_of_stock() {
-    let names = |old: Option<[u64; 3]>, new: [u64; 3]| -> Vec<&'static str> {
-        let said = of_stock(old.map(|old| unit(old, 1)).as_ref(), &unit(new, 2), 5);
-        said.iter().map(|event| event.name).collect()
+fn what_is_published_of_stock() {
+    let published = |old: Option<[u64; 3]>, new: [u64; 3]| -> Vec<&'static str> {
+        names(&of_stock(old.map(|old| unit(old, 1)).as_ref(), &unit(new, 2), 5))
     };
-    assert_eq!(names(None, [10, 0, 0]), [INVENTORY_UPDATED, INVENTORY_REPLENISHED]);
-    assert_eq!(names(None, [0, 0, 0]), [INVENTORY_UPDATED], "a new one crosses nothing");
-    assert_eq!(names(Some([10, 0, 0]), [6, 4, 0]), [INVENTORY_UPDATED]);
-    assert_eq!(names(Some([6, 4, 0]), [0, 10, 0]), [INVENTORY_UPDATED], "levels are told of alerts");
-    assert_eq!(names(Some([0, 9, 1]), [3, 9, 1]), [INVENTORY_UPDATED, INVENTORY_REPLENISHED]);
-    assert_eq!(names(Some([0, 9, 1]), [9, 0, 1]), [INVENTORY_UPDATED]);
-    assert_eq!(names(Some([9, 0, 1]), [8, 0, 1]), [INVENTORY_UPDATED], "less is no replenishment");
+    assert_eq!(published(None, [10, 0, 0]), ["InventoryUpdated", "InventoryReplenished"]);
+    assert_eq!(published(None, [0, 0, 0]), ["InventoryUpdated"], "a new one crosses nothing");
+    assert_eq!(published(Some([10, 0, 0]), [6, 4, 0]), ["InventoryUpdated"]);
+    assert_eq!(published(Some([6, 4, 0]), [0, 10, 0]), ["InventoryUpdated"], "levels are told of alerts");
+    assert_eq!(published(Some([0, 9, 1]), [3, 9, 1]), ["InventoryUpdated", "InventoryReplenished"]);
+    assert_eq!(published(Some([0, 9, 1]), [9, 0, 1]), ["InventoryUpdated"]);
+    assert_eq!(published(Some([9, 0, 1]), [8, 0, 1]), ["InventoryUpdated"], "less is no replenishment");
     let own = StockUnit { low_stock_threshold: Some(2), ..unit([3, 0, 0], 1) };
     assert_eq!((own.level(5), unit([3, 0, 0], 1).level(5)), (Level::Enough, Level::Low));
     assert_eq!(unit([5, 0, 0], 1).level(5), Level::Low, "at the threshold it is low");
@@ -344,42 +366,47 @@ fn each_crossing_has_its_event() {
         let (version, stock_version, threshold) = (3, 8, 5);
         Alert { unit, level, before, version, created_at, since, figures, threshold, stock_version, cause }
     };
-    let name = |before: Option<Level>, level: Level| of_level(&alert(before, level)).map(|event| event.name);
+    let name =
+        |before: Option<Level>, level: Level| of_level(&alert(before, level)).map(|event| event.kind.name());
     let (enough, low, out) = (Some(Level::Enough), Some(Level::Low), Some(Level::Out));
     assert_eq!(Level::ALL.map(|level| name(None, level)), [None; 3], "what begins so has crossed nothing");
-    assert_eq!(Level::ALL.map(|level| name(enough, level)), [None, Some(LOW_STOCK), Some(OUT_OF_STOCK)]);
-    assert_eq!(Level::ALL.map(|level| name(low, level)), [None, None, Some(OUT_OF_STOCK)]);
-    assert_eq!(Level::ALL.map(|level| name(out, level)), [Some(BACK_IN_STOCK), Some(BACK_IN_STOCK), None]);
+    assert_eq!(Level::ALL.map(|level| name(enough, level)), [None, Some("LowStock"), Some("OutOfStock")]);
+    assert_eq!(Level::ALL.map(|level| name(low, level)), [None, None, Some("OutOfStock")]);
+    assert_eq!(Level::ALL.map(|level| name(out, level)), [Some("BackInStock"), Some("BackInStock"), None]);
     let event = of_level(&alert(enough, Level::Low)).unwrap();
-    let detail = json!({
-        "eventId": "LEVEL#A#main:900000:3:LowStock", "eventType": "LowStock",
-        "timestamp": "1970-01-01T00:16:40.000Z", "correlationId": "c", "productId": "A", "location": "main",
-        "version": 3, "stockVersion": 8, "operation": "add", "reference": "k", "availableQuantity": 4,
-        "reservedQuantity": 6, "totalQuantity": 10, "soldQuantity": 1, "lowStockThreshold": 5,
-    });
-    assert_eq!((event.id.as_str(), event.detail), ("LEVEL#A#main:900000:3:LowStock", detail));
+    let expected = Event {
+        subject: Subject::Level { unit: unit([0; 3], 0).key, created_at: at(900) },
+        version: 3,
+        at: at(1_000),
+        correlation_id: "c".to_owned(),
+        is_republished: false,
+        kind: EventKind::LowStock { figures: figures([4, 6, 1]), stock_version: 8 },
+    };
+    assert_eq!((event.id().as_str(), &event), ("LEVEL#A#main:900000:3:LowStock", &expected));
     let again = state_of_level(&alert(enough, Level::Low)).unwrap();
-    assert_eq!(again.id, "LEVEL#A#main:900000:3:LowStock:republished");
+    assert_eq!(again.id(), "LEVEL#A#main:900000:3:LowStock:republished");
 }
 
 #[test]
 fn a_movement_is_the_difference() {
     let (old, new) = (unit([6, 4, 0], 3), unit([7, 2, 1], 4));
     let moved = movement(Some(&old), &new);
-    assert_eq!(moved.delta, Delta { available: 1, reserved: -2, sold: 1 });
+    let change = Delta { available: 1, reserved: -2, sold: 1 };
+    assert_eq!(moved.delta, change);
     assert_eq!((moved.version, moved.after, moved.at), (4, [7, 2, 1], at(1_000)));
-    let detail = json!({
-        "eventId": "STOCK#A#0#main:4:InventoryUpdated", "eventType": "InventoryUpdated",
-        "timestamp": "1970-01-01T00:16:40.000Z", "correlationId": "c", "productId": "A", "location": "main",
-        "version": 4, "operation": "add", "reference": "k", "availableQuantity": 7, "reservedQuantity": 2,
-        "totalQuantity": 9, "soldQuantity": 1, "lowStockThreshold": 5,
-        "change": {"available": 1, "reserved": -2, "sold": 1},
-    });
-    let [event] = of_stock(Some(&old), &new, 5).try_into().unwrap_or_else(|said| panic!("{said:?}"));
-    assert_eq!((event.id.as_str(), event.detail), ("STOCK#A#0#main:4:InventoryUpdated", detail));
+    let [event] = of_stock(Some(&old), &new, 5).try_into().unwrap_or_else(|events| panic!("{events:?}"));
+    let expected = Event {
+        subject: Subject::Stock(new.key.clone()),
+        version: 4,
+        at: at(1_000),
+        correlation_id: "c".to_owned(),
+        is_republished: false,
+        kind: EventKind::InventoryUpdated { figures: figures([7, 2, 1]), change },
+    };
+    assert_eq!((event.id().as_str(), &event), ("STOCK#A#0#main:4:InventoryUpdated", &expected));
     let again = state_of_stock(&new, 5);
     assert_eq!(
-        again.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(),
+        again.iter().map(Event::id).collect::<Vec<_>>(),
         ["STOCK#A#0#main:4:InventoryUpdated:republished"]
     );
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use shared::domain::events;
+use shared::publishing::json::detail_of;
 use shared::store::Change;
 
 use super::findings::Findings;
@@ -37,11 +38,12 @@ impl Findings {
                 Change::Other => Vec::new(),
             };
             for event in said {
-                if published.get(&event.id) != Some(&event.detail) {
-                    self.note("event", format!("{} was not published", event.id));
+                let id = event.id();
+                if published.get(&id) != Some(&detail_of(&event)) {
+                    self.note("event", format!("{id} was not published"));
                 }
-                if !expected.insert(event.id.clone()) {
-                    self.note("event-id", format!("{} is the id of two changes", event.id));
+                if !expected.insert(id.clone()) {
+                    self.note("event-id", format!("{id} is the id of two changes"));
                 }
             }
         }

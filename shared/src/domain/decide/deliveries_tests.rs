@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use crate::domain::conflict::Conflict;
 use crate::domain::conflict::ConflictKind::{self, LessThanLeft, NotOrdered, OtherLines, UnknownLines};
 use crate::domain::decide::tests::{Came, TWO, World, counters, delivered, heard, world};
 use crate::domain::decide::{Action, Heard, MAX_SHIPMENTS};
 use crate::domain::delivery::Delivery;
-use crate::domain::events::name;
+use crate::domain::events::{EventKind, Item, ReservationFailure};
 use crate::domain::names::{Reason, ShipmentId};
 use crate::domain::reservation::{Fact, LineKey, Ordered, State};
 use crate::domain::stock::{MAX_LINES, Quantity, UnitKey};
@@ -46,6 +47,30 @@ fn conflicts(w: &World) -> Vec<ConflictKind> {
     w.record("o").conflicts.kept.iter().map(|conflict| conflict.kind).collect()
 }
 
+/// The items of an event; `A@east` is a product elsewhere than where it lies by default.
+fn items(of: &[(&str, u64)]) -> Vec<Item> {
+    let item = |&(name, quantity): &(&str, u64)| {
+        let UnitKey { product, location, .. } = counters(name);
+        Item { product, location, quantity }
+    };
+    of.iter().map(item).collect()
+}
+
+/// The event of the last goods that leave.
+fn deducted(left: &[(&str, u64)], corrected: &[(&str, u64)]) -> EventKind {
+    let (items, corrected_items) = (items(left), items(corrected));
+    EventKind::InventoryDeducted { items, is_complete: true, corrected_items }
+}
+
+/// The contradictions that were published: what stands of the order, what was heard, and how many there are by then.
+fn published_conflicts(w: &World) -> Vec<(&[Item], &Conflict, u64)> {
+    let events = w.published.iter().filter_map(|event| match &event.kind {
+        EventKind::OrderConflict { items, conflict, count } => Some((&**items, conflict, *count)),
+        _ => None,
+    });
+    events.collect()
+}
+
 /// Every sequence of these, each once.
 fn permutations(of: &[Heard], each: &mut impl FnMut(&[Heard])) {
     fn next(left: &mut Vec<Heard>, so_far: &mut Vec<Heard>, each: &mut impl FnMut(&[Heard])) {
@@ -80,7 +105,7 @@ fn end(facts: &[Heard]) -> End {
         .iter()
         .map(|line| (line.key.clone(), [line.quantity, line.held(), line.fulfilled, line.missing]))
         .collect();
-    let refused = w.times_said(name::INVENTORY_CONFIRMATION_REFUSED);
+    let refused = w.times_published("InventoryConfirmationRefused");
     let due = facts.contains(&Heard::Paid) && facts.contains(&Heard::Cancelled);
     assert_eq!(refused, usize::from(due), "a refund is told once where one is due: {facts:?}");
     (record.state, lines, w.figures())
@@ -203,9 +228,9 @@ fn what_was_not_delivered_is_given_back_and_told() {
     w.is_told("o", created(&[("A", 3), ("B", 2)]));
     assert_eq!(w.is_told("o", total(&[("A", 3)])), Came::Committed);
     assert_eq!((w.state("o"), w.units("A"), w.units("B")), (State::Fulfilled, [7, 0, 3], [10, 0, 0]));
-    let released = w.said.iter().find(|event| event.name == name::INVENTORY_RELEASED).unwrap();
-    assert_eq!(released.detail["reason"], Reason::not_delivered().as_str());
-    assert_eq!(released.detail["items"][0]["productId"], "B");
+    let released =
+        EventKind::InventoryReleased { items: items(&[("B", 2)]), reason: Some(Reason::not_delivered()) };
+    assert!(w.published.iter().any(|event| event.kind == released), "{:?}", w.published);
     assert_eq!(conflicts(&w), []);
     // The rest left after all, as another event says.
     assert_eq!(w.is_told("o", total(&[("B", 2)])), Came::Committed);
@@ -224,7 +249,8 @@ fn shipments_add_up_and_the_rest_stays_held() {
     assert_eq!(w.is_told("o", shipment("s-2", &[("A", 1)])), Came::Unchanged);
     assert_eq!(w.is_told("o", shipment("s-3", &[("A", 1), ("B", 1)])), Came::Committed);
     assert_eq!((w.state("o"), w.units("A"), w.units("B")), (State::Fulfilled, [7, 0, 3], [9, 0, 1]));
-    assert_eq!(w.said.last().unwrap().detail["complete"], true);
+    let complete = deducted(&[("A", 1), ("B", 1)], &[]);
+    assert_eq!(w.published.last().unwrap().kind, complete);
 }
 
 #[test]
@@ -248,10 +274,11 @@ fn what_was_not_ordered_is_taken_and_told() {
     assert_eq!(w.is_told("o", total(&[("A", 4), ("B", 1), ("C", 2)])), Came::Committed);
     assert_eq!((w.units("A"), w.units("B"), w.units("C")), ([6, 0, 4], [9, 0, 1], [0, 0, 1]));
     assert_eq!(conflicts(&w), [NotOrdered]);
-    let missing = w.said.iter().find(|event| event.name == name::PARTIAL_DEDUCTION).unwrap();
-    assert_eq!(missing.detail["failedItems"][0]["productId"], "C");
-    let told = &w.said.iter().find(|event| event.name == name::ORDER_CONFLICT).unwrap().detail;
-    assert_eq!((&told["items"][0]["quantity"], &told["heardItems"][0]["quantity"]), (&3.into(), &4.into()));
+    let left = items(&[("A", 4), ("B", 1), ("C", 1)]);
+    let partial = EventKind::PartialDeduction { items: left, missing_items: items(&[("C", 1)]) };
+    assert!(w.published.iter().any(|event| event.kind == partial), "{:?}", w.published);
+    let [(stands, conflict, 1)] = *published_conflicts(&w) else { panic!("{:?}", w.published) };
+    assert_eq!((stands[0].quantity, conflict.lines[0].quantity), (3, 4));
 }
 
 /// Scenario 53: the first stands, the other is kept and told once.
@@ -266,11 +293,11 @@ fn an_order_that_comes_with_other_lines_is_kept_and_told() {
     }
     assert_eq!((w.state("o"), w.units("A"), w.units("B")), (State::Reserved, [7, 3, 0], [9, 1, 0]));
     assert_eq!(conflicts(&w), [OtherLines, OtherLines]);
-    assert_eq!(w.times_said(name::ORDER_CONFLICT), 2);
-    let told = &w.said.last().unwrap().detail;
-    assert_eq!((&told["fact"], &told["reason"]), (&"created".into(), &"other_lines".into()));
-    assert_eq!(told["items"].as_array().unwrap().len(), 2);
-    assert_eq!((&told["heardItems"][0]["productId"], &told["conflicts"]), (&"B".into(), &2.into()));
+    assert_eq!(w.times_published("OrderConflict"), 2);
+    let [.., (stands, conflict, count)] = *published_conflicts(&w) else { panic!("{:?}", w.published) };
+    assert_eq!((conflict.fact, conflict.kind), (Fact::Created, OtherLines));
+    assert_eq!((stands, count), (&*items(TWO), 2));
+    assert_eq!(conflict.lines[0].product.as_str(), "B");
     assert_eq!(w.reserves("o", &[("A", 9)]), Came::Refused(super::super::Refusal::LinesDiffer));
     assert_eq!(w.record("o").conflicts.count, 2, "a request that is refused leaves no trace");
 }
@@ -300,11 +327,7 @@ fn a_guessed_location_is_put_right() {
     w.is_told("o", created(&[("A@east", 3)]));
     assert_eq!((w.units("A"), w.units("A@east")), ([5, 0, 0], [2, 0, 3]));
     assert_eq!((w.state("o"), conflicts(&w), w.record("o").lines.len()), (State::Fulfilled, vec![], 1));
-    let told = &w.said.last().unwrap().detail;
-    assert_eq!(
-        (&told["items"][0]["location"], &told["correctedItems"][0]["location"]),
-        (&"east".into(), &"main".into())
-    );
+    assert_eq!(w.published.last().unwrap().kind, deducted(&[("A@east", 3)], &[("A", 3)]));
 }
 
 /// More stock units than a transaction takes: what was guessed stays, and counts.
@@ -407,10 +430,12 @@ fn an_order_of_too_many_lines_is_rejected_aloud() {
         assert_eq!((record.state, record.lines.len()), (State::Rejected, 0), "{facts:?}");
         assert_eq!(record.reason, Some(Reason::too_many_lines()));
         assert_eq!(conflicts(&w), [UnknownLines], "what has left of it is not known");
-        let failed: Vec<_> =
-            w.said.iter().filter(|event| event.name == name::STOCK_RESERVATION_FAILED).collect();
-        assert_eq!((failed.len(), &failed[0].detail["reason"]), (1, &"too_many_lines".into()));
-        assert_eq!(w.times_said(name::INVENTORY_CONFIRMATION_REFUSED), 1, "{facts:?}");
+        let failures = w.published.iter().filter_map(|event| match event.kind {
+            EventKind::StockReservationFailed { reason, .. } => Some(reason),
+            _ => None,
+        });
+        assert_eq!(failures.collect::<Vec<_>>(), [ReservationFailure::TooManyLines]);
+        assert_eq!(w.times_published("InventoryConfirmationRefused"), 1, "{facts:?}");
     });
     let mut w = world();
     w.is_told("o", too_many());
@@ -431,10 +456,10 @@ fn a_payment_in_vain_is_told_once_whatever_came_between() {
     let mut w = world();
     w.is_told("o", created(&[("A", 99)]));
     w.is_told("o", Heard::Paid);
-    assert_eq!(w.times_said(name::INVENTORY_CONFIRMATION_REFUSED), 1);
+    assert_eq!(w.times_published("InventoryConfirmationRefused"), 1);
     w.is_told("o", total(&[("A", 2)]));
     w.is_told("o", Heard::Cancelled);
-    assert_eq!((w.state("o"), w.times_said(name::INVENTORY_CONFIRMATION_REFUSED)), (State::Fulfilled, 1));
+    assert_eq!((w.state("o"), w.times_published("InventoryConfirmationRefused")), (State::Fulfilled, 1));
 }
 
 /// A shipment of an order that holds nothing leaves it as it is, unless nothing is left of it.

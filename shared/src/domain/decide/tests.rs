@@ -94,7 +94,7 @@ pub(super) struct World {
     begun_with: i64,
     pub(super) now: i64,
     /// What was published of reservations.
-    pub(super) said: Vec<events::Event>,
+    pub(super) published: Vec<events::Event>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -112,7 +112,7 @@ impl World {
             records: BTreeMap::new(),
             begun_with: stock.iter().map(|&(_, n)| n).sum(),
             now: 0,
-            said: Vec::new(),
+            published: Vec::new(),
         }
     }
 
@@ -182,7 +182,7 @@ impl World {
             self.stock.insert(one.unit.clone(), after);
         }
         let next = plan.next().expect("the record is written whole").clone();
-        self.said.extend(events::of_reservation(self.records.get(&next.id), &next));
+        self.published.extend(events::of_reservation(self.records.get(&next.id), &next));
         self.records.insert(next.id, next);
     }
 
@@ -207,8 +207,8 @@ impl World {
     }
 
     /// How often an event was published.
-    pub(super) fn times_said(&self, name: &str) -> usize {
-        self.said.iter().filter(|event| event.name == name).count()
+    pub(super) fn times_published(&self, name: &str) -> usize {
+        self.published.iter().filter(|event| event.kind.name() == name).count()
     }
 
     pub(super) fn record(&self, order: &str) -> &Reservation {

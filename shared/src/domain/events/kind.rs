@@ -1,0 +1,275 @@
+//! The kinds of events, with their names.
+
+use crate::domain::conflict::Conflict;
+use crate::domain::names::{Location, ProductId, Reason};
+use crate::domain::stock::{Delta, Shortage};
+use crate::domain::{Line, Timestamp};
+
+/// The names of all events, in the order of [`EventKind`]. A name is the event's `detail-type` on the bus, and names its
+/// schema and its sample in `events/published`.
+pub const NAMES: [&str; 14] = [
+    "InventoryReserved",
+    "StockReservationFailed",
+    "InventoryConfirmed",
+    "InventoryConfirmationRefused",
+    "InventoryReleased",
+    "ReservationExpired",
+    "InventoryDeducted",
+    "PartialDeduction",
+    "OrderConflict",
+    "InventoryUpdated",
+    "InventoryReplenished",
+    "LowStock",
+    "OutOfStock",
+    "BackInStock",
+];
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventKind {
+    /// Stock is held for an order.
+    InventoryReserved {
+        /// What is held.
+        items: Vec<Item>,
+        /// Until when. None: until the order is cancelled or delivered.
+        expires_at: Option<Timestamp>,
+    },
+    /// An order has no stock: it was asked for and not there, or was paid for after it had been given back.
+    StockReservationFailed {
+        /// What was asked for.
+        items: Vec<Item>,
+        /// Why it is not held.
+        reason: ReservationFailure,
+        /// What the stock lacked, where it was asked.
+        shortages: Vec<Shortage>,
+        /// Whether the order is paid for.
+        is_paid: bool,
+    },
+    /// A hold became certain.
+    InventoryConfirmed {
+        /// What is held.
+        items: Vec<Item>,
+    },
+    /// A payment is in vain.
+    InventoryConfirmationRefused {
+        /// What was asked for.
+        items: Vec<Item>,
+        /// Why.
+        reason: ConfirmationRefusal,
+    },
+    /// Stock was given back.
+    InventoryReleased {
+        /// What was given back.
+        items: Vec<Item>,
+        /// Why.
+        reason: Option<Reason>,
+    },
+    /// Stock was given back because the time of its hold was up.
+    ReservationExpired {
+        /// What was given back.
+        items: Vec<Item>,
+    },
+    /// Goods have left.
+    InventoryDeducted {
+        /// What has left.
+        items: Vec<Item>,
+        /// Whether that is the end of the order.
+        is_complete: bool,
+        /// What was booked as having left before, and is not any more.
+        corrected_items: Vec<Item>,
+    },
+    /// More was delivered than there was on the books.
+    PartialDeduction {
+        /// What could be booked.
+        items: Vec<Item>,
+        /// What could not.
+        missing_items: Vec<Item>,
+    },
+    /// A fact contradicts what was recorded before.
+    OrderConflict {
+        /// What stands of the order.
+        items: Vec<Item>,
+        /// What was heard.
+        conflict: Conflict,
+        /// How many contradictions there are of this order by now.
+        count: u64,
+    },
+    /// The figures of a stock unit changed.
+    InventoryUpdated {
+        /// The figures after the change.
+        figures: Figures,
+        /// The change.
+        change: Delta,
+    },
+    /// More of a stock unit is on hand, or has left, than before: units came in.
+    InventoryReplenished {
+        /// The figures after the change.
+        figures: Figures,
+        /// The change.
+        change: Delta,
+    },
+    /// A stock unit fell to its threshold, or below it.
+    LowStock {
+        /// The figures at that time.
+        figures: Figures,
+        /// The stock unit's version at that time.
+        stock_version: u64,
+    },
+    /// Nothing of a stock unit is available any more.
+    OutOfStock {
+        /// The figures at that time.
+        figures: Figures,
+        /// The stock unit's version at that time.
+        stock_version: u64,
+    },
+    /// Something of a stock unit is available again.
+    BackInStock {
+        /// The figures at that time.
+        figures: Figures,
+        /// The stock unit's version at that time.
+        stock_version: u64,
+    },
+}
+
+impl EventKind {
+    /// Its name.
+    ///
+    /// Every entry of [`NAMES`] is bound here and every kind is matched, so that neither can be added without the other.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        let [
+            inventory_reserved,
+            stock_reservation_failed,
+            inventory_confirmed,
+            inventory_confirmation_refused,
+            inventory_released,
+            reservation_expired,
+            inventory_deducted,
+            partial_deduction,
+            order_conflict,
+            inventory_updated,
+            inventory_replenished,
+            low_stock,
+            out_of_stock,
+            back_in_stock,
+        ] = NAMES;
+        match self {
+            Self::InventoryReserved { .. } => inventory_reserved,
+            Self::StockReservationFailed { .. } => stock_reservation_failed,
+            Self::InventoryConfirmed { .. } => inventory_confirmed,
+            Self::InventoryConfirmationRefused { .. } => inventory_confirmation_refused,
+            Self::InventoryReleased { .. } => inventory_released,
+            Self::ReservationExpired { .. } => reservation_expired,
+            Self::InventoryDeducted { .. } => inventory_deducted,
+            Self::PartialDeduction { .. } => partial_deduction,
+            Self::OrderConflict { .. } => order_conflict,
+            Self::InventoryUpdated { .. } => inventory_updated,
+            Self::InventoryReplenished { .. } => inventory_replenished,
+            Self::LowStock { .. } => low_stock,
+            Self::OutOfStock { .. } => out_of_stock,
+            Self::BackInStock { .. } => back_in_stock,
+        }
+    }
+}
+
+/// A quantity of a product at a location.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// The product.
+    pub product: ProductId,
+    /// The location.
+    pub location: Location,
+    /// How much; never 0.
+    pub quantity: u64,
+}
+
+impl Item {
+    /// The items of some lines, by a quantity of each line. A line whose quantity is 0 gives none.
+    pub(super) fn list<'a>(
+        lines: impl IntoIterator<Item = &'a Line>,
+        quantity_of: impl Fn(&Line) -> u64,
+    ) -> Vec<Self> {
+        let item_of = |line: &Line| {
+            let (product, location) = (line.key.product.clone(), line.key.location.clone());
+            Self { product, location, quantity: quantity_of(line) }
+        };
+        lines.into_iter().map(item_of).filter(|item| item.quantity > 0).collect()
+    }
+}
+
+/// The figures of a stock unit at a moment, and what made them so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Figures {
+    /// Units that may still be reserved.
+    pub available: u64,
+    /// Units promised to orders.
+    pub reserved: u64,
+    /// Units that have left.
+    pub sold: u64,
+    /// At or below so many available units it counts as low.
+    pub threshold: u64,
+    /// The operation that made the figures so: `reserve`, `add` and so on.
+    pub operation: String,
+    /// What that operation refers to: a reservation id, or an idempotency key.
+    pub reference: String,
+}
+
+impl Figures {
+    /// Units on the shelf.
+    #[must_use]
+    pub fn on_hand(&self) -> u64 {
+        self.available.saturating_add(self.reserved)
+    }
+}
+
+/// Why an order has no stock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReservationFailure {
+    /// Less was available than was asked for.
+    InsufficientStock,
+    /// A product is not known at a location.
+    UnknownProduct,
+    /// One order may not hold that much of a product.
+    PurchaseLimitExceeded,
+    /// The order has more lines than one transaction takes.
+    TooManyLines,
+    /// It was paid when the time of its hold was up, and the stock is gone.
+    Expired,
+    /// It was paid after a payment had failed, and the stock is gone.
+    PaymentFailed,
+}
+
+impl ReservationFailure {
+    /// Its name in events.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InsufficientStock => "insufficient_stock",
+            Self::UnknownProduct => "unknown_product",
+            Self::PurchaseLimitExceeded => "purchase_limit_exceeded",
+            Self::TooManyLines => "too_many_lines",
+            Self::Expired => "expired",
+            Self::PaymentFailed => "payment_failed",
+        }
+    }
+}
+
+/// Why a payment is in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfirmationRefusal {
+    /// The order is cancelled.
+    Cancelled,
+    /// The order could not be held.
+    Rejected,
+}
+
+impl ConfirmationRefusal {
+    /// Its name in events.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Rejected => "rejected",
+        }
+    }
+}
