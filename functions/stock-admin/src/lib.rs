@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shared::domain::stock::{MAX_QUANTITY, MAX_STOCK};
+use shared::domain::quantity::MAX_QUANTITY;
+use shared::domain::stock::MAX_STOCK;
 use shared::domain::{
     Edit, Invalid, Location, ProductId, Quantity, Reason, StockChange, StockCommand, StockUnit, UnitKey,
     Whole,

@@ -2,8 +2,9 @@
 
 use super::Timestamp;
 use super::delivery::DeliveredLines;
+use super::lines::{Fingerprint, OrderLines};
 use super::names::{Location, ProductId, ShipmentId};
-use super::reservation::{Fact, Fingerprint, OrderLines};
+use super::reservation::Fact;
 
 /// Most contradictions that are kept of one order; of more, the oldest go. They are for a person to read.
 pub const MAX_CONFLICTS: usize = 20;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::lines::{Fingerprint, Line, LineKey, fingerprint_of};
 use super::names::{Invalid, Location, ProductId, ShipmentId};
-use super::reservation::{Fingerprint, Line, LineKey, fingerprint_of};
-use super::stock::{MAX_LINES, Quantity};
+use super::quantity::Quantity;
+use super::stock::MAX_LINES;
 
 /// What a delivery says has left.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,11 @@
 //! Plans: what one decision writes, under which guards, and what that would do to given stock.
 
 use super::Timestamp;
+use super::lines::Fingerprint;
 use super::names::{IdempotencyKey, ReservationId};
-use super::reservation::{Fingerprint, Reservation};
-use super::stock::{Cause, Counter, Delta, Edit, Lack, MAX_STOCK, StockUnit, UnitKey};
+use super::quantity::Edit;
+use super::reservation::Reservation;
+use super::stock::{Cause, Counter, Delta, Lack, MAX_STOCK, StockUnit, UnitKey};
 
 /// Half of [`MAX_STOCK`]. A condition cannot add what is available to what is reserved; but where neither is above
 /// this, together they are not above [`MAX_STOCK`].

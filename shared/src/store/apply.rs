@@ -1,8 +1,8 @@
 //! Decides, commits, and decides again on what stood in the way, until the outcome is certain: for one command.
 
 use super::error::StoreError;
-use super::executor::PlanOutcome;
 use super::retry::Attempts;
+use super::verdict::PlanOutcome;
 use super::{Invocation, Store};
 use crate::domain::{
     Command, Decision, Look, Plan, Refusal, Reservation, Seen, StockCommand, StockRefusal, decide,

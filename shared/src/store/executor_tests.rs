@@ -1,25 +1,22 @@
-//! Packing, and what becomes of each plan of a transaction that was cancelled.
+//! Packing, and what is tried again.
 
 use super::*;
 use crate::domain::decide::tests::{command, plan_of};
-use crate::domain::{
-    Action, Cause, Delta, Lack, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, RecordWrite,
-    ReservationId, SeenRecord, Target, Timestamp,
-};
+use crate::domain::{Action, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Target, Timestamp};
 use crate::metrics::Metric;
 use crate::store::error::Reason;
-use crate::store::record::{Item, number, reservation_item};
+use crate::store::record::Item;
 
-fn at() -> Timestamp {
+pub(crate) fn at() -> Timestamp {
     Timestamp::UNIX_EPOCH
 }
 
-fn unit(product: &str) -> UnitKey {
+pub(crate) fn unit(product: &str) -> UnitKey {
     UnitKey { product: ProductId::parse(product).unwrap(), location: Location::default(), bucket: 0 }
 }
 
 /// A hold of so many of each product.
-fn holding(order: &str, products: &[String], each: u64) -> Plan {
+pub(crate) fn holding(order: &str, products: &[String], each: u64) -> Plan {
     let line = |product: &String| {
         let product = ProductId::parse(product.as_str()).unwrap();
         (LineKey { product, location: Location::default() }, Quantity::new(each).unwrap())
@@ -29,7 +26,7 @@ fn holding(order: &str, products: &[String], each: u64) -> Plan {
     plan_of(None, &command(&order, Action::Reserve { lines, expires_at: None }), at())
 }
 
-fn numbered(plans: impl IntoIterator<Item = Plan>) -> Vec<Numbered> {
+pub(crate) fn numbered(plans: impl IntoIterator<Item = Plan>) -> Vec<Numbered> {
     plans.into_iter().enumerate().collect()
 }
 
@@ -73,169 +70,16 @@ fn a_transaction_takes_no_item_twice() {
     assert_eq!(packed(vec![one(), holding("p", &["A".to_owned()], 1)]).len(), 1);
 }
 
-fn none() -> Cancelled {
+pub(crate) fn none() -> Cancelled {
     Cancelled { reason: Reason::None, item: None }
 }
 
-fn failed(item: Option<Item>) -> Cancelled {
+pub(crate) fn failed(item: Option<Item>) -> Cancelled {
     Cancelled { reason: Reason::ConditionFailed, item }
 }
 
 fn conflict() -> Cancelled {
     Cancelled { reason: Reason::Busy(Metric::Conflicts), item: None }
-}
-
-fn stock_item(product: &str, figures: [u64; 3]) -> Item {
-    let mut item = crate::store::keys::stock_unit(&unit(product));
-    for (name, figure) in ["available", "reserved", "sold"].into_iter().zip(figures) {
-        item.insert(name.to_owned(), number(figure));
-    }
-    item.insert("version".to_owned(), number(1));
-    item
-}
-
-const FIRST_TRY: History = History { was_tried: false, is_unanswered: false };
-const AFTER_A_CONFLICT: History = History { was_tried: true, is_unanswered: false };
-const AFTER_SILENCE: History = History { was_tried: true, is_unanswered: true };
-
-/// What becomes of each plan, in a word.
-fn judged(plans: &[Plan], reasons: &[Cancelled], history: History) -> Vec<String> {
-    let batch = numbered(plans.to_vec());
-    let own = (0..plans.len()).map(Subject::Record);
-    let units: BTreeSet<UnitKey> =
-        plans.iter().flat_map(|plan| &plan.moves).map(|one| one.unit.clone()).collect();
-    let subjects: Vec<Subject> = own.chain(units.into_iter().map(Subject::Stock)).collect();
-    match judge(&batch, &subjects, reasons, history) {
-        Err(error) => vec![error.to_string()],
-        Ok(verdicts) => verdicts.iter().map(in_a_word).collect(),
-    }
-}
-
-fn in_a_word(verdict: &Verdict) -> String {
-    let word = match verdict {
-        Verdict::Has(PlanOutcome::Committed(_)) => "committed",
-        Verdict::Has(PlanOutcome::Prevented { by, .. }) => match by.record() {
-            SeenRecord::Unseen => "by stock",
-            SeenRecord::Hidden => "by a hidden record",
-            SeenRecord::Absent => "by no record",
-            SeenRecord::Present(_) => "by a record",
-        },
-        Verdict::Fails(StoreError::Corrupt(_)) => "corrupt",
-        Verdict::Fails(_) => "fails",
-        Verdict::Again => "again",
-        Verdict::PutOff => "put off",
-    };
-    word.to_owned()
-}
-
-/// Two holds of three of the same product, admitted against what came back.
-#[test]
-fn plans_are_admitted_in_their_order() {
-    let plans = ["o-1", "o-2"].map(|order| holding(order, &["A".to_owned()], 3));
-    let against = |available| {
-        let item = stock_item("A", [available, 0, 0]);
-        judged(&plans, &[none(), none(), failed(Some(item))], FIRST_TRY)
-    };
-    assert_eq!(against(5), ["again", "put off"], "the second is not short by the first");
-    assert_eq!(against(3), ["again", "put off"]);
-    assert_eq!(against(2), ["by stock", "by stock"]);
-    assert_eq!(against(6), ["corrupt", "corrupt"], "it would have fitted");
-    let gone = judged(&plans, &[none(), none(), failed(None)], FIRST_TRY);
-    assert_eq!(gone, ["by stock", "by stock"]);
-    // One asks for more than there is by itself; the other does not go without for that.
-    let plans = [holding("o-1", &["A".to_owned()], 9), holding("o-2", &["A".to_owned()], 3)];
-    let item = stock_item("A", [5, 0, 0]);
-    assert_eq!(judged(&plans, &[none(), none(), failed(Some(item))], FIRST_TRY), ["by stock", "again"]);
-}
-
-#[test]
-fn a_shortage_is_what_came_back() {
-    let batch = numbered([holding("o", &["A".to_owned()], 3)]);
-    let subjects = [Subject::Record(0), Subject::Stock(unit("A"))];
-    let lack = |item: Option<Item>| {
-        let verdicts = judge(&batch, &subjects, &[none(), failed(item)], FIRST_TRY).unwrap();
-        let [Verdict::Has(PlanOutcome::Prevented { by, may_land: false })] = verdicts.as_slice() else {
-            panic!("it is prevented");
-        };
-        let sighting = by.stock_unit(&unit("A")).unwrap();
-        assert!(sighting.has_refused && !sighting.is_snapshot);
-        batch[0].1.moves[0].obstacle(sighting.unit.as_ref()).unwrap()
-    };
-    assert_eq!(lack(Some(stock_item("A", [2, 0, 0]))), Obstacle::Lack(Lack::Short { available: 2 }));
-    assert_eq!(lack(None), Obstacle::Lack(Lack::Unknown));
-}
-
-/// A stock unit that holds less than is promised is nobody's shortage.
-#[test]
-fn what_cannot_be_is_an_error() {
-    let mut back = holding("o", &["A".to_owned()], 3);
-    back.moves = vec![Move::shift(unit("A"), Delta::give_back(3))];
-    for item in [None, Some(stock_item("A", [9, 2, 0]))] {
-        assert_eq!(judged(&[back.clone()], &[none(), failed(item)], FIRST_TRY), ["corrupt"]);
-    }
-    let hold = [holding("o", &["A".to_owned()], 3)];
-    let fits = stock_item("A", [3, 0, 0]);
-    assert_eq!(judged(&hold, &[none(), failed(Some(fits))], FIRST_TRY), ["corrupt"]);
-    let nothing = judged(&hold, &[none(), none()], FIRST_TRY);
-    assert_eq!(nothing, ["unreadable item: a cancelled transaction: no reason given"]);
-}
-
-/// What keeps one plan from being written does not keep the others from it; and a write whose answer was lost is found.
-#[test]
-fn a_record_that_has_moved_on() {
-    let plans = ["A", "B"].map(|product| holding(&format!("o-{product}"), &[product.to_owned()], 1));
-    let item =
-        |next: &Reservation| Some(reservation_item(next, at(), std::time::Duration::from_secs(1)).unwrap());
-    let ours = || failed(item(plans[1].next().unwrap()));
-    let other = |plan: &Plan| {
-        let next = Reservation { version: 7, ..plan.next().unwrap().clone() };
-        failed(item(&next))
-    };
-    let reasons = [none(), other(&plans[1]), none(), none()];
-    assert_eq!(judged(&plans, &reasons, AFTER_SILENCE), ["again", "by a record"]);
-    assert_eq!(judged(&plans, &[none(), ours(), none(), none()], FIRST_TRY), ["again", "by a record"]);
-    for history in [AFTER_A_CONFLICT, AFTER_SILENCE] {
-        let whole = judged(&plans, &[none(), ours(), none(), none()], history);
-        assert_eq!(whole, ["committed", "committed"], "it was one transaction");
-    }
-    assert_eq!(judged(&plans, &[failed(None), none(), none(), none()], FIRST_TRY)[0], "by a hidden record");
-    let mut later = plans.clone();
-    if let Some(RecordWrite::Put(next)) = &mut later[0].record {
-        next.version = 2;
-    }
-    assert_eq!(judged(&later, &[failed(None), none(), none(), none()], FIRST_TRY)[0], "by no record");
-    // What a record says comes before what a stock unit says: it may be short because of our own hold.
-    let both = [other(&plans[0]), none(), failed(None), none()];
-    assert_eq!(judged(&plans, &both, FIRST_TRY), ["by a record", "again"]);
-}
-
-/// An earlier try may still land, so that nobody is told that the stock is short.
-#[test]
-fn nothing_is_refused_after_silence() {
-    let plans = [holding("o", &["A".to_owned()], 3)];
-    let short = || failed(Some(stock_item("A", [2, 0, 0])));
-    let told = judged(&plans, &[none(), short()], AFTER_SILENCE);
-    assert_eq!(told, ["not done in time: refused after a try without answer"]);
-    assert_eq!(judged(&plans, &[none(), short()], AFTER_A_CONFLICT), ["by stock"]);
-}
-
-/// A confirm that was not read names no version: one without an answer may land after a refusal.
-#[test]
-fn a_confirm_may_land_later() {
-    let plan = Plan {
-        record: Some(RecordWrite::Confirm(ReservationId::of(&OrderId::parse("o").unwrap()))),
-        idempotency: None,
-        moves: Vec::new(),
-        cause: Cause::default(),
-        at: at(),
-    };
-    for (history, expected) in [(FIRST_TRY, false), (AFTER_SILENCE, true)] {
-        let verdicts = judge(&numbered([plan.clone()]), &[Subject::Record(0)], &[failed(None)], history);
-        let Ok([Verdict::Has(PlanOutcome::Prevented { may_land, .. })]) = verdicts.as_deref() else {
-            panic!("it is prevented");
-        };
-        assert_eq!(*may_land, expected);
-    }
 }
 
 /// What is tried again as it is: a conflict on a record, whatever the stock says; one on stock where no guard failed.

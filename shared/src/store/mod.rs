@@ -28,6 +28,7 @@ mod scan;
 mod stream;
 mod sweep;
 mod transaction;
+mod verdict;
 
 use std::time::Duration;
 

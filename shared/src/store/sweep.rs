@@ -4,9 +4,10 @@ use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::Select;
 
 use super::error::StoreError;
-use super::executor::{Outcomes, PlanOutcome};
+use super::executor::Outcomes;
 use super::record::{Item, number, parse_reservation};
 use super::retry::until_answered;
+use super::verdict::PlanOutcome;
 use super::{Invocation, MAX_CHECK, Store, keys};
 use crate::domain::{
     Action, Decision, Plan, Reservation, ReservationId, Seen, Target, Timestamp, decide, may_end_until,

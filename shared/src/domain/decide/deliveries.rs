@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use super::{Decision, Draft, MAX_SHIPMENTS, Moves, Refusal};
 use crate::domain::conflict::{self, Conflict, ConflictKind};
 use crate::domain::delivery::{Claims, Delivery};
-use crate::domain::reservation::{Allocation, Fact, Line, LineKey};
+use crate::domain::lines::{Allocation, Line, LineKey};
+use crate::domain::reservation::Fact;
 use crate::domain::seen::Seen;
 use crate::domain::stock::{Delta, Lack, MAX_LINES, Shortage};
 

@@ -10,9 +10,11 @@ use crate::domain::decide::tests::{Came, TWO, World, counters, delivered, heard,
 use crate::domain::decide::{Action, Heard, MAX_SHIPMENTS};
 use crate::domain::delivery::Delivery;
 use crate::domain::events::{EventKind, Item, ReservationFailure};
+use crate::domain::lines::{LineKey, Ordered};
 use crate::domain::names::{Reason, ShipmentId};
-use crate::domain::reservation::{Fact, LineKey, Ordered, State};
-use crate::domain::stock::{MAX_LINES, Quantity, UnitKey};
+use crate::domain::quantity::Quantity;
+use crate::domain::reservation::{Fact, State};
+use crate::domain::stock::{MAX_LINES, UnitKey};
 
 fn shipment(id: &str, of: &[(&str, u64)]) -> Heard {
     Heard::Delivered(Delivery::Shipment(ShipmentId::parse(id).unwrap(), delivered(of)))

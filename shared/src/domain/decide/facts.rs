@@ -3,8 +3,9 @@
 use super::{Decision, Draft, Limit, Moves, Refusal, strongest};
 use crate::domain::Timestamp;
 use crate::domain::conflict::{self, Conflict, ConflictKind};
+use crate::domain::lines::{Line, OrderLines, Ordered};
 use crate::domain::names::Reason;
-use crate::domain::reservation::{Fact, Line, OrderLines, Ordered, State};
+use crate::domain::reservation::{Fact, State};
 use crate::domain::stock::MAX_LINES;
 
 impl Draft<'_> {

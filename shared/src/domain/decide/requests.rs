@@ -2,8 +2,9 @@
 
 use super::{Decision, Draft, MAX_SHIPMENTS, Moves, Refusal, Shipment, refuse, strongest};
 use crate::domain::Timestamp;
+use crate::domain::lines::{Allocation, Fingerprint, Line, OrderLines, Ordered};
 use crate::domain::names::{Reason, ShipmentId};
-use crate::domain::reservation::{Allocation, Fact, Fingerprint, Line, OrderLines, Ordered, State};
+use crate::domain::reservation::{Fact, State};
 use crate::domain::stock::Delta;
 
 impl Draft<'_> {

@@ -5,11 +5,12 @@
 
 use super::Decision;
 use crate::domain::Timestamp;
+use crate::domain::lines::Fingerprint;
 use crate::domain::names::{IdempotencyKey, Reason};
 use crate::domain::plan::{Effect, Guard, IdempotencyRecord, Move, Plan};
-use crate::domain::reservation::Fingerprint;
+use crate::domain::quantity::{Edit, Quantity};
 use crate::domain::seen::{Look, Seen, Sighting};
-use crate::domain::stock::{Cause, Counter, Delta, Edit, MAX_STOCK, Quantity, StockUnit, UnitKey};
+use crate::domain::stock::{Cause, Counter, Delta, MAX_STOCK, StockUnit, UnitKey};
 
 /// Something that is to be done with a stock unit.
 #[derive(Debug, Clone)]

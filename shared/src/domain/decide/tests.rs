@@ -8,9 +8,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::delivery::DeliveredLines;
 use crate::domain::events;
+use crate::domain::lines::LineKey;
 use crate::domain::names::{Location, ProductId};
-use crate::domain::reservation::LineKey;
-use crate::domain::stock::{Counter, Lack, Quantity, StockUnit};
+use crate::domain::quantity::Quantity;
+use crate::domain::stock::{Counter, Lack, StockUnit};
+use crate::domain::{Delivery, OrderId, OrderLines, Ordered, ShipmentId};
 
 const SECOND: i64 = 1_000;
 const TTL: i64 = 900 * SECOND;

@@ -2,8 +2,9 @@
 
 use super::{EventKind, Item};
 use crate::domain::conflict::ConflictKind;
+use crate::domain::lines::Line;
 use crate::domain::names::Reason;
-use crate::domain::reservation::{Fact, Line, Reservation, State};
+use crate::domain::reservation::{Fact, Reservation, State};
 
 /// What has left with a change, what was given back because it did not, and what was missing.
 pub(super) fn of_delivery(old: Option<&Reservation>, new: &Reservation) -> Vec<EventKind> {

@@ -2,8 +2,9 @@
 
 use super::deliveries::{of_conflict, of_delivery};
 use super::{ConfirmationRefusal, Event, EventKind, Item, ReservationFailure, Subject};
+use crate::domain::lines::Line;
 use crate::domain::names::Reason;
-use crate::domain::reservation::{Fact, Line, Reservation, State};
+use crate::domain::reservation::{Fact, Reservation, State};
 use crate::domain::stock::Lack;
 
 /// What is published of a change of a reservation (old: none if it began to exist).
