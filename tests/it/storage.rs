@@ -8,7 +8,7 @@ use shared::domain::{
     OrderLines, Ordered, ProductId, Quantity, Reason, Refusal, Reservation, ReservationId, Shipment,
     ShipmentId, State, StockChange, StockCommand, Timestamp,
 };
-use shared::store::{Outcome, StockOutcome, StoreError};
+use shared::store::{Expired, Outcome, StockOutcome, StoreError};
 
 use crate::support::tables::{INVENTORY, Usages, at, command, product, uuid};
 use crate::support::{Tables, conserved};
@@ -116,6 +116,15 @@ async fn each_operation_costs_what_the_design_says() {
         tables.store.change_stock(&write, &at(0)).await.unwrap();
         assert_eq!(tables.usage_since(&before), usage(expected), "{name}");
     }
+    let create =
+        StockChange::Create { available: 1, name: None, low_stock_threshold: None, max_per_order: None };
+    let key = IdempotencyKey::parse(uuid()).unwrap();
+    let create =
+        StockCommand { unit: product("NEW"), change: create, idempotency_key: key, answer: String::new() };
+    let before = tables.usage();
+    tables.store.change_stock(&create, &at(0)).await.unwrap();
+    assert_eq!(tables.usage_since(&before), usage(&[("TransactWriteItems", 1, 4)]), "create");
+
     let expires_at = Some(Timestamp::from_millisecond(TTL).unwrap());
     for (id, of) in [("one", &[("A", 1)][..]), ("three", &[("A", 1), ("B", 1), ("C", 1)][..])] {
         let reserve = Action::Reserve { lines: lines(of), expires_at };
@@ -135,6 +144,17 @@ async fn each_operation_costs_what_the_design_says() {
     let release = Action::Release { reason: Reason::requested() };
     let released = tables.costs(0, "two", release).await;
     assert_eq!(released, usage(&[("GetItem", 1, 0), ("TransactWriteItems", 1, 4)]), "release");
+
+    // Three holds of one product end together: two units for each record, and two for the stock unit.
+    let ids: Vec<ReservationId> = ["due-1", "due-2", "due-3"].map(|id| ReservationId::of(&order(id))).into();
+    for id in ["due-1", "due-2", "due-3"] {
+        tables.reserves(0, id, &[("A", 1)]).await;
+    }
+    let (before, mut ended) = (tables.usage(), Expired::default());
+    tables.store.expire(&ids, &at(MAY_END), &mut ended).await.unwrap();
+    assert_eq!((ended.expired, ended.transactions), (3, 1));
+    let sweep = usage(&[("BatchGetItem", 1, 0), ("TransactWriteItems", 1, 8)]);
+    assert_eq!(tables.usage_since(&before), sweep, "sweep");
 
     let before = tables.usage();
     let product = ProductId::parse("A").unwrap();
