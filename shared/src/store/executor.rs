@@ -93,9 +93,11 @@ impl Store {
         invocation: &Invocation,
         progress: &mut Progress,
     ) -> Vec<Numbered> {
-        let mut put_off = Vec::new();
+        let (mut put_off, mut was_tried) = (Vec::new(), false);
         while !batch.is_empty() {
-            let answer = self.send_until_answered(&batch, attempts, invocation).await;
+            let answer = self.send_until_answered(&batch, was_tried, attempts, invocation).await;
+            // What is left of the plans was part of the transaction before.
+            was_tried = true;
             let judged = answer.and_then(|answer| match answer {
                 Answer::Written(record) => {
                     progress.transactions += 1;
@@ -132,12 +134,13 @@ impl Store {
     async fn send_until_answered(
         &self,
         batch: &[Numbered],
+        was_tried: bool,
         attempts: &mut Attempts,
         invocation: &Invocation,
     ) -> Result<Answer, StoreError> {
         let plans: Vec<&Plan> = batch.iter().map(|(_, plan)| plan).collect();
         let transaction = self.transaction_of(&plans)?;
-        let mut history = History::default();
+        let mut history = History { was_tried, is_unanswered: false };
         loop {
             let sent = self.send(&transaction).await.map_err(|e| e.after(history.is_unanswered))?;
             let failure = match sent {
