@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use shared::domain::{Invalid, Location, OrderId, ProductId, Quantity, ReservationId, UnitKey, excerpt};
 use shared::http::{Answer, Deps, Problem, ProductView, Request, ReservationView, Role, serve};
-use shared::store::{MAX_CHECK, MAX_LOCATIONS, MAX_PAGE, ProductCursor, ProductList};
+use shared::store::{MAX_BATCH_READ, MAX_LOCATIONS, MAX_PAGE, ProductCursor, ProductList};
 
 /// Products in one page of the list, unless the request says otherwise.
 const DEFAULT_PAGE: usize = 20;
@@ -114,8 +114,9 @@ fn yes_or_no(text: &str) -> Result<bool, Invalid> {
 async fn check(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     request.require(Role::System)?;
     let asked: BTreeSet<ProductId> = request.json_list::<ProductId>()?.into_iter().collect();
-    if !(1..=MAX_CHECK).contains(&asked.len()) {
-        let detail = format!("1 to {MAX_CHECK} different products are checked at once, not {}", asked.len());
+    if !(1..=MAX_BATCH_READ).contains(&asked.len()) {
+        let detail =
+            format!("1 to {MAX_BATCH_READ} different products are checked at once, not {}", asked.len());
         return Err(Problem::invalid(detail));
     }
     let units = deps.store.stock_at_main(&asked, &request.invocation).await?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _};
 use shared::domain::{Reservation, ReservationId, StockUnit, UnitKey};
 use shared::function::Deps;
-use shared::store::{Invocation, MAX_CHECK, StoreError};
+use shared::store::{Invocation, MAX_BATCH_READ, StoreError};
 use tokio::time::Instant;
 
 use crate::ledger::LOOKS_AGAIN;
@@ -196,7 +196,7 @@ impl Reader<'_> {
     ) -> Result<BTreeMap<ReservationId, u64>, StoreError> {
         let ids: Vec<ReservationId> = ids.iter().copied().collect();
         let read = |batch| self.deps.store.reservations_of(batch, self.invocation);
-        let batches = ids.chunks(MAX_CHECK).map(read);
+        let batches = ids.chunks(MAX_BATCH_READ).map(read);
         let found: Vec<Vec<Reservation>> =
             futures::stream::iter(batches).buffered(BATCHES_AT_ONCE).try_collect().await?;
         let held = |reservation: &Reservation| (reservation.id, held_of(reservation, self.unit));

@@ -1,5 +1,7 @@
 //! Plans: what one decision writes, under which guards, and what that would do to given stock.
 
+use std::collections::BTreeMap;
+
 use super::Timestamp;
 use super::lines::Fingerprint;
 use super::names::{IdempotencyKey, ReservationId};
@@ -33,6 +35,20 @@ impl Plan {
         match &self.record {
             Some(RecordWrite::Put(next)) => Some(next),
             Some(RecordWrite::Confirm(_)) | None => None,
+        }
+    }
+
+    /// What keeps it from being written, given this stock: each move that cannot be made, and why.
+    #[must_use]
+    pub fn obstacles(&self, stock: &BTreeMap<UnitKey, StockUnit>) -> Vec<(&Move, Obstacle)> {
+        self.moves.iter().filter_map(|one| Some((one, one.obstacle(stock.get(&one.unit))?))).collect()
+    }
+
+    /// Makes of this stock what the plan makes of it, where there are no obstacles.
+    pub fn apply_to(&self, stock: &mut BTreeMap<UnitKey, StockUnit>) {
+        for one in &self.moves {
+            let after = one.applied_to(stock.get(&one.unit), &self.cause, self.at);
+            stock.insert(one.unit.clone(), after);
         }
     }
 
@@ -152,9 +168,8 @@ impl Move {
     #[must_use]
     pub fn shift(unit: UnitKey, delta: Delta) -> Self {
         let falling = Counter::ALL.into_iter().filter(|counter| delta.of(*counter) < 0);
-        let guards =
-            falling.map(|counter| Guard::AtLeast(counter, delta.of(counter).unsigned_abs())).collect();
-        Self { unit, effect: Effect::Shift(delta), guards }
+        let guards = falling.map(|counter| Guard::AtLeast(counter, delta.of(counter).unsigned_abs()));
+        Self { unit, effect: Effect::Shift(delta), guards: or_exists(guards) }
     }
 
     /// The change of the counters, where it does not depend on what they are.
@@ -176,7 +191,8 @@ impl Move {
     /// Whether several such moves of one stock unit can be made as one. Those that rest on how exactly it stands cannot.
     #[must_use]
     pub fn can_be_combined(&self) -> bool {
-        let is_summable = |guard: &Guard| matches!(guard, Guard::AtLeast(..) | Guard::Limit(_));
+        let is_summable =
+            |guard: &Guard| matches!(guard, Guard::AtLeast(..) | Guard::Limit(_) | Guard::Exists);
         matches!(self.effect, Effect::Shift(_)) && self.guards.iter().all(is_summable)
     }
 
@@ -207,7 +223,7 @@ impl Move {
         }
         let needed = Counter::ALL.into_iter().zip(needed).filter(|(_, units)| *units > 0);
         let needed = needed.map(|(counter, units)| Guard::AtLeast(counter, units.unsigned_abs()));
-        let guards = needed.chain(limit.map(Guard::Limit)).collect();
+        let guards = or_exists(needed.chain(limit.map(Guard::Limit)));
         Self { unit: first.unit.clone(), effect: Effect::Shift(sum), guards }
     }
 
@@ -266,6 +282,16 @@ impl Move {
         unit.updated_at = at;
         unit
     }
+}
+
+/// These guards, and that the stock unit exists where none of them needs units in it: a change is no reason for it to
+/// begin.
+fn or_exists(guards: impl Iterator<Item = Guard>) -> Vec<Guard> {
+    let mut guards: Vec<Guard> = guards.collect();
+    if !guards.iter().any(|guard| matches!(guard, Guard::AtLeast(..))) {
+        guards.push(Guard::Exists);
+    }
+    guards
 }
 
 impl Guard {

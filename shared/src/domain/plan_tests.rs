@@ -44,11 +44,22 @@ fn what_keeps_a_move_from_being_made() {
 #[test]
 fn what_rests_on_how_it_stands_shares_with_nobody() {
     let effect = || Effect::Shift(Delta { available: 1, ..Delta::default() });
-    for guard in [Guard::Room(1), Guard::Physical(1), Guard::Absent, Guard::Exists] {
+    for guard in [Guard::Room(1), Guard::Physical(1), Guard::Absent] {
         assert!(!Move { unit: key(), effect: effect(), guards: vec![guard] }.can_be_combined(), "{guard:?}");
     }
     assert!(limited(Delta::hold(1), 1).can_be_combined());
     assert!(!Move { unit: key(), effect: Effect::Add(1), guards: vec![] }.can_be_combined());
+}
+
+/// A stock unit does not begin by being given something, whether alone or beside others.
+#[test]
+fn a_change_needs_a_stock_unit() {
+    let given = Move::shift(key(), Delta { available: 5, ..Delta::default() });
+    assert_eq!(given.guards, [Guard::Exists]);
+    assert_eq!(given.obstacle(None), Some(Obstacle::Lack(Lack::Unknown)));
+    let hold = Move::shift(key(), Delta::hold(3));
+    assert_eq!(Move::combined(&[&given, &hold]).guards, [Guard::Exists]);
+    assert_eq!(Move::combined(&[&hold, &given]).guards, [Guard::AtLeast(Counter::Available, 3)]);
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {

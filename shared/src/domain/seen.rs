@@ -41,7 +41,7 @@ pub struct Sighting {
     /// although there is one.
     pub is_snapshot: bool,
     /// Whether a guard on it has failed. The record and the idempotency key of that plan were then as it supposed.
-    pub has_refused: bool,
+    pub guard_failed: bool,
 }
 
 /// What must be read before something can be decided.
@@ -132,10 +132,10 @@ impl Seen {
 
     fn learn_stock(&mut self, unit: UnitKey, found: Option<StockUnit>, is_snapshot: bool) {
         let before = self.stock.remove(&unit);
-        let (first, refused) = before.map_or((None, false), |b| (b.first_on_hand, b.has_refused));
+        let (first, refused) = before.map_or((None, false), |b| (b.first_on_hand, b.guard_failed));
         let first_on_hand = first.or(found.as_ref().map(StockUnit::on_hand));
-        let has_refused = refused || !is_snapshot;
-        self.stock.insert(unit, Sighting { unit: found, first_on_hand, is_snapshot, has_refused });
+        let guard_failed = refused || !is_snapshot;
+        self.stock.insert(unit, Sighting { unit: found, first_on_hand, is_snapshot, guard_failed });
     }
 
     /// Takes note of all that stood in the way of a plan.

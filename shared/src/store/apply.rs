@@ -5,8 +5,8 @@ use super::retry::Attempts;
 use super::verdict::PlanOutcome;
 use super::{Invocation, Store};
 use crate::domain::{
-    Command, Decision, Look, Plan, Refusal, Reservation, Seen, StockCommand, StockRefusal, decide,
-    decide_stock,
+    Command, Decision, Look, Plan, Refusal, Reservation, Seen, SeenRecord, StockCommand, StockRefusal,
+    decide, decide_stock,
 };
 use crate::planted;
 
@@ -128,6 +128,9 @@ impl Store {
                 PlanOutcome::Committed(record) => return Ok(Settled::Written(plan, record)),
                 PlanOutcome::Prevented { by, may_land: this_may } => {
                     may_land |= this_may;
+                    if *by.record() == SeenRecord::Hidden {
+                        attempts.pause_for("an unseen record").await.map_err(|e| e.after(may_land))?;
+                    }
                     // A guess that was wrong is decided at once on what came back. If that fails as well, somebody else
                     // is writing.
                     if seen.has_stock() && by.has_stock() && !planted("an-audit-gives-way-to-nobody") {

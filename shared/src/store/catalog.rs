@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::record::text;
 use super::record::{Item, parse_stock_unit};
 use super::retry::until_answered;
-use super::{Invocation, MAX_CHECK, Store, keys};
+use super::{Invocation, MAX_BATCH_READ, Store, keys};
 use crate::domain::{Invalid, Location, ProductId, StockUnit, UnitKey, excerpt};
 use crate::planted;
 
@@ -187,7 +187,7 @@ impl Store {
         let mut shown = Shown::default();
         let narrow: Vec<keys::Key> =
             narrow.into_iter().flat_map(|(_, units)| units).map(|u| keys::stock_unit(&u)).collect();
-        let batches: Vec<Vec<keys::Key>> = narrow.chunks(MAX_CHECK).map(<[_]>::to_vec).collect();
+        let batches: Vec<Vec<keys::Key>> = narrow.chunks(MAX_BATCH_READ).map(<[_]>::to_vec).collect();
         let reads = batches.into_iter().map(|keys| self.items(keys, false, invocation));
         for items in futures::stream::iter(reads).buffered(READS_AT_ONCE).try_collect::<Vec<_>>().await? {
             shown.take_items(items);

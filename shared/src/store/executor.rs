@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 
 use super::error::{StoreError, Transient};
 use super::retry::Attempts;
@@ -25,40 +25,26 @@ use crate::domain::{Move, Plan, Reservation, UnitKey};
 /// How many groups of plans are committed at once. Groups share no first stock unit, so they seldom meet.
 const GROUPS_AT_ONCE: usize = 4;
 
-/// What came of several plans.
+/// What came of some of the plans that were given.
 #[derive(Debug, Default)]
 pub(super) struct Outcomes {
-    /// Of each, in their order.
-    pub(super) of_plans: Vec<Result<PlanOutcome, StoreError>>,
+    /// Of each, with its place among all of them.
+    pub(super) of_plans: Vec<(usize, Result<PlanOutcome, StoreError>)>,
     /// How many transactions were written.
     pub(super) transactions: u64,
 }
 
-/// What came of some plans, by their places.
-#[derive(Default)]
-struct Progress {
-    outcomes: Vec<(usize, Result<PlanOutcome, StoreError>)>,
-    transactions: u64,
-}
-
 impl Store {
-    /// Commits plans, many in one transaction where they share stock units.
-    pub(super) async fn commit(&self, plans: Vec<Plan>, invocation: &Invocation) -> Outcomes {
-        let count = plans.len();
+    /// Commits plans, many in one transaction where they share stock units. Each has one outcome; they come as they are
+    /// known, group by group, so that what was done counts even where the caller's time runs out meanwhile.
+    pub(super) fn commit(&self, plans: Vec<Plan>, invocation: &Invocation) -> impl Stream<Item = Outcomes> {
         let mut groups: BTreeMap<Option<UnitKey>, VecDeque<Numbered>> = BTreeMap::new();
         for (place, plan) in plans.into_iter().enumerate() {
             let first = plan.moves.first().map(|one| one.unit.clone());
             groups.entry(first).or_default().push_back((place, plan));
         }
         let groups = groups.into_values().map(|group| self.commit_group(group, invocation));
-        let mut running = futures::stream::iter(groups).buffer_unordered(GROUPS_AT_ONCE);
-        let (mut transactions, mut outcomes) = (0, Vec::with_capacity(count));
-        while let Some(progress) = running.next().await {
-            transactions += progress.transactions;
-            outcomes.extend(progress.outcomes);
-        }
-        outcomes.sort_by_key(|(place, _)| *place);
-        Outcomes { of_plans: outcomes.into_iter().map(|(_, outcome)| outcome).collect(), transactions }
+        futures::stream::iter(groups).buffer_unordered(GROUPS_AT_ONCE)
     }
 
     /// Commits one plan, as one of the tries of something larger.
@@ -68,21 +54,31 @@ impl Store {
         attempts: &mut Attempts,
         invocation: &Invocation,
     ) -> Result<PlanOutcome, StoreError> {
-        let mut progress = Progress::default();
-        self.commit_together(vec![(0, plan)], attempts, invocation, &mut progress).await;
-        let outcome = progress.outcomes.pop().map(|(_, outcome)| outcome);
+        let mut outcomes = Outcomes::default();
+        self.commit_together(vec![(0, plan)], attempts, invocation, &mut outcomes).await;
+        let outcome = outcomes.of_plans.pop().map(|(_, outcome)| outcome);
         outcome.unwrap_or_else(|| Err(StoreError::corrupt("a plan", "no outcome")))
     }
 
-    async fn commit_group(&self, mut waiting: VecDeque<Numbered>, invocation: &Invocation) -> Progress {
-        let mut progress = Progress::default();
+    /// Commits the plans of one group, one transaction after the other. One that gets no answer ends it: the next would
+    /// not fare better, and others wait for their turn.
+    async fn commit_group(&self, mut waiting: VecDeque<Numbered>, invocation: &Invocation) -> Outcomes {
+        let mut outcomes = Outcomes::default();
         while !waiting.is_empty() {
             let batch = take_batch(&mut waiting);
             let mut attempts = Attempts::new(self.settings.retry, invocation);
-            let put_off = self.commit_together(batch, &mut attempts, invocation, &mut progress).await;
+            let put_off = self.commit_together(batch, &mut attempts, invocation, &mut outcomes).await;
             put_off.into_iter().rev().for_each(|plan| waiting.push_front(plan));
+            let is_end = |(_, outcome): &(usize, Result<PlanOutcome, StoreError>)| match outcome {
+                Err(error) if !matches!(error, StoreError::Corrupt(_)) => Some(error.clone()),
+                _ => None,
+            };
+            if let Some(error) = outcomes.of_plans.iter().find_map(is_end) {
+                let rest = waiting.drain(..).map(|(place, _)| (place, Err(error.clone())));
+                outcomes.of_plans.extend(rest);
+            }
         }
-        progress
+        outcomes
     }
 
     /// Commits what fits one transaction. Answers with the plans that did not fit beside the others.
@@ -91,7 +87,7 @@ impl Store {
         mut batch: Vec<Numbered>,
         attempts: &mut Attempts,
         invocation: &Invocation,
-        progress: &mut Progress,
+        outcomes: &mut Outcomes,
     ) -> Vec<Numbered> {
         let (mut put_off, mut was_tried) = (Vec::new(), false);
         while !batch.is_empty() {
@@ -100,7 +96,7 @@ impl Store {
             was_tried = true;
             let judged = answer.and_then(|answer| match answer {
                 Answer::Written(record) => {
-                    progress.transactions += 1;
+                    outcomes.transactions += 1;
                     Ok(batch.iter().map(|_| Verdict::Has(PlanOutcome::Committed(record.clone()))).collect())
                 }
                 Answer::Cancelled { subjects, reasons, history } => {
@@ -111,15 +107,15 @@ impl Store {
                 Ok(verdicts) => verdicts,
                 Err(error) => {
                     let failed = batch.into_iter().map(|(place, _)| (place, Err(error.clone())));
-                    progress.outcomes.extend(failed);
+                    outcomes.of_plans.extend(failed);
                     return put_off;
                 }
             };
             let mut again = Vec::new();
             for ((place, plan), verdict) in batch.into_iter().zip(verdicts) {
                 match verdict {
-                    Verdict::Has(outcome) => progress.outcomes.push((place, Ok(outcome))),
-                    Verdict::Fails(error) => progress.outcomes.push((place, Err(error))),
+                    Verdict::Has(outcome) => outcomes.of_plans.push((place, Ok(outcome))),
+                    Verdict::Fails(error) => outcomes.of_plans.push((place, Err(error))),
                     Verdict::Again => again.push((place, plan)),
                     Verdict::PutOff => put_off.push((place, plan)),
                 }

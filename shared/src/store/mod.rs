@@ -39,7 +39,7 @@ pub use apply::{Outcome, StockOutcome};
 pub use catalog::{LOCATIONS_IN_LIST, MAX_LOCATIONS, MAX_PAGE, ProductCursor, ProductList, ShownProduct};
 pub use error::StoreError;
 pub use ledger::MAX_MOVEMENTS;
-pub use read::MAX_CHECK;
+pub use read::MAX_BATCH_READ;
 pub use retry::RetryPolicy;
 pub use scan::{Place, ReservationPage, UnitPage};
 pub use stream::{Change, parse_change};

@@ -11,7 +11,7 @@ use crate::domain::{Location, ProductId, Reservation, ReservationId, StockUnit, 
 
 /// Most products in one bulk check, and most keys in one `BatchGetItem`.
 /// Source: Amazon DynamoDB API Reference, BatchGetItem.
-pub const MAX_CHECK: usize = 100;
+pub const MAX_BATCH_READ: usize = 100;
 
 impl Store {
     /// The reservation with this id.
@@ -89,7 +89,7 @@ impl Store {
     }
 
     /// The stock units of these products at location `main`, as far as they exist: at most
-    /// [`MAX_CHECK`], without duplicates.
+    /// [`MAX_BATCH_READ`], without duplicates.
     ///
     /// # Errors
     /// As every [`StoreError`].
@@ -111,7 +111,7 @@ impl Store {
         self.stock_units(keys, invocation).await
     }
 
-    /// Reads stock units by key, at most [`MAX_CHECK`].
+    /// Reads stock units by key, at most [`MAX_BATCH_READ`].
     pub(super) async fn stock_units(
         &self,
         keys: Vec<keys::Key>,
@@ -120,7 +120,7 @@ impl Store {
         self.items(keys, true, invocation).await?.into_iter().map(parse_stock_unit).collect()
     }
 
-    /// Reads items by key, at most [`MAX_CHECK`], asking again for what was left out.
+    /// Reads items by key, at most [`MAX_BATCH_READ`], asking again for what was left out.
     pub(super) async fn items(
         &self,
         keys: Vec<keys::Key>,

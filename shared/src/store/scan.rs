@@ -2,7 +2,7 @@
 
 use super::error::StoreError;
 use super::keys::RESERVATION;
-use super::read::MAX_CHECK;
+use super::read::MAX_BATCH_READ;
 use super::record::text;
 use super::record::{Item, parse_reservation};
 use super::retry::until_answered;
@@ -79,7 +79,7 @@ impl Store {
                     .expression_attribute_values(":catalog", text(keys::CATALOG)),
             };
             query
-                .limit(i32::try_from(MAX_CHECK).unwrap_or(i32::MAX))
+                .limit(i32::try_from(MAX_BATCH_READ).unwrap_or(i32::MAX))
                 .set_exclusive_start_key(start.map(|place| place.0.clone()))
         });
         let mut wanted = Vec::new();
@@ -105,7 +105,7 @@ impl Store {
         invocation: &Invocation,
     ) -> Result<Vec<Reservation>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
-        for some in ids.chunks(MAX_CHECK) {
+        for some in ids.chunks(MAX_BATCH_READ) {
             for item in self.reservations(some, invocation).await? {
                 found.push(parse_reservation(item)?);
             }

@@ -1,14 +1,17 @@
 //! Ends due holds, many in one transaction: those that share stock units cost one update of each.
 
+use std::pin::pin;
+
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::Select;
+use futures::StreamExt as _;
 
 use super::error::StoreError;
 use super::executor::Outcomes;
 use super::record::{Item, number, parse_reservation};
 use super::retry::until_answered;
 use super::verdict::PlanOutcome;
-use super::{Invocation, MAX_CHECK, Store, keys};
+use super::{Invocation, MAX_BATCH_READ, Store, keys};
 use crate::domain::{
     Action, Decision, Plan, Reservation, ReservationId, Seen, Target, Timestamp, decide, may_end_until,
 };
@@ -137,7 +140,7 @@ impl Store {
         outcome: &mut Expired,
     ) -> Result<(), StoreError> {
         let mut plans = Vec::with_capacity(ids.len());
-        for some in ids.chunks(MAX_CHECK) {
+        for some in ids.chunks(MAX_BATCH_READ) {
             let found = self.reservations(some, invocation).await?;
             outcome.changed += u64::try_from(some.len() - found.len()).unwrap_or(0);
             for item in found {
@@ -153,21 +156,26 @@ impl Store {
                 }
             }
         }
-        let Outcomes { of_plans, transactions } = self.commit(plans, invocation).await;
-        outcome.transactions += transactions;
+        let mut groups = pin!(self.commit(plans, invocation));
         let mut first_error = None;
-        for of_plan in of_plans {
-            match of_plan {
-                Ok(PlanOutcome::Committed(_)) => outcome.expired += 1,
-                Ok(PlanOutcome::Prevented { .. }) => outcome.changed += 1,
-                Err(StoreError::Corrupt(_)) => outcome.failed += 1,
-                Err(error) => first_error = first_error.or(Some(error)),
+        while let Some(Outcomes { of_plans, transactions }) = groups.next().await {
+            outcome.transactions += transactions;
+            for (_, of_plan) in of_plans {
+                match of_plan {
+                    Ok(PlanOutcome::Committed(_)) => outcome.expired += 1,
+                    Ok(PlanOutcome::Prevented { .. }) => outcome.changed += 1,
+                    Err(error @ StoreError::Corrupt(_)) => {
+                        tracing::error!(error = error.to_string(), "a due hold cannot be ended");
+                        outcome.failed += 1;
+                    }
+                    Err(error) => first_error = first_error.or(Some(error)),
+                }
             }
         }
         first_error.map_or(Ok(()), Err)
     }
 
-    /// Reads reservations as they lie in the table, at most [`MAX_CHECK`].
+    /// Reads reservations as they lie in the table, at most [`MAX_BATCH_READ`].
     pub(super) async fn reservations(
         &self,
         ids: &[ReservationId],

@@ -63,9 +63,24 @@ pub(super) struct Cancelled {
 }
 
 impl Cancelled {
-    /// Reads what DynamoDB says of one action.
-    fn read(given: &CancellationReason) -> Result<Self, StoreError> {
-        Ok(Self { reason: reason(given.code())?, item: shown(given.item()) })
+    /// Reads what DynamoDB says of each action.
+    ///
+    /// # Errors
+    /// If one of them is wrong by itself, unless a condition failed that explains the cancellation.
+    fn read_all(given: &[CancellationReason]) -> Result<Vec<Self>, StoreError> {
+        let mut wrong = None;
+        let read = |given: &CancellationReason| {
+            let reason = reason(given.code()).unwrap_or_else(|error| {
+                wrong.get_or_insert(error);
+                Reason::None
+            });
+            Self { reason, item: shown(given.item()) }
+        };
+        let all: Vec<Self> = given.iter().map(read).collect();
+        match wrong {
+            Some(error) if !all.iter().any(Self::has_failed) => Err(error),
+            _ => Ok(all),
+        }
     }
 
     /// A condition that failed outside of a transaction.
@@ -150,7 +165,7 @@ impl Store {
                     let detail = format!("{} reasons", reasons.len());
                     return Err(StoreError::corrupt("a cancelled transaction", detail));
                 }
-                reasons.iter().map(Cancelled::read).collect::<Result<_, _>>().map(Sent::Cancelled)
+                Cancelled::read_all(reasons).map(Sent::Cancelled)
             }
             _ => classify(&error).map(Sent::Failed),
         }

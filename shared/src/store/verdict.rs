@@ -1,9 +1,9 @@
-//! Reads why a transaction was cancelled: what becomes of each of its plans. Nothing else reads those reasons.
+//! What becomes of each plan of a transaction that was cancelled.
 
 use std::collections::BTreeMap;
 
 use super::error::StoreError;
-use super::record::{IdempotencyItem, parse_reservation, parse_stock_unit};
+use super::record::{IdempotencyItem, Item, parse_reservation, parse_stock_unit};
 use super::transaction::{Cancelled, Subject};
 use crate::domain::{
     IdempotencyRecord, Move, Obstacle, Plan, RecordWrite, Reservation, Seen, StockUnit, UnitKey,
@@ -51,34 +51,34 @@ pub(super) enum Verdict {
     /// It goes into a later transaction.
     PutOff,
 }
+
 /// Reads why a transaction was cancelled: what becomes of each of its plans.
+///
+/// # Errors
+/// If it is not known what became of any of them.
 pub(super) fn judge(
     batch: &[Numbered],
     subjects: &[Subject],
     reasons: &[Cancelled],
     history: History,
 ) -> Result<Vec<Verdict>, StoreError> {
-    let failed: Vec<(&Subject, &Cancelled)> =
-        subjects.iter().zip(reasons).filter(|(_, cancelled)| cancelled.has_failed()).collect();
-    let mut own = Vec::new();
-    let mut stock: BTreeMap<UnitKey, Option<StockUnit>> = BTreeMap::new();
-    for (subject, cancelled) in failed {
-        match subject {
-            Subject::Record(i) => own.push((*i, judge_record(&batch[*i].1, cancelled, history)?)),
-            Subject::Idempotency(i) => own.push((*i, judge_idempotency(&batch[*i].1, cancelled, history)?)),
+    let mut verdicts: Vec<Verdict> = batch.iter().map(|_| Verdict::Again).collect();
+    let mut stock = BTreeMap::new();
+    let mut is_own = false;
+    for (subject, cancelled) in subjects.iter().zip(reasons).filter(|(_, cancelled)| cancelled.has_failed()) {
+        let own = match subject {
+            Subject::Record(i) => (*i, judge_record(&batch[*i].1, cancelled, history)),
+            Subject::Idempotency(i) => (*i, judge_idempotency(&batch[*i].1, cancelled, history)),
             Subject::Stock(unit) => {
-                let item = cancelled.item.clone().map(parse_stock_unit).transpose();
-                stock.insert(unit.clone(), item.map_err(|e| e.after(history.is_unanswered))?);
+                stock.insert(unit.clone(), cancelled.item.clone());
+                continue;
             }
-        }
+        };
+        is_own = true;
+        verdicts[own.0] = own.1.unwrap_or_else(Verdict::Fails);
     }
-    if own.iter().any(|(_, verdict)| matches!(verdict, Verdict::Has(PlanOutcome::Committed(_)))) {
-        // The answer was lost, the write was not: the whole transaction is written.
-        return Ok(batch.iter().map(|_| Verdict::Has(PlanOutcome::Committed(None))).collect());
-    }
-    if !own.is_empty() {
-        let mut verdicts: Vec<Verdict> = batch.iter().map(|_| Verdict::Again).collect();
-        own.into_iter().for_each(|(i, verdict)| verdicts[i] = verdict);
+    // What a record says comes first: on a try after one of ours, the stock may be short because of our own hold.
+    if is_own {
         return Ok(verdicts);
     }
     if stock.is_empty() {
@@ -88,7 +88,8 @@ pub(super) fn judge(
         // An earlier try may still land, so a refusal might turn out untrue.
         return Err(StoreError::TryAgain("refused after a try without answer".to_owned()));
     }
-    Ok(admit(batch, &stock))
+    let parse = |item: Option<Item>| item.map(parse_stock_unit).transpose();
+    Ok(admit(batch, &stock.into_iter().map(|(unit, item)| (unit, parse(item))).collect()))
 }
 
 fn judge_record(plan: &Plan, cancelled: &Cancelled, history: History) -> Result<Verdict, StoreError> {
@@ -98,13 +99,13 @@ fn judge_record(plan: &Plan, cancelled: &Cancelled, history: History) -> Result<
         return Ok(Verdict::Has(PlanOutcome::Committed(None)));
     }
     let names_no_version = matches!(plan.record, Some(RecordWrite::Confirm(_)));
-    let begins = plan.next().is_none_or(|next| next.version == 1);
+    // Without the item nobody knows whether what is there is what an earlier try wrote.
+    let may_land = history.is_unanswered && (names_no_version || there.is_none());
     let mut by = Seen::default();
     match there {
-        None if begins => by.learn_hidden_record(),
+        None => by.learn_hidden_record(),
         there => by.learn_record(there),
     }
-    let may_land = names_no_version && history.is_unanswered;
     Ok(Verdict::Has(PlanOutcome::Prevented { by, may_land }))
 }
 
@@ -122,55 +123,62 @@ fn judge_idempotency(plan: &Plan, cancelled: &Cancelled, history: History) -> Re
     Ok(Verdict::Has(PlanOutcome::Prevented { by, may_land: false }))
 }
 
+/// The stock units whose guards failed, as they came back; none where there is none, or it was not shown.
+type Returned = BTreeMap<UnitKey, Result<Option<StockUnit>, StoreError>>;
+
 /// Admits plans in their order against the stock units that came back, taking off what each of them takes.
-fn admit(batch: &[Numbered], stock: &BTreeMap<UnitKey, Option<StockUnit>>) -> Vec<Verdict> {
-    let mut left = stock.clone();
+fn admit(batch: &[Numbered], returned: &Returned) -> Vec<Verdict> {
+    let mut left: BTreeMap<UnitKey, Option<StockUnit>> = returned
+        .iter()
+        .filter_map(|(unit, there)| Some((unit.clone(), there.as_ref().ok()?.clone())))
+        .collect();
     let mut verdicts: Vec<Verdict> =
-        batch.iter().map(|(_, plan)| admit_one(plan, stock, &mut left)).collect();
+        batch.iter().map(|(_, plan)| admit_one(plan, returned, &mut left)).collect();
     if verdicts.iter().all(|verdict| matches!(verdict, Verdict::Again)) {
         // Each of them fits, and yet it was refused: what came back cannot be what was asked.
         for (verdict, (_, plan)) in verdicts.iter_mut().zip(batch) {
-            if let Some(unit) = plan.moves.iter().find_map(|one| stock.get_key_value(&one.unit)) {
-                *verdict = Verdict::Fails(broken(unit.0, unit.1.as_ref()));
+            if let Some(one) = plan.moves.iter().find(|one| returned.contains_key(&one.unit)) {
+                *verdict = Verdict::Fails(broken(&one.unit, left.get(&one.unit).and_then(Option::as_ref)));
             }
         }
     }
     verdicts
 }
 
-fn admit_one(
-    plan: &Plan,
-    stock: &BTreeMap<UnitKey, Option<StockUnit>>,
-    left: &mut BTreeMap<UnitKey, Option<StockUnit>>,
-) -> Verdict {
-    let refused = || plan.moves.iter().filter(|one| stock.contains_key(&one.unit));
-    let obstacle_of = |one: &Move| {
-        let there = stock[&one.unit].as_ref();
-        // What could begin to exist and yet was refused is there; the endpoint does not show it.
-        one.obstacle(there).or_else(|| there.is_none().then_some(Obstacle::NotAsSupposed))
-    };
-    let obstacles: Vec<(&UnitKey, Obstacle)> =
-        refused().filter_map(|one| Some((&one.unit, obstacle_of(one)?))).collect();
-    if let Some((unit, _)) = obstacles.iter().find(|(_, obstacle)| *obstacle == Obstacle::Broken) {
-        return Verdict::Fails(broken(unit, stock[*unit].as_ref()));
+fn admit_one(plan: &Plan, returned: &Returned, left: &mut BTreeMap<UnitKey, Option<StockUnit>>) -> Verdict {
+    let refused: Vec<&Move> = plan.moves.iter().filter(|one| returned.contains_key(&one.unit)).collect();
+    if let Some(error) = refused.iter().find_map(|one| returned[&one.unit].as_ref().err()) {
+        return Verdict::Fails(error.clone());
     }
-    if !obstacles.is_empty() {
-        let mut by = Seen::default();
-        obstacles.iter().for_each(|(unit, _)| by.learn_refusal((*unit).clone(), stock[*unit].clone()));
-        return Verdict::Has(PlanOutcome::Prevented { by, may_land: false });
+    if refused.iter().all(|one| obstacle_of(one, left[&one.unit].as_ref()).is_none()) {
+        for one in refused {
+            let after = one.applied_to(left[&one.unit].as_ref(), &plan.cause, plan.at);
+            left.insert(one.unit.clone(), Some(after));
+        }
+        return Verdict::Again;
     }
-    if refused().any(|one| one.obstacle(left[&one.unit].as_ref()).is_some()) {
+    // It does not fit beside those before it. Does it by itself?
+    let there = |one: &Move| returned[&one.unit].as_ref().ok().and_then(Option::as_ref);
+    let obstacles: Vec<(&Move, Obstacle)> =
+        refused.into_iter().filter_map(|one| Some((one, obstacle_of(one, there(one))?))).collect();
+    if let Some((one, _)) = obstacles.iter().find(|(_, obstacle)| *obstacle == Obstacle::Broken) {
+        return Verdict::Fails(broken(&one.unit, there(one)));
+    }
+    if obstacles.is_empty() {
         return Verdict::PutOff;
     }
-    for one in refused() {
-        let after = one.applied_to(left[&one.unit].as_ref(), &plan.cause, plan.at);
-        left.insert(one.unit.clone(), Some(after));
-    }
-    Verdict::Again
+    let mut by = Seen::default();
+    obstacles.iter().for_each(|(one, _)| by.learn_refusal(one.unit.clone(), there(one).cloned()));
+    Verdict::Has(PlanOutcome::Prevented { by, may_land: false })
+}
+
+/// What keeps a move from being made that was refused. What could begin to exist and yet was refused is there; the
+/// endpoint does not show it.
+fn obstacle_of(one: &Move, there: Option<&StockUnit>) -> Option<Obstacle> {
+    one.obstacle(there).or_else(|| there.is_none().then_some(Obstacle::NotAsSupposed))
 }
 
 fn broken(unit: &UnitKey, there: Option<&StockUnit>) -> StoreError {
-    tracing::error!(product = unit.product.as_str(), "a stock unit holds less than is promised");
     StoreError::corrupt("a stock unit holds less than is promised", format!("{unit:?} {there:?}"))
 }
 

@@ -22,10 +22,10 @@ impl Draft<'_> {
                 self.next.deliveries.totals.raise(&Claims::of(lines));
                 None
             }
-            Delivery::Shipment(id, lines) => match self.seen.shipments.get(id) {
+            Delivery::Shipment(id, lines) => match self.before.shipments.get(id) {
                 Some(before) if *before == lines.fingerprint() => return Decision::Unchanged,
                 Some(_) => Some(ConflictKind::ShipmentDiffers),
-                None if self.seen.shipments.len() >= MAX_SHIPMENTS => Some(ConflictKind::TooMany),
+                None if self.before.shipments.len() >= MAX_SHIPMENTS => Some(ConflictKind::TooMany),
                 None => {
                     self.next.shipments.insert(id.clone(), lines.fingerprint());
                     self.next.deliveries.shipped.add(&Claims::of(lines));
@@ -40,22 +40,22 @@ impl Draft<'_> {
             // One shipment of several does not yet say that the order was delivered.
             self.next.facts.entry(Fact::Delivered).or_insert(self.now);
         }
-        if self.next.deliveries == self.seen.deliveries && self.next.facts == self.seen.facts {
+        if self.next.deliveries == self.before.deliveries && self.next.facts == self.before.facts {
             return Decision::Unchanged;
         }
-        let before = self.clone();
+        let unbooked = self.clone();
         let moves = self.deliver(delivery);
         if moves.len() > MAX_LINES {
-            return before.cannot_be_booked(ConflictKind::TooMany, delivery);
+            return unbooked.cannot_be_booked(ConflictKind::TooMany, delivery);
         }
         self.commit(moves)
     }
 
     /// The delivery is told as a contradiction and does not count; what was booked before stands.
     fn cannot_be_booked(mut self, kind: ConflictKind, delivery: &Delivery) -> Decision<Refusal> {
-        self.next.deliveries.clone_from(&self.seen.deliveries);
-        self.next.shipments.clone_from(&self.seen.shipments);
-        self.next.facts.clone_from(&self.seen.facts);
+        self.next.deliveries.clone_from(&self.before.deliveries);
+        self.next.shipments.clone_from(&self.before.shipments);
+        self.next.facts.clone_from(&self.before.facts);
         let conflict = self.delivered_conflict(kind, delivery);
         self.contradict(conflict)
     }
@@ -67,7 +67,7 @@ impl Draft<'_> {
         let kind = match delivery {
             Delivery::All if is_known && !is_ordered => Some(ConflictKind::UnknownLines),
             _ if is_ordered && self.has_left_beyond_order() => Some(ConflictKind::NotOrdered),
-            _ if self.next.deliveries.beyond_total() > self.seen.deliveries.beyond_total() => {
+            _ if self.next.deliveries.beyond_total() > self.before.deliveries.beyond_total() => {
                 Some(ConflictKind::LessThanLeft)
             }
             _ => None,
@@ -87,7 +87,7 @@ impl Draft<'_> {
     /// Books what has left according to all deliveries: from what is held first, then from what is available; what
     /// neither has is missing. What was booked where it did not leave from is taken off there.
     pub(super) fn book_deliveries(&mut self) -> Moves {
-        let stock = self.stock;
+        let stock = self.seen;
         let mut left = self.next.deliveries.by_line(&self.next.lines);
         for line in &self.next.lines {
             left.entry(line.key.clone()).or_default();
@@ -137,8 +137,8 @@ impl Draft<'_> {
             left.iter().map(|(key, quantity)| quantity.saturating_sub(ordered(key))).sum()
         };
         let now = beyond(&self.next.lines, &self.next.deliveries.by_line(&self.next.lines));
-        let before = match self.seen.fingerprint {
-            Some(_) => beyond(&self.seen.lines, &self.seen.deliveries.by_line(&self.seen.lines)),
+        let before = match self.before.fingerprint {
+            Some(_) => beyond(&self.before.lines, &self.before.deliveries.by_line(&self.before.lines)),
             None => 0,
         };
         now > before

@@ -484,6 +484,19 @@ fn a_shipment_of_what_is_not_held() {
     assert_eq!(w.reserves("o", TWO), Came::Unchanged);
 }
 
+/// A request for an order of which more has left than is there is short, and leaves no trace; an event is recorded.
+#[test]
+fn a_request_for_what_has_left_and_is_not_there() {
+    let mut w = World::with(&[("A@east", 1), ("A", 5), ("B", 5)]);
+    w.is_told("o", shipment("s-1", &[("A", 2)]));
+    assert_eq!(w.reserves("o", &[("A@east", 2)]), Came::Short);
+    assert_eq!(w.reserves("o", &[("A@east", 2), ("B", 1)]), Came::Short);
+    assert_eq!((w.state("o"), w.units("A"), w.units("A@east")), (State::Pending, [3, 0, 2], [1, 0, 0]));
+    assert_eq!(w.is_told("o", created(&[("A@east", 2), ("B", 1)])), Came::Committed);
+    assert_eq!((w.state("o"), w.units("A@east"), w.units("B")), (State::Reserved, [0, 0, 1], [4, 1, 0]));
+    assert_eq!(w.record("o").lines[0].missing, 1);
+}
+
 /// However an order lost its hold: what was delivered is taken from what is available, and nothing else.
 #[test]
 fn a_delivery_of_what_was_given_back() {
@@ -525,4 +538,6 @@ fn a_delivery_and_a_hold_that_are_short() {
     assert_eq!((w.units("A"), w.units("A@east")), ([5, 0, 0], [0, 0, 2]));
     assert_eq!((w.state("o"), w.units("B")), (State::Rejected, [5, 0, 0]));
     assert_eq!(w.record("o").lines[0].missing, 1);
+    let asked: Vec<u64> = w.record("o").shortages.iter().map(|shortage| shortage.requested).collect();
+    assert_eq!(asked, [4], "three that have left, and one to be held");
 }

@@ -9,34 +9,35 @@ use crate::domain::reservation::{Fact, State};
 use crate::domain::stock::MAX_LINES;
 
 impl Draft<'_> {
-    /// The order is there. What was heard before it decides what becomes of it.
+    /// The order is there: told by an event, or asked for by a request to reserve. What was heard before it decides what
+    /// becomes of it.
     pub(super) fn hear_created(
         mut self,
         ordered: &Ordered,
         expires_at: Option<Timestamp>,
     ) -> Decision<Refusal> {
         self.next.facts.entry(Fact::Created).or_insert(self.now);
-        match self.seen.fingerprint {
+        match self.before.fingerprint {
             None => {}
             Some(fingerprint) if fingerprint != ordered.fingerprint() => {
                 let conflict = self.created_conflict(ConflictKind::OtherLines, ordered);
                 return self.contradict(conflict);
             }
-            Some(_) if self.seen.heard(Fact::Created) => return Decision::Unchanged,
+            Some(_) if self.before.heard(Fact::Created) => return Decision::Unchanged,
             Some(_) => return self.commit(Moves::default()),
         }
         self.next.fingerprint = Some(ordered.fingerprint());
         if let Ordered::Lines(lines) = ordered {
             self.set_ordered(lines);
         }
-        let mut before = self.clone();
+        let mut unbooked = self.clone();
         let moves = self.begin(ordered, expires_at);
         if moves.len() <= MAX_LINES {
             return self.commit(moves);
         }
-        before.next.deliveries.bookings_stay = true;
-        let moves = before.begin(ordered, expires_at);
-        before.commit(moves)
+        unbooked.next.deliveries.bookings_stay = true;
+        let moves = unbooked.begin(ordered, expires_at);
+        unbooked.commit(moves)
     }
 
     /// The lines of the order take their places beside what has left before they were known.
@@ -123,11 +124,11 @@ impl Draft<'_> {
 
     /// A payment that failed, one that succeeded, or a cancellation. They need no lines.
     pub(super) fn hear_of_payment(mut self, fact: Fact) -> Decision<Refusal> {
-        if self.seen.heard(fact) {
+        if self.before.heard(fact) {
             return Decision::Unchanged;
         }
         self.next.facts.insert(fact, self.now);
-        let moves = match (self.seen.state, fact) {
+        let moves = match (self.before.state, fact) {
             (State::Reserved | State::Confirmed, _) => self.hear_held(fact),
             (State::Released | State::Expired, Fact::Paid) => self.take_again(),
             (State::Released | State::Expired, Fact::Cancelled) => {
@@ -143,7 +144,7 @@ impl Draft<'_> {
     }
 
     fn hear_held(&mut self, fact: Fact) -> Moves {
-        match (self.seen.state, fact) {
+        match (self.before.state, fact) {
             (_, Fact::Cancelled) => self.become_released(Reason::order_cancelled()),
             (State::Reserved, Fact::PaymentFailed) => self.become_released(Reason::payment_failed()),
             (State::Reserved, Fact::Paid) => {
@@ -158,7 +159,7 @@ impl Draft<'_> {
     /// Paid after all: the stock is taken again, or it is recorded that it was no longer there. Not
     /// for an order that was cancelled; there a refund is due.
     fn take_again(&mut self) -> Moves {
-        if self.seen.heard(Fact::Cancelled) {
+        if self.before.heard(Fact::Cancelled) {
             return Moves::default();
         }
         let shortages = self.shortages_of_hold(&Moves::default(), Limit::Passed);

@@ -87,7 +87,7 @@ pub(crate) fn decide_unplanted(seen: &Seen, command: &Command, now: Timestamp) -
     next.version += 1;
     next.updated_at = now;
     next.correlation_id.clone_from(&command.correlation_id);
-    let draft = Draft { seen: record, next, stock: seen, cause, now };
+    let draft = Draft { before: record, next, seen, cause, now };
     match &command.action {
         Action::Reserve { lines, expires_at } => draft.reserve(lines, *expires_at),
         Action::Confirm => draft.confirm(),
@@ -120,11 +120,11 @@ pub fn confirms_unread(seen: &Reservation, now: Timestamp) -> bool {
 #[derive(Clone)]
 struct Draft<'a> {
     /// The record as it was seen; a new one where there was none.
-    seen: Reservation,
+    before: Reservation,
     /// As it will be.
     next: Reservation,
     /// What was seen of stock.
-    stock: &'a Seen,
+    seen: &'a Seen,
     cause: Cause,
     now: Timestamp,
 }
@@ -219,8 +219,8 @@ impl Draft<'_> {
 
     /// Gives back what is held. An order that was never held, or was rejected, only takes note.
     fn become_released(&mut self, reason: Reason) -> Moves {
-        let known = self.next.fingerprint.is_some() && self.seen.state != State::Rejected;
-        let weaker = self.seen.state == State::Released && self.seen.heard(Fact::Cancelled);
+        let known = self.next.fingerprint.is_some() && self.before.state != State::Rejected;
+        let weaker = self.before.state == State::Released && self.before.heard(Fact::Cancelled);
         if known && !weaker {
             self.next.state = State::Released;
             self.next.reason = Some(reason);
@@ -253,12 +253,26 @@ impl Draft<'_> {
 
     /// What the stock was seen to lack for these moves and for a hold of all that is open.
     fn shortages_of_hold(&self, moves: &Moves, limit: Limit) -> Vec<Shortage> {
-        if !self.stock.has_stock() {
+        if !self.seen.has_stock() {
             return Vec::new();
         }
         let mut together = moves.clone();
         together.and(self.clone().hold(limit));
-        together.shortages(self.stock)
+        let mut shortages = together.shortages(self.seen);
+        for shortage in &mut shortages {
+            // What has left without having been there was asked for, too.
+            shortage.requested += self.newly_missing(&shortage.unit);
+        }
+        shortages
+    }
+
+    /// Units of a stock unit's line that were found missing in this decision.
+    fn newly_missing(&self, unit: &UnitKey) -> u64 {
+        let missing = |record: &Reservation| {
+            let line = record.lines.iter().find(|line| line.key.unit(unit.bucket) == *unit);
+            line.map_or(0, |line| line.missing)
+        };
+        missing(&self.next).saturating_sub(missing(&self.before))
     }
 
     fn give_back(&mut self) -> Moves {

@@ -5,34 +5,35 @@ use crate::domain::Timestamp;
 use crate::domain::lines::{Allocation, Fingerprint, Line, OrderLines, Ordered};
 use crate::domain::names::{Reason, ShipmentId};
 use crate::domain::reservation::{Fact, State};
-use crate::domain::stock::Delta;
+use crate::domain::stock::{Delta, Shortage};
 
 impl Draft<'_> {
     pub(super) fn reserve(self, lines: &OrderLines, expires_at: Option<Timestamp>) -> Decision<Refusal> {
-        if self.seen.fingerprint.is_none() {
+        if self.before.fingerprint.is_none() {
             // The facts that were heard first may already rule a hold out.
-            return match strongest(&self.seen) {
+            return match strongest(&self.before) {
                 Some(Fact::Delivered) => refuse(Refusal::Fulfilled),
                 Some(Fact::Cancelled) => refuse(Refusal::Released { reason: self.reason_cancelled() }),
                 Some(Fact::PaymentFailed) => refuse(Refusal::Released { reason: Reason::payment_failed() }),
                 Some(Fact::Paid | Fact::Created) | None => {
-                    refuse_if_short(self.hear_created(&Ordered::Lines(lines.clone()), expires_at))
+                    let known = self.before.shortages.clone();
+                    refuse_if_short(self.hear_created(&Ordered::Lines(lines.clone()), expires_at), &known)
                 }
             };
         }
-        if self.seen.fingerprint != Some(lines.fingerprint()) {
+        if self.before.fingerprint != Some(lines.fingerprint()) {
             // Lines that were too many to be kept are not there to be compared with.
-            let is_ordered = self.seen.lines.iter().any(Line::is_ordered);
+            let is_ordered = self.before.lines.iter().any(Line::is_ordered);
             return refuse(if is_ordered { Refusal::LinesDiffer } else { self.refusal() });
         }
-        match self.seen.state_at(self.now) {
+        match self.before.state_at(self.now) {
             State::Reserved | State::Confirmed | State::Fulfilled => Decision::Unchanged,
             _ => refuse(self.refusal()),
         }
     }
 
     pub(super) fn confirm(mut self) -> Decision<Refusal> {
-        match self.seen.state_at(self.now) {
+        match self.before.state_at(self.now) {
             State::Reserved => {
                 self.next.facts.insert(Fact::Paid, self.now);
                 self.become_confirmed();
@@ -45,16 +46,16 @@ impl Draft<'_> {
 
     pub(super) fn release(mut self, reason: &Reason) -> Decision<Refusal> {
         let fact = if reason.is_payment_failed() { Fact::PaymentFailed } else { Fact::Cancelled };
-        match self.seen.state {
+        match self.before.state {
             State::Fulfilled => return refuse(Refusal::Fulfilled),
             // A payment has succeeded since, so it is not given back for one that failed.
             State::Confirmed if fact == Fact::PaymentFailed => return refuse(Refusal::Confirmed),
             _ => {}
         }
-        if self.seen.heard(fact) || self.seen.heard(Fact::Cancelled) {
+        if self.before.heard(fact) || self.before.heard(Fact::Cancelled) {
             return Decision::Unchanged;
         }
-        if self.seen.state == State::Pending {
+        if self.before.state == State::Pending {
             // A tombstone: a reserve that is still under way must not hold for an order given up.
             self.next.reason = Some(reason.clone());
         }
@@ -66,19 +67,19 @@ impl Draft<'_> {
     pub(super) fn deduct(mut self, part: Option<&Shipment>) -> Decision<Refusal> {
         if let Some(shipment) = part {
             let (id, fingerprint) = identity(shipment);
-            match self.seen.shipments.get(&id) {
+            match self.before.shipments.get(&id) {
                 Some(before) if *before == fingerprint => return Decision::Unchanged,
                 Some(_) => return refuse(Refusal::ShipmentDiffers),
                 None => {}
             }
-            if self.seen.state_at(self.now).holds() {
-                if self.seen.shipments.len() >= MAX_SHIPMENTS {
+            if self.before.state_at(self.now).holds() {
+                if self.before.shipments.len() >= MAX_SHIPMENTS {
                     return refuse(Refusal::TooManyShipments);
                 }
                 self.next.shipments.insert(id, fingerprint);
             }
         }
-        match (self.seen.state_at(self.now), part) {
+        match (self.before.state_at(self.now), part) {
             (State::Reserved | State::Confirmed, None) => {
                 let moves = self.ship_all_held();
                 self.commit(moves)
@@ -93,8 +94,10 @@ impl Draft<'_> {
     }
 
     pub(super) fn extend(mut self, expires_at: Timestamp) -> Decision<Refusal> {
-        match self.seen.state_at(self.now) {
-            State::Reserved if self.seen.expires_at.is_none_or(|at| at >= expires_at) => Decision::Unchanged,
+        match self.before.state_at(self.now) {
+            State::Reserved if self.before.expires_at.is_none_or(|at| at >= expires_at) => {
+                Decision::Unchanged
+            }
             State::Reserved => {
                 self.next.expires_at = Some(expires_at);
                 self.commit(Moves::default())
@@ -104,10 +107,10 @@ impl Draft<'_> {
     }
 
     pub(super) fn expire(mut self) -> Decision<Refusal> {
-        if self.seen.version == 0 {
+        if self.before.version == 0 {
             return refuse(Refusal::NotFound);
         }
-        if !self.seen.may_end(self.now) {
+        if !self.before.may_end(self.now) {
             return Decision::Unchanged;
         }
         self.next.state = State::Expired;
@@ -118,15 +121,15 @@ impl Draft<'_> {
 
     /// What a request is told that the record's state does not allow.
     fn refusal(&self) -> Refusal {
-        match self.seen.state_at(self.now) {
-            State::Pending if self.seen.heard(Fact::Cancelled) => {
+        match self.before.state_at(self.now) {
+            State::Pending if self.before.heard(Fact::Cancelled) => {
                 Refusal::Released { reason: self.reason_cancelled() }
             }
             State::Pending | State::Reserved => Refusal::NotFound,
             State::Confirmed => Refusal::Confirmed,
             State::Fulfilled => Refusal::Fulfilled,
             State::Released => {
-                let reason = self.seen.reason.clone().unwrap_or_else(Reason::order_cancelled);
+                let reason = self.before.reason.clone().unwrap_or_else(Reason::order_cancelled);
                 Refusal::Released { reason }
             }
             State::Expired => Refusal::Expired,
@@ -136,7 +139,7 @@ impl Draft<'_> {
 
     /// Why it was cancelled. A payment that failed is a weaker reason than that.
     pub(super) fn reason_cancelled(&self) -> Reason {
-        let given = self.seen.reason.clone().filter(|reason| !reason.is_payment_failed());
+        let given = self.before.reason.clone().filter(|reason| !reason.is_payment_failed());
         given.unwrap_or_else(Reason::order_cancelled)
     }
 
@@ -174,15 +177,14 @@ impl Draft<'_> {
     }
 }
 
-/// A request for an order that the stock cannot serve leaves no trace; a fact would be recorded as REJECTED.
-fn refuse_if_short(decision: Decision<Refusal>) -> Decision<Refusal> {
-    match &decision {
-        Decision::Plan(plan) => match plan.next() {
-            Some(next) if next.state == State::Rejected => refuse(Refusal::Short(next.shortages.clone())),
-            _ => decision,
-        },
-        _ => decision,
-    }
+/// A request for an order that the stock cannot serve leaves no trace, be it short of what is to be held or of what has
+/// left before. A fact would be recorded with what it lacks.
+fn refuse_if_short(decision: Decision<Refusal>, known: &[Shortage]) -> Decision<Refusal> {
+    let Decision::Plan(plan) = &decision else { return decision };
+    let Some(next) = plan.next() else { return decision };
+    let is_new = |shortage: &&Shortage| next.state == State::Rejected || !known.contains(shortage);
+    let short: Vec<Shortage> = next.shortages.iter().filter(is_new).cloned().collect();
+    if short.is_empty() { decision } else { refuse(Refusal::Short(short)) }
 }
 
 /// What tells a shipment from others, and what it consists of.

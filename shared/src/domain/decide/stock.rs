@@ -121,10 +121,10 @@ pub fn decide_stock(
             return Decision::Look(Look::Stock(command.unit.clone()));
         }
         (_, Some(Sighting { unit: None, .. })) => return Decision::Refuse(StockRefusal::Unknown),
-        (_, Some(Sighting { unit: Some(unit), first_on_hand, has_refused, .. })) => {
+        (_, Some(Sighting { unit: Some(unit), first_on_hand, guard_failed, .. })) => {
             // Before a guard has failed, the same request may have been applied under this key.
             let refusal = command.change.refusal(unit, first_on_hand.unwrap_or_default());
-            if let Some(refusal) = refusal.filter(|_| *has_refused) {
+            if let Some(refusal) = refusal.filter(|_| *guard_failed) {
                 return Decision::Refuse(refusal);
             }
             command.move_of(unit)

@@ -132,15 +132,16 @@ impl World {
             };
             let next = plan.next().expect("the record is written whole");
             assert_eq!(next.version, self.records.get(&id).map_or(0, |r| r.version) + 1);
-            let refusing: Vec<&UnitKey> =
-                plan.moves.iter().filter(|m| self.obstacle(m).is_some()).map(|m| &m.unit).collect();
+            let obstacles = plan.obstacles(&self.stock);
+            let refusing: Vec<UnitKey> = obstacles.iter().map(|(one, _)| one.unit.clone()).collect();
             if refusing.is_empty() {
                 self.commit(plan);
                 self.holds();
                 return Came::Committed;
             }
             for unit in refusing {
-                seen.learn_refusal(unit.clone(), self.stock.get(unit).cloned());
+                let there = self.stock.get(&unit).cloned();
+                seen.learn_refusal(unit, there);
             }
         }
         panic!("a command found no outcome");
@@ -172,17 +173,10 @@ impl World {
         self.does(order, Action::Deduct { part: Some(Shipment { id, lines: lines(of) }) })
     }
 
-    fn obstacle(&self, one: &Move) -> Option<Obstacle> {
-        one.obstacle(self.stock.get(&one.unit))
-    }
-
     fn commit(&mut self, plan: Plan) {
-        let mut moved = std::collections::BTreeSet::new();
-        for one in &plan.moves {
-            assert!(moved.insert(one.unit.clone()), "a transaction takes no item twice");
-            let after = one.applied_to(self.stock.get(&one.unit), &plan.cause, plan.at);
-            self.stock.insert(one.unit.clone(), after);
-        }
+        let units: std::collections::BTreeSet<&UnitKey> = plan.moves.iter().map(|one| &one.unit).collect();
+        assert_eq!(units.len(), plan.moves.len(), "a transaction takes no item twice");
+        plan.apply_to(&mut self.stock);
         let next = plan.next().expect("the record is written whole").clone();
         self.published.extend(events::of_reservation(self.records.get(&next.id), &next));
         self.records.insert(next.id, next);
