@@ -36,7 +36,7 @@ pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 impl Clock {
     /// The machine's own clock.
     #[must_use]
-    pub fn of_the_machine() -> Self {
+    pub fn system() -> Self {
         #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
         Self(Arc::new(Timestamp::now))
     }
@@ -68,7 +68,7 @@ impl Deps {
         let settings = init_process()?;
         let store = Store::connect(aws::config(), settings.store.clone()).await;
         note_warm_up("DynamoDB", store.warm_up().await);
-        Ok(Self { store, settings, clock: Clock::of_the_machine() })
+        Ok(Self { store, settings, clock: Clock::system() })
     }
 }
 
@@ -129,7 +129,7 @@ pub async fn serve_events<D: AsRef<Deps>>(
         // Boxed, because the compiler follows the type of a future only so deep.
         Box::pin(async move {
             let outcome = handle(deps, &payload, &invocation).await;
-            report(operation, settings, &invocation);
+            write_metrics(operation, settings, &invocation);
             outcome
         })
     }))
@@ -137,7 +137,7 @@ pub async fn serve_events<D: AsRef<Deps>>(
 }
 
 /// Writes the metrics of an invocation that ends. That they cannot be written does not undo what it did.
-pub(crate) fn report(operation: &'static str, settings: &Settings, invocation: &Invocation) {
+pub(crate) fn write_metrics(operation: &'static str, settings: &Settings, invocation: &Invocation) {
     let stack = settings.stack.as_deref();
     let line = stack.and_then(|stack| invocation.metrics.line(stack, operation, invocation.now));
     if let Some(line) = line

@@ -69,13 +69,13 @@ pub fn split_into_requests<T>(events: &[T], entry_of: impl Fn(&T) -> &Entry) -> 
     parts
 }
 
-/// Why an event was not taken.
+/// Why the bus did not accept an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotTaken {
-    /// It may be taken later.
-    Now(String),
+pub enum PublishError {
+    /// It may be accepted later.
+    Retryable(String),
     /// It never will be.
-    Ever(String),
+    Permanent(String),
 }
 
 impl Bus {
@@ -95,7 +95,7 @@ impl Bus {
 
     /// Sends as many events as one request takes, see [`split_into_requests`]. Answers for each; every one may fail by
     /// itself.
-    pub async fn put(&self, entries: &[&Entry]) -> Vec<Result<(), NotTaken>> {
+    pub async fn put(&self, entries: &[&Entry]) -> Vec<Result<(), PublishError>> {
         let requested = entries.iter().map(|Entry { event, detail }| {
             PutEventsRequestEntry::builder()
                 .event_bus_name(&self.name)
@@ -109,15 +109,15 @@ impl Bus {
         let output = match sent {
             Ok(output) => output,
             Err(error) => {
-                let error = NotTaken::Now(DisplayErrorContext(&error).to_string());
+                let error = PublishError::Retryable(DisplayErrorContext(&error).to_string());
                 return vec![Err(error); entries.len()];
             }
         };
         let answers = output.entries();
         (0..entries.len())
             .map(|i| match answers.get(i) {
-                Some(entry) => read_answer(entry.error_code(), entry.error_message()),
-                None => Err(NotTaken::Now("the answer has too few entries".to_owned())),
+                Some(entry) => classify_entry(entry.error_code(), entry.error_message()),
+                None => Err(PublishError::Retryable("the answer has too few entries".to_owned())),
             })
             .collect()
     }
@@ -125,13 +125,13 @@ impl Bus {
 
 /// Reads the answer for one entry. Source of the codes: Amazon EventBridge User Guide, "Handling failures
 /// with PutEvents".
-fn read_answer(code: Option<&str>, message: Option<&str>) -> Result<(), NotTaken> {
+fn classify_entry(code: Option<&str>, message: Option<&str>) -> Result<(), PublishError> {
     let Some(code) = code else { return Ok(()) };
     let detail = format!("{code}: {}", message.unwrap_or_default());
     match code {
         "MalformedDetail" | "InvalidArgument" | "NotAuthorizedForSourceException" => {
-            Err(NotTaken::Ever(detail))
+            Err(PublishError::Permanent(detail))
         }
-        _ => Err(NotTaken::Now(detail)),
+        _ => Err(PublishError::Retryable(detail)),
     }
 }

@@ -124,7 +124,7 @@ impl Claims {
     }
 
     /// The larger of both, as of two totals the larger counts.
-    pub fn raise(&mut self, other: &Self) {
+    pub fn merge_max(&mut self, other: &Self) {
         for (product, other) in &other.0 {
             let claim = self.0.entry(product.clone()).or_default();
             claim.total = claim.total.max(other.total);
@@ -146,7 +146,7 @@ impl Claim {
     /// How much has left from where: from named locations what was named. The rest where it is booked already if
     /// bookings stay; then from the lines of the order as far as they go, and beyond them from the first, or the
     /// default location where there is none.
-    fn placed(&self, lines: &[&Line], bookings_stay: bool) -> BTreeMap<Location, u64> {
+    fn allocate_to_locations(&self, lines: &[&Line], bookings_stay: bool) -> BTreeMap<Location, u64> {
         let mut placed = self.at.clone();
         let mut rest = self.total.saturating_sub(placed.values().sum());
         let mut fill = |line: &Line, up_to: u64| {
@@ -187,14 +187,14 @@ impl Deliveries {
     #[must_use]
     pub fn by_line(&self, lines: &[Line]) -> BTreeMap<LineKey, u64> {
         let mut claims = self.shipped.clone();
-        claims.raise(&self.totals);
+        claims.merge_max(&self.totals);
         if self.all {
-            claims.raise(&Claims::of_order(lines));
+            claims.merge_max(&Claims::of_order(lines));
         }
         let mut left = BTreeMap::new();
         for (product, claim) in claims.0 {
             let of_product: Vec<&Line> = lines.iter().filter(|line| line.key.product == product).collect();
-            for (location, quantity) in claim.placed(&of_product, self.bookings_stay) {
+            for (location, quantity) in claim.allocate_to_locations(&of_product, self.bookings_stay) {
                 left.insert(LineKey { product: product.clone(), location }, quantity);
             }
         }
@@ -203,7 +203,7 @@ impl Deliveries {
 
     /// By how much the shipments exceed what was said to be the total, over all products.
     #[must_use]
-    pub fn beyond_total(&self) -> u64 {
+    pub fn excess_over_totals(&self) -> u64 {
         if self.totals.0.is_empty() {
             return 0;
         }
@@ -269,7 +269,7 @@ mod tests {
     proptest! {
         #[test]
         fn neither_order_nor_grouping_of_claims_matters(a in claims(), b in claims(), c in claims()) {
-            for merge in [Claims::add, Claims::raise] {
+            for merge in [Claims::add, Claims::merge_max] {
                 let all = |of: [&Claims; 3]| {
                     let mut sum = Claims::default();
                     of.into_iter().for_each(|claims| merge(&mut sum, claims));

@@ -85,7 +85,7 @@ impl Alert {
     /// without an alert has had enough, so that what is low is told although its beginning was missed, or although
     /// it began with enough by another threshold.
     #[must_use]
-    pub fn after(
+    pub fn next(
         was: Option<&Self>,
         stock: &StockUnit,
         began: Option<Level>,
@@ -150,7 +150,7 @@ mod tests {
 
     /// Where it came from and where it is; none where nothing is to be written.
     fn crossed(was: Option<&Alert>, available: u64, began: Option<Level>) -> Option<(Option<Level>, Level)> {
-        let next = Alert::after(was, &stock(available, 7), began, THRESHOLD, at(9))?;
+        let next = Alert::next(was, &stock(available, 7), began, THRESHOLD, at(9))?;
         Some((next.before, next.level))
     }
 
@@ -166,28 +166,28 @@ mod tests {
         assert_eq!(crossed(None, 5, Some(Low)), Some((None, Low)), "it began low");
         assert_eq!(crossed(None, 5, Some(Enough)), Some((Some(Enough), Low)));
         assert_eq!(crossed(None, 9, Some(Out)), Some((Some(Out), Enough)), "gone before it was noted");
-        let first = Alert::after(None, &stock(5, 1), None, THRESHOLD, at(9)).unwrap();
+        let first = Alert::next(None, &stock(5, 1), None, THRESHOLD, at(9)).unwrap();
         assert_eq!(first.before, Some(Enough), "by another threshold it may have begun so");
     }
 
     #[test]
     fn a_level_that_is_as_noted_is_left_alone() {
-        let low = Alert::after(None, &stock(5, 7), None, THRESHOLD, at(9)).unwrap();
+        let low = Alert::next(None, &stock(5, 7), None, THRESHOLD, at(9)).unwrap();
         assert_eq!((low.version, low.created_at, low.figures, low.stock_version), (1, at(9), [5, 1, 2], 7));
         assert_eq!(crossed(Some(&low), 4, None), None);
-        let out = Alert::after(Some(&low), &stock(0, 8), None, THRESHOLD, at(10)).unwrap();
+        let out = Alert::next(Some(&low), &stock(0, 8), None, THRESHOLD, at(10)).unwrap();
         assert_eq!((out.before, out.level, out.version), (Some(Low), Out, 2));
         assert_eq!((out.created_at, out.since), (at(9), at(10)));
     }
 
     #[test]
     fn the_threshold_of_now_decides() {
-        let before = Alert::after(None, &stock(8, 7), None, 5, at(9));
+        let before = Alert::next(None, &stock(8, 7), None, 5, at(9));
         assert_eq!(before, None);
-        let raised = Alert::after(None, &stock(8, 7), None, 10, at(9)).unwrap();
+        let raised = Alert::next(None, &stock(8, 7), None, 10, at(9)).unwrap();
         assert_eq!((raised.level, raised.threshold), (Low, 10));
         let own = StockUnit { low_stock_threshold: Some(2), ..stock(8, 7) };
-        let lowered = Alert::after(Some(&raised), &own, None, 10, at(10)).unwrap();
+        let lowered = Alert::next(Some(&raised), &own, None, 10, at(10)).unwrap();
         assert_eq!((lowered.before, lowered.level, lowered.threshold), (Some(Low), Enough, 2));
     }
 }

@@ -70,9 +70,9 @@ impl Answer {
         }
     }
 
-    /// The same for whoever asks, and a promise to nobody: a cache may keep it as long as the settings say.
+    /// Lets caches keep the answer for as long as the settings say. It must be the same for every caller.
     #[must_use]
-    pub fn public(self) -> Self {
+    pub fn cacheable(self) -> Self {
         Self { cache: Cache::AsSet, ..self }
     }
 
@@ -175,8 +175,8 @@ mod tests {
         let (status, never, body) = sent(Ok(answer()), SET);
         assert_eq!((status, never.as_slice()), (201, headers("no-store").as_slice()));
         assert!(matches!(body, Body::Text(text) if text == "[1]"));
-        assert_eq!(sent(Ok(answer().public()), SET).1, headers("public, max-age=30"));
-        assert_eq!(sent(Ok(answer().public()), Duration::ZERO).1, headers("no-store"));
+        assert_eq!(sent(Ok(answer().cacheable()), SET).1, headers("public, max-age=30"));
+        assert_eq!(sent(Ok(answer().cacheable()), Duration::ZERO).1, headers("no-store"));
     }
 
     /// Bytes stay bytes: they are what API Gateway is sent as base64.

@@ -58,7 +58,7 @@ struct Jwt {
     claims: Claims,
 }
 
-/// What is null is as what is not there.
+/// Treats `null` like an absent member.
 fn or_default<'de, T, D>(value: D) -> Result<T, D::Error>
 where
     T: Default + Deserialize<'de>,
@@ -125,7 +125,7 @@ impl Event {
     ///
     /// # Errors
     /// 400, naming the part.
-    pub(super) fn check(&self) -> Result<(), Problem> {
+    pub(super) fn check_syntax(&self) -> Result<(), Problem> {
         let is_scheme = |text: &str| {
             let text = text.trim();
             text.starts_with(|first: char| first.is_ascii_alphabetic()) && Scheme::try_from(text).is_ok()
@@ -208,7 +208,7 @@ mod tests {
             (json!({}), "limit=1 2", "escaped"),
             (json!({}), "a=\u{7}", "escaped"),
         ] {
-            let problem = event(headers.clone(), query).check().expect_err(query).to_json("c");
+            let problem = event(headers.clone(), query).check_syntax().expect_err(query).to_json("c");
             assert!(
                 problem.contains("\"status\":400") && problem.contains(what),
                 "{headers} {query}: {problem}"
@@ -226,7 +226,7 @@ mod tests {
             json!({"host": "[::1]:3000"}),
         ] {
             for query in ["", "limit=5&cursor=A-1", "a=%20%3C&b=%C3%BC+x", "a=%", "&&=", "x={}|"] {
-                assert!(event(headers.clone(), query).check().is_ok(), "{headers} {query}");
+                assert!(event(headers.clone(), query).check_syntax().is_ok(), "{headers} {query}");
             }
         }
     }

@@ -27,7 +27,7 @@ pub use views::{
 
 use crate::domain::Timestamp;
 pub use crate::function::Deps;
-use crate::function::{Clock, elapsed_ms, init_process, invocation, report};
+use crate::function::{Clock, elapsed_ms, init_process, invocation, write_metrics};
 use crate::metrics::Metric;
 use crate::settings::Settings;
 use crate::store::Outcome;
@@ -46,7 +46,9 @@ impl Outcome {
     pub fn answer(self, now: Timestamp) -> Result<Answer, Problem> {
         match self {
             Self::Done { reservation, .. } => Answer::ok(&ReservationView::at(now, &reservation)),
-            Self::Refused { refusal, reservation } => Err(Problem::refused(&refusal, reservation.as_deref())),
+            Self::Refused { refusal, reservation } => {
+                Err(Problem::from_refusal(&refusal, reservation.as_deref()))
+            }
         }
     }
 }
@@ -72,7 +74,7 @@ pub async fn serve_without_store(
     operation: &'static str,
     handle: impl AsyncFn(&Request) -> Result<Answer, Problem>,
 ) -> Result<(), Error> {
-    let (settings, clock) = (init_process()?, Clock::of_the_machine());
+    let (settings, clock) = (init_process()?, Clock::system());
     let frame = Frame { operation, settings: &settings, clock: &clock };
     run(async |event, context| frame.answer(event, &context, &handle).await).await
 }
@@ -111,7 +113,7 @@ impl Frame<'_> {
             Ok(request) => {
                 let outcome = tokio::time::timeout_at(deadline, handle(&request)).await;
                 let outcome = outcome.unwrap_or_else(|_| Err(Problem::try_again("no answer in time")));
-                let outcome = outcome.map_err(|problem| problem.with_key_to_send(request.made_up_key()));
+                let outcome = outcome.map_err(|problem| problem.with_key_to_send(request.generated_key()));
                 (request.route().to_owned(), outcome)
             }
         };
@@ -123,7 +125,7 @@ impl Frame<'_> {
         if status.is_server_error() {
             invocation.metrics.add(Metric::FailedAnswers, 1);
         }
-        report(self.operation, self.settings, &invocation);
+        write_metrics(self.operation, self.settings, &invocation);
         respond(outcome, &correlation_id, self.settings.public_cache)
     }
 }

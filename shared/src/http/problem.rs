@@ -1,4 +1,4 @@
-//! What a request is answered with when it is not granted: RFC 9457, `application/problem+json`.
+//! Error answers (RFC 9457, `application/problem+json`).
 
 use lambda_http::http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -94,7 +94,7 @@ impl Problem {
 
     /// 404: there is no such product at this location.
     #[must_use]
-    pub fn unknown_at(product: &str, location: &str) -> Self {
+    pub fn unknown_at_location(product: &str, location: &str) -> Self {
         let problem = Self::unknown_product(product);
         Self { detail: format!("there is no product {product} at {location}"), ..problem }
     }
@@ -121,8 +121,8 @@ impl Problem {
     }
 
     /// Where the outcome is not known and the caller sent no key, it must send ours with the next try.
-    pub(super) fn with_key_to_send(mut self, made_up: Option<&str>) -> Self {
-        let Some(key) = made_up.filter(|_| self.code == code::TRY_AGAIN) else { return self };
+    pub(super) fn with_key_to_send(mut self, generated_key: Option<&str>) -> Self {
+        let Some(key) = generated_key.filter(|_| self.code == code::TRY_AGAIN) else { return self };
         self.detail = format!(
             "the outcome is not known yet; send the same request again with the header \"Idempotency-Key: {key}\", \
              then it will not be applied twice"
@@ -157,9 +157,9 @@ impl Problem {
 
     /// Why an order could not be held. Limits and unknown products come first: waiting does not mend them.
     #[must_use]
-    pub fn short(shortages: &[Shortage]) -> Self {
-        let some = |wanted: fn(&Lack) -> bool| shortages.iter().filter(move |s| wanted(&s.lack));
-        if let Some(shortage) = some(|lack| matches!(lack, Lack::OverLimit { .. })).next() {
+    pub fn insufficient_stock(shortages: &[Shortage]) -> Self {
+        let shortages_with = |wanted: fn(&Lack) -> bool| shortages.iter().filter(move |s| wanted(&s.lack));
+        if let Some(shortage) = shortages_with(|lack| matches!(lack, Lack::OverLimit { .. })).next() {
             let Lack::OverLimit { max_per_order } = shortage.lack else { unreachable!("just matched") };
             let detail =
                 format!("one order may hold at most {max_per_order} of product {}", shortage.unit.product);
@@ -168,7 +168,7 @@ impl Problem {
                 .with("maxPerOrder", max_per_order);
         }
         let unknown: Vec<&str> =
-            some(|lack| matches!(lack, Lack::Unknown)).map(|s| s.unit.product.as_str()).collect();
+            shortages_with(|lack| matches!(lack, Lack::Unknown)).map(|s| s.unit.product.as_str()).collect();
         if !unknown.is_empty() {
             let detail = format!("there is no stock of {} at that location", unknown.join(", "));
             return Self::new(StatusCode::NOT_FOUND, code::UNKNOWN_PRODUCT, detail).with("products", unknown);
@@ -200,12 +200,12 @@ impl Problem {
 
     /// Why a request on a reservation could not be granted, with the record as it is.
     #[must_use]
-    pub fn refused(refusal: &Refusal, reservation: Option<&Reservation>) -> Self {
+    pub fn from_refusal(refusal: &Refusal, reservation: Option<&Reservation>) -> Self {
         let conflict = |code, detail: String| Self::new(StatusCode::CONFLICT, code, detail);
         let unprocessable = |code, detail: &str| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail);
         let problem = match refusal {
             Refusal::NotFound => return Self::no_reservation(),
-            Refusal::Short(shortages) => return Self::short(shortages),
+            Refusal::Short(shortages) => return Self::insufficient_stock(shortages),
             Refusal::LinesDiffer => lines_differ(reservation),
             Refusal::Expired => {
                 let since = reservation.and_then(|r| r.expires_at).map(|at| format!(" at {}", time(at)));

@@ -1,4 +1,4 @@
-//! A request, parsed as far as it is the same for every route.
+//! A request, parse_body as far as it is the same for every route.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -52,7 +52,7 @@ impl Role {
     }
 
     /// The role of this very name. A part of a name is none: `NOT_ADMIN` is not `ADMIN`.
-    fn named(name: &str) -> Option<Self> {
+    fn from_name(name: &str) -> Option<Self> {
         let is_named =
             |role: &Self| name == role.name() || planted("not-admin-is-admin") && name.contains(role.name());
         [Self::System, Self::Admin].into_iter().find(is_named)
@@ -69,7 +69,7 @@ pub struct Request {
     path: HashMap<String, String>,
     query: QueryMap,
     idempotency_key: Option<String>,
-    made_up_key: OnceLock<String>,
+    generated_key: OnceLock<String>,
     request_id: String,
     body: Vec<u8>,
 }
@@ -80,7 +80,7 @@ impl Request {
     /// # Errors
     /// If it is no request, or the body is too large.
     pub(super) fn parse(mut event: Event, request_id: &str, invocation: Invocation) -> Result<Self, Problem> {
-        event.check()?;
+        event.check_syntax()?;
         let of_gateway =
             event.request_id().filter(|id| is_usable(id) && !planted("the-caller-cannot-tell-the-key"));
         Ok(Self {
@@ -89,7 +89,7 @@ impl Request {
             roles: event.claims().filter(|claims| is_access_token(claims)).map(roles),
             query: event.query(),
             idempotency_key: event.header("idempotency-key").map(str::to_owned),
-            made_up_key: OnceLock::new(),
+            generated_key: OnceLock::new(),
             request_id: of_gateway.unwrap_or(request_id).to_owned(),
             path: event.take_path_parameters(),
             body: event.take_body()?,
@@ -120,7 +120,7 @@ impl Request {
     /// # Errors
     /// 400, naming the field and what it should be.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        self.parsed::<Object<T>>().map(|Object(body)| body)
+        self.parse_body::<Object<T>>().map(|Object(body)| body)
     }
 
     /// The body, a JSON list.
@@ -128,10 +128,10 @@ impl Request {
     /// # Errors
     /// 400, naming the entry and what it should be.
     pub fn json_list<T: DeserializeOwned>(&self) -> Result<Vec<T>, Problem> {
-        self.parsed()
+        self.parse_body()
     }
 
-    fn parsed<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+    fn parse_body<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         if self.body.is_empty() {
             return Err(Problem::invalid("the body is empty, it must be JSON"));
         }
@@ -191,24 +191,24 @@ impl Request {
         let key = match &self.idempotency_key {
             Some(key) => key.clone(),
             None if required => return Err(Problem::no_idempotency_key()),
-            None => self.made_up_key.get_or_init(|| made_up(&self.request_id)).clone(),
+            None => self.generated_key.get_or_init(|| generate_key(&self.request_id)).clone(),
         };
         Ok(IdempotencyKey::parse(key)?)
     }
 
     /// The key that was made up for a caller that sent none.
-    pub(super) fn made_up_key(&self) -> Option<&str> {
-        self.made_up_key.get().map(String::as_str)
+    pub(super) fn generated_key(&self) -> Option<&str> {
+        self.generated_key.get().map(String::as_str)
     }
 }
 
 /// Whether a key can be made of a request id.
 fn is_usable(request_id: &str) -> bool {
-    !request_id.is_empty() && IdempotencyKey::parse(made_up(request_id)).is_ok()
+    !request_id.is_empty() && IdempotencyKey::parse(generate_key(request_id)).is_ok()
 }
 
 /// The key of a request that came without one.
-fn made_up(request_id: &str) -> String {
+fn generate_key(request_id: &str) -> String {
     format!("request-{request_id}")
 }
 
@@ -237,10 +237,11 @@ fn is_access_token(claims: &Claims) -> bool {
 fn roles(claims: &Claims) -> Vec<Role> {
     let groups = claims.get(COGNITO_GROUPS).into_iter().flat_map(|claim| names(claim, true));
     let roles = ROLE_CLAIMS.iter().filter_map(|name| claims.get(*name)).flat_map(|claim| names(claim, false));
-    let groups =
-        groups.chain(roles).filter_map(|name| Role::named(name.strip_prefix(ROLE_PREFIX).unwrap_or(&name)));
+    let groups = groups
+        .chain(roles)
+        .filter_map(|name| Role::from_name(name.strip_prefix(ROLE_PREFIX).unwrap_or(&name)));
     let scopes = claims.get("scope").and_then(Value::as_str).into_iter().flat_map(|scopes| scopes.split(' '));
-    groups.chain(scopes.filter_map(|scope| Role::named(scope.strip_prefix(SCOPE_PREFIX)?))).collect()
+    groups.chain(scopes.filter_map(|scope| Role::from_name(scope.strip_prefix(SCOPE_PREFIX)?))).collect()
 }
 
 /// The names in a claim. API Gateway flattens a list: `["STORE", "ADMIN"]` and `["STORE ADMIN"]` both come as

@@ -14,7 +14,7 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{CancellationReason, ConditionCheck, Put, TransactWriteItem};
 use serde::{Deserialize, Serialize};
 
-use super::error::{Reason, StoreError, Transient, classify, reason};
+use super::error::{CancellationCode, StoreError, Transient, classify, reason};
 use super::record::number;
 use super::record::{CauseRecord, Item, purge_at};
 use super::retry::{Attempts, until_answered};
@@ -52,14 +52,14 @@ struct AlertRecord {
 }
 
 impl Store {
-    /// Makes the level of a stock unit anew, from the stock and the threshold of now. Answers with the alert, and
-    /// whether it was set now; none where there is none and none is needed.
+    /// Brings the level of a stock unit up to date with its stock and threshold. Returns the alert, and whether it was
+    /// written now; none where there is no alert and none is needed.
     ///
-    /// `began` is the level of the stock unit's first version, where that is at hand: see [`Alert::after`].
+    /// `began` is the level of the stock unit's first version, where that is at hand: see [`Alert::next`].
     ///
     /// # Errors
     /// As every [`StoreError`].
-    pub async fn make_level(
+    pub async fn update_level(
         &self,
         unit: &UnitKey,
         began: Option<Level>,
@@ -71,7 +71,7 @@ impl Store {
             // The alert first: stock that is read after it is no older than what the alert was made of.
             let was = self.alert(unit, invocation).await?;
             let Some(stock) = self.stock_unit(unit, invocation).await? else { return Ok(None) };
-            let next = Alert::after(was.as_ref(), &stock, began, default_threshold, invocation.now);
+            let next = Alert::next(was.as_ref(), &stock, began, default_threshold, invocation.now);
             let Some(next) = next else { return Ok(was.map(|was| (was, false))) };
             match self.set_alert(&next, &stock).await? {
                 None => return Ok(Some((next, true))),
@@ -98,7 +98,11 @@ impl Store {
         let request = self
             .client
             .transact_write_items()
-            .transact_items(TransactWriteItem::builder().condition_check(self.stands(alert, stock)?).build())
+            .transact_items(
+                TransactWriteItem::builder()
+                    .condition_check(self.check_level_unchanged(alert, stock)?)
+                    .build(),
+            )
             .transact_items(TransactWriteItem::builder().put(self.put_alert(alert)?).build());
         match request.send().await {
             Ok(_) => Ok(None),
@@ -113,7 +117,7 @@ impl Store {
 
     /// Whether the stock has the alert's level. Not whether it is as it was read: a product that sells all the
     /// while would never get its alert.
-    fn stands(&self, alert: &Alert, stock: &StockUnit) -> Result<ConditionCheck, StoreError> {
+    fn check_level_unchanged(&self, alert: &Alert, stock: &StockUnit) -> Result<ConditionCheck, StoreError> {
         let own = match stock.low_stock_threshold {
             Some(_) => "lowStockThreshold = :threshold",
             None => "attribute_not_exists(lowStockThreshold)",
@@ -153,11 +157,13 @@ fn cancelled_because(reasons: &[CancellationReason]) -> Result<Transient, StoreE
     let mut changed = None;
     for cancellation in reasons {
         match reason(cancellation.code())? {
-            Reason::Busy(metric) => return Ok(Transient::busy(metric, "an alert or its stock unit")),
-            Reason::ConditionFailed => {
+            CancellationCode::Busy(metric) => {
+                return Ok(Transient::busy(metric, "an alert or its stock unit"));
+            }
+            CancellationCode::ConditionFailed => {
                 changed = Some(Transient::not_applied("the alert or its stock unit changed meanwhile"));
             }
-            Reason::None => {}
+            CancellationCode::None => {}
         }
     }
     changed.ok_or_else(|| StoreError::corrupt("a cancelled transaction", "no reason given"))

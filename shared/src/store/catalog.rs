@@ -67,7 +67,7 @@ impl ProductCursor {
     const SIGN: char = '~';
 
     /// Behind all locations of a product.
-    pub(super) fn behind(product: ProductId) -> Self {
+    pub(super) fn after_product(product: ProductId) -> Self {
         Self { product, location: None }
     }
 
@@ -110,7 +110,7 @@ impl Store {
     ///
     /// # Errors
     /// As every [`StoreError`].
-    pub async fn stock_unit_lately(
+    pub async fn stock_unit_eventually(
         &self,
         unit: &UnitKey,
         invocation: &Invocation,
@@ -161,7 +161,7 @@ impl Store {
         let main = UnitKey { product: product.clone(), location: Location::default(), bucket: 0 };
         let head = match units.iter().find(|unit| unit.key == main) {
             Some(unit) => Some(unit.clone()),
-            None if more || after.is_some() => self.stock_unit_lately(&main, invocation).await?,
+            None if more || after.is_some() => self.stock_unit_eventually(&main, invocation).await?,
             None => None,
         };
         let head = head.unwrap_or_else(|| first.clone());
@@ -184,16 +184,16 @@ impl Store {
         let (found, next) = self.catalog_page(after, limit, invocation).await?;
         let (wide, narrow): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|(_, units)| units.len() > LOCATIONS_IN_LIST);
-        let mut shown = Shown::default();
+        let mut page = PageBuilder::default();
         let narrow: Vec<keys::Key> =
             narrow.into_iter().flat_map(|(_, units)| units).map(|u| keys::stock_unit(&u)).collect();
         let batches: Vec<Vec<keys::Key>> = narrow.chunks(MAX_CHECK).map(<[_]>::to_vec).collect();
         let reads = batches.into_iter().map(|keys| self.items(keys, false, invocation));
         for items in futures::stream::iter(reads).buffered(READS_AT_ONCE).try_collect::<Vec<_>>().await? {
-            shown.take_items(items);
+            page.add_items(items);
         }
-        shown.take_products(self, wide.into_iter().map(|(product, _)| product), invocation).await?;
-        Ok(shown.into_list(next.map(ProductCursor::behind)))
+        page.add_products(self, wide.into_iter().map(|(product, _)| product), invocation).await?;
+        Ok(page.into_list(next.map(ProductCursor::after_product)))
     }
 
     /// The products of a page with their stock units, as the catalog has them: of one with more locations than a
@@ -272,15 +272,15 @@ impl Store {
 
 /// A page in the making.
 #[derive(Default)]
-pub(super) struct Shown {
+pub(super) struct PageBuilder {
     units: BTreeMap<ProductId, Vec<StockUnit>>,
     products: BTreeMap<ProductId, ShownProduct>,
     unreadable: BTreeSet<ProductId>,
 }
 
-impl Shown {
+impl PageBuilder {
     /// Takes stock units as they were read; of a product that one cannot be read of, none is shown.
-    fn take_items(&mut self, items: Vec<Item>) {
+    fn add_items(&mut self, items: Vec<Item>) {
         for item in items {
             let key = unit_key(&item);
             match (parse_stock_unit(item), key) {
@@ -292,7 +292,7 @@ impl Shown {
     }
 
     /// Reads products one by one, each at its first locations.
-    pub(super) async fn take_products(
+    pub(super) async fn add_products(
         &mut self,
         store: &Store,
         products: impl IntoIterator<Item = ProductId>,

@@ -126,7 +126,7 @@ fn classify_code(code: Option<&str>, status: u16, detail: String) -> Result<Tran
 
 /// Why DynamoDB cancelled a transaction because of one of its items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reason {
+pub(super) enum CancellationCode {
     /// Nothing was wrong with this item.
     None,
     /// Its condition did not hold.
@@ -139,12 +139,14 @@ pub(super) enum Reason {
 ///
 /// # Errors
 /// If it says that the request itself is wrong.
-pub(super) fn reason(code: Option<&str>) -> Result<Reason, StoreError> {
+pub(super) fn reason(code: Option<&str>) -> Result<CancellationCode, StoreError> {
     match code {
-        None | Some("None") => Ok(Reason::None),
-        Some("ConditionalCheckFailed") => Ok(Reason::ConditionFailed),
-        Some("TransactionConflict") => Ok(Reason::Busy(Metric::Conflicts)),
-        Some("ProvisionedThroughputExceeded" | "ThrottlingError") => Ok(Reason::Busy(Metric::Throttles)),
+        None | Some("None") => Ok(CancellationCode::None),
+        Some("ConditionalCheckFailed") => Ok(CancellationCode::ConditionFailed),
+        Some("TransactionConflict") => Ok(CancellationCode::Busy(Metric::Conflicts)),
+        Some("ProvisionedThroughputExceeded" | "ThrottlingError") => {
+            Ok(CancellationCode::Busy(Metric::Throttles))
+        }
         Some(other) => Err(StoreError::Refused(format!("transaction cancelled: {other}"))),
     }
 }

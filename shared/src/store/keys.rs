@@ -57,8 +57,8 @@ pub(super) fn idempotency(operation: &str, idempotency_key: &IdempotencyKey) -> 
     key(format!("IDEM#{operation}#{idempotency_key}"), "IDEM")
 }
 
-/// A key under which nothing ever lies: what a health check asks for.
-pub(super) fn nothing() -> Key {
+/// A key that never has an item; reading it checks the connection.
+pub(super) fn health_check() -> Key {
     key("HEALTH".to_owned(), "HEALTH")
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::catalog::{ProductCursor, ProductList, Shown, key_text};
+use super::catalog::{PageBuilder, ProductCursor, ProductList, key_text};
 use super::error::StoreError;
 use super::record::Item;
 use super::record::text;
@@ -38,12 +38,14 @@ impl Store {
         let more = found.len() > limit;
         let page: Vec<ProductId> = found.into_iter().take(limit).collect();
         let next = match (more, read_to) {
-            (true, _) => page.last().cloned().map(ProductCursor::behind),
-            (false, Some(to)) if page.last() == Some(&to.product) => Some(ProductCursor::behind(to.product)),
+            (true, _) => page.last().cloned().map(ProductCursor::after_product),
+            (false, Some(to)) if page.last() == Some(&to.product) => {
+                Some(ProductCursor::after_product(to.product))
+            }
             (false, to) => to,
         };
-        let mut shown = Shown::default();
-        shown.take_products(self, page, invocation).await?;
+        let mut shown = PageBuilder::default();
+        shown.add_products(self, page, invocation).await?;
         Ok(shown.into_list(next))
     }
 

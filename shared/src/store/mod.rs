@@ -41,8 +41,8 @@ pub use error::StoreError;
 pub use ledger::MAX_MOVEMENTS;
 pub use read::MAX_CHECK;
 pub use retry::RetryPolicy;
-pub use scan::{Place, ReservationPage, UnitPage};
-pub use stream::{Change, parse_change};
+pub use scan::{ReservationPage, ScanCursor, UnitPage};
+pub use stream::{StreamChange, parse_change};
 pub use sweep::{DuePage, Expired};
 
 use crate::domain::{Action, Command, Target, Timestamp};

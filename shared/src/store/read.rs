@@ -165,7 +165,10 @@ impl Store {
         until_answered!(
             self,
             invocation,
-            self.client.get_item().table_name(&self.settings.inventory_table).set_key(Some(keys::nothing()))
+            self.client
+                .get_item()
+                .table_name(&self.settings.inventory_table)
+                .set_key(Some(keys::health_check()))
         );
         Ok(())
     }
@@ -176,7 +179,7 @@ impl Store {
     /// If it had no answer. The first request will then make a connection of its own.
     pub async fn warm_up(&self) -> Result<(), StoreError> {
         let table = &self.settings.inventory_table;
-        let read = self.client.get_item().table_name(table).set_key(Some(keys::nothing())).send().await;
+        let read = self.client.get_item().table_name(table).set_key(Some(keys::health_check())).send().await;
         let Err(error) = read else { return Ok(()) };
         Err(StoreError::TryAgain(classify(&error)?.detail))
     }

@@ -61,7 +61,7 @@ impl Attempts {
         let bound = self.policy.backoff.saturating_mul(1 << (self.made - 1).min(16)).min(LONGEST_PAUSE);
         let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
         let pause = Duration::from_micros(fastrand::u64(0..=micros));
-        if Instant::now() + pause >= self.until(after) {
+        if Instant::now() + pause >= self.retry_deadline(after) {
             return Err(StoreError::TryAgain(format!(
                 "time is up after {} tries, the last: {}",
                 self.made, after.detail
@@ -79,8 +79,8 @@ impl Attempts {
         self.pause(&Transient::not_applied(why)).await
     }
 
-    /// Until when is tried after such a failure.
-    fn until(&mut self, after: &Transient) -> Instant {
+    /// The time after which this failure is not retried any more.
+    fn retry_deadline(&mut self, after: &Transient) -> Instant {
         self.unanswered |= after.maybe_applied;
         // A conflict may be with a try of our own that had no answer; DynamoDB needs longer to end that one.
         if self.unanswered || !after.is_conflict() || planted("conflicts-take-all-the-time") {
