@@ -1,4 +1,4 @@
-//! How AWS is called, the same for every client.
+//! The configuration of every AWS client: timeouts, retries, the HTTP client.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -47,7 +47,7 @@ pub fn config() -> ConfigLoader {
         .retry_config(RetryConfig::disabled())
 }
 
-/// What a client is made of.
+/// Loads the configuration that a client is built from.
 pub async fn load(config: ConfigLoader) -> SdkConfig {
     let config = config.load().await;
     #[cfg(feature = "planted")]
@@ -81,13 +81,13 @@ pub fn http_client(context: TlsContext) -> SharedHttpClient {
 #[error("no connection could be made")]
 pub struct NeverConnected(#[source] ConnectorError);
 
-/// A wait that was given up.
+/// A wait that exceeded its limit.
 #[derive(Debug, Clone, Copy, Error)]
 #[error("{0} took longer than {1:?}")]
 struct TimedOut(&'static str, Duration);
 
-/// Bounds the wait for a connection and the wait for an answer apart, because they mean different things: a request
-/// without an answer may have been applied, a request without a connection cannot.
+/// Limits the wait for a connection and the wait for an answer separately, because they mean different things: a
+/// request without an answer may have been applied, a request without a connection cannot.
 #[derive(Debug)]
 struct TimeLimitedConnector(SharedHttpConnector);
 

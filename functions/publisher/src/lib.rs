@@ -242,10 +242,10 @@ async fn write_movements(
     Ok(())
 }
 
-/// Stock units whose levels are made at once.
+/// Stock units whose levels are updated at once.
 const LEVELS_AT_ONCE: usize = 8;
 
-/// Makes the level of each stock unit of the batch anew, once, by its first record.
+/// Brings the level of each stock unit of the batch up to date, once, by its first record.
 async fn update_levels(
     outbox: &Outbox,
     records: &[(usize, Record<'_>)],

@@ -1,14 +1,14 @@
-//! How a product stands at a location, and the alert that says so.
+//! The level of a product at a location, and the alert that stores it.
 //!
-//! A level is state that is compared and set. It does not follow from one change of stock: whoever makes it anew
-//! looks at the stock and the threshold of now. So it comes out the same however many changes were lost or came
-//! twice, and after a threshold was changed. What is published of it follows from the alert's own changes.
+//! A level is state that is compared and set. It is derived from the current stock and threshold, not from one change
+//! of stock. So it comes out the same however many changes were lost or came twice, and after a threshold was
+//! changed. Its events are derived from the alert's own changes.
 
 use super::Timestamp;
 use super::stock::{Cause, StockUnit, UnitKey};
 use crate::planted;
 
-/// How a stock unit stands to its threshold.
+/// The level of a stock unit against its threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// Above the threshold.
@@ -20,7 +20,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// All there are.
+    /// Every level.
     pub const ALL: [Self; 3] = [Self::Enough, Self::Low, Self::Out];
 
     /// Its name in the table.
@@ -35,7 +35,7 @@ impl Level {
 }
 
 impl StockUnit {
-    /// How it stands to its threshold, or to the service's where it has none.
+    /// Its level against its threshold, or against the service's where it has none.
     #[must_use]
     pub fn level(&self, default_threshold: u64) -> Level {
         match self.available {
@@ -52,7 +52,7 @@ impl StockUnit {
     }
 }
 
-/// The level of a stock unit, as it was when it last changed. Where there is no alert, there is enough.
+/// The level of a stock unit, as of its last change. A stock unit without an alert has enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
     /// The stock unit.
@@ -63,8 +63,8 @@ pub struct Alert {
     pub before: Option<Level>,
     /// +1 with every write.
     pub version: u64,
-    /// When the alert began to exist. One that has enough again is removed after a while; the next one begins
-    /// anew at version 1, and this tells the two apart.
+    /// When the alert was created. An alert that has enough again is removed after a while; the next one begins again
+    /// at version 1, and this time tells the two apart.
     pub created_at: Timestamp,
     /// When the level was found to have changed.
     pub since: Timestamp,
@@ -79,11 +79,11 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// The alert that must take the place of `was` (none: there is none), if the level is another one.
+    /// The next alert after `was` (none: there is none), if the level has changed.
     ///
-    /// `began` is the level of the stock unit's first version, where its beginning is at hand. Otherwise a stock unit
-    /// without an alert has had enough, so that what is low is told although its beginning was missed, or although
-    /// it began with enough by another threshold.
+    /// `began` is the level of the stock unit's first version, if the caller has it. Otherwise a stock unit
+    /// without an alert has had enough. So a low level is told although its beginning was missed, or although it began
+    /// with enough by another threshold.
     #[must_use]
     pub fn next(
         was: Option<&Self>,
@@ -148,7 +148,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// Where it came from and where it is; none where nothing is to be written.
+    /// The level before and after; none where no alert is to be written.
     fn crossed(was: Option<&Alert>, available: u64, began: Option<Level>) -> Option<(Option<Level>, Level)> {
         let next = Alert::next(was, &stock(available, 7), began, THRESHOLD, at(9))?;
         Some((next.before, next.level))

@@ -1,4 +1,4 @@
-//! What a request is answered with when it is granted, and the response that comes of either.
+//! Successful answers, and the HTTP responses that answers and problems become.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub struct Answer {
     content_type: &'static str,
     body: Body,
     cache: Cache,
-    /// What a browser may load and run for it; none for what no browser shows.
+    /// The Content-Security-Policy of a page; none for an answer that no browser shows.
     content_policy: Option<&'static str>,
 }
 
@@ -42,7 +42,7 @@ impl Answer {
         Self::json(StatusCode::OK, body)
     }
 
-    /// 201 where the request made it so, 200 where it was so before.
+    /// 201 where this request had the effect, 200 where an earlier one had it.
     ///
     /// # Errors
     /// If the body does not serialise, which is a bug.
@@ -57,8 +57,7 @@ impl Answer {
         Self::json_text(status, body)
     }
 
-    /// 200 with a page or another file that is a part of the program. `content_policy` is its Content-Security-Policy:
-    /// what a browser may load and run for it.
+    /// 200 with a page or another file that is a part of the program. `content_policy` is its Content-Security-Policy.
     #[must_use]
     pub fn file(content_type: &'static str, content: impl Into<Body>, content_policy: &'static str) -> Self {
         Self {
@@ -118,7 +117,7 @@ impl Problem {
     }
 }
 
-/// The response to a request. `public_cache` is how long the settings let anybody keep what is public.
+/// The response to a request. `public_cache` is how long caches may keep an answer that is cacheable.
 pub(super) fn respond(
     outcome: Result<Answer, Problem>,
     correlation_id: &str,

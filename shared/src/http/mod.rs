@@ -1,6 +1,6 @@
-//! HTTP, as every function that API Gateway calls speaks it.
+//! HTTP: requests and answers, the same for every function that API Gateway calls.
 //!
-//! [`serve`] is the loop of such a function: it makes a [`Request`] of the event, calls the handler
+//! [`serve`] is the loop of such a function: it parses the event into a [`Request`], calls the handler
 //! within the time there is, sends its [`Answer`] (JSON, a page or another file) or a [`Problem`], and logs the
 //! outcome once.
 
@@ -39,10 +39,10 @@ pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id
 pub const RESERVE: &str = "POST /reserve";
 
 impl Outcome {
-    /// The answer to a request on a reservation that is there: 200 with the reservation.
+    /// The answer to a request on an existing reservation: 200 with the reservation.
     ///
     /// # Errors
-    /// The problem that the client is told where it was refused.
+    /// The problem to answer with, if the request was refused.
     pub fn answer(self, now: Timestamp) -> Result<Answer, Problem> {
         match self {
             Self::Done { reservation, .. } => Answer::ok(&ReservationView::at(now, &reservation)),
@@ -91,7 +91,7 @@ pub async fn answer(
     frame.answer(event, context, async |request| handle(deps, request).await).await
 }
 
-/// What is done around every handler.
+/// The steps around every handler: parsing, the time limit, the log line and the metrics.
 struct Frame<'a> {
     operation: &'static str,
     settings: &'a Settings,
@@ -130,7 +130,7 @@ impl Frame<'_> {
     }
 }
 
-/// What became of an order that was to be held. A request that is wrong in itself is none.
+/// The metric for the outcome of a reserve; none for other routes and for requests that are invalid.
 fn reservation_metric(route: &str, status: StatusCode) -> Option<Metric> {
     match status {
         _ if route != RESERVE => None,

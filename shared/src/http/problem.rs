@@ -41,7 +41,7 @@ pub mod code {
     pub const INTERNAL: &str = "internal";
 }
 
-/// A request that is not granted.
+/// An error answer.
 #[derive(Debug)]
 pub struct Problem {
     pub(super) status: StatusCode,
@@ -65,7 +65,7 @@ impl Problem {
         self
     }
 
-    /// 400: the request is not what it must be.
+    /// 400: the request is invalid.
     #[must_use]
     pub fn invalid(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code::INVALID_REQUEST, detail)
@@ -109,7 +109,7 @@ impl Problem {
         )
     }
 
-    /// 503: not known or not done; trying again is safe. The cause is for the log.
+    /// 503: the outcome is not known, or nothing was done; trying again is safe. The cause is for the log.
     #[must_use]
     pub fn try_again(cause: impl Into<String>) -> Self {
         let detail =
@@ -120,7 +120,7 @@ impl Problem {
         problem
     }
 
-    /// Where the outcome is not known and the caller sent no key, it must send ours with the next try.
+    /// Names the key to send with the next try, where the outcome is not known and the caller sent no key.
     pub(super) fn with_key_to_send(mut self, generated_key: Option<&str>) -> Self {
         let Some(key) = generated_key.filter(|_| self.code == code::TRY_AGAIN) else { return self };
         self.detail = format!(
@@ -155,7 +155,7 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, format!("this route needs the role {role}"))
     }
 
-    /// Why an order could not be held. Limits and unknown products come first: waiting does not mend them.
+    /// Why an order could not be held. Limits and unknown products come first: waiting does not help against them.
     #[must_use]
     pub fn insufficient_stock(shortages: &[Shortage]) -> Self {
         let shortages_with = |wanted: fn(&Lack) -> bool| shortages.iter().filter(move |s| wanted(&s.lack));
@@ -198,7 +198,7 @@ impl Problem {
         .with("products", products)
     }
 
-    /// Why a request on a reservation could not be granted, with the record as it is.
+    /// The answer to a refused request on a reservation, with the record as it is.
     #[must_use]
     pub fn from_refusal(refusal: &Refusal, reservation: Option<&Reservation>) -> Self {
         let conflict = |code, detail: String| Self::new(StatusCode::CONFLICT, code, detail);
@@ -270,7 +270,7 @@ impl Problem {
     }
 }
 
-/// Says what the order has, because a shop that sends its products one by one sees here that it must not.
+/// Lists the lines that the order has: a shop that sends its products one by one sees here that it must not.
 fn lines_differ(reservation: Option<&Reservation>) -> Problem {
     let lines = reservation.map(|r| r.lines.as_slice()).unwrap_or_default();
     let of_line = |line: &Line| {
@@ -351,7 +351,7 @@ impl From<&StockRefusal> for Problem {
 mod tests {
     use super::*;
 
-    /// Who sent no key must send ours, or the next try would be another request.
+    /// A caller that sent no key must send the generated one, or the next try would be another request.
     #[test]
     fn an_unknown_outcome_names_the_key_to_send() {
         let told = |problem: Problem, key| serde_json::from_str(&problem.with_key_to_send(key).to_json("c"));

@@ -1,4 +1,4 @@
-//! What the reconciliation reads: every stock unit and every reservation, page by page. The only scan there is.
+//! The reads of the reconciliation: every stock unit and every reservation, page by page. It has the only scan.
 
 use super::error::StoreError;
 use super::keys::RESERVATION;
@@ -9,7 +9,7 @@ use super::retry::until_answered;
 use super::{Invocation, Store, keys};
 use crate::domain::{ProductId, Reservation, ReservationId, StockUnit};
 
-/// Where a page ended.
+/// The end of a page, where the next one begins.
 #[derive(Debug, Clone)]
 pub struct ScanCursor(Item);
 
@@ -32,7 +32,7 @@ pub struct UnitPage {
 }
 
 impl Store {
-    /// A page of all reservations there are, in no order.
+    /// A page of all reservations, in no particular order.
     ///
     /// # Errors
     /// As every [`StoreError`].

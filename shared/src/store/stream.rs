@@ -1,4 +1,4 @@
-//! What has changed, read from a record of the table's stream.
+//! Changes of items, parsed from the records of the table's stream.
 
 use aws_lambda_events::event::dynamodb::EventRecord;
 
@@ -12,20 +12,20 @@ use crate::domain::{Alert, Reservation, StockUnit};
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a batch has a hundred of them at most")]
 pub enum StreamChange {
-    /// Of a stock unit: before (none: it began to exist) and after.
+    /// A stock unit before (none: it was created) and after.
     Stock(Option<StockUnit>, StockUnit),
-    /// Of a reservation: before (none: it began to exist) and after.
+    /// A reservation before (none: it was created) and after.
     Reservation(Option<Reservation>, Reservation),
-    /// Of a level: the alert after. It says itself what it came from.
+    /// The level of a stock unit: the alert after the change. It names the level before.
     Level(Alert),
-    /// Of anything else, or an item that is gone: nothing is published of it.
+    /// Another item, or one that was removed: no event is published.
     Other,
 }
 
-/// Reads a stream record.
+/// Parses a stream record.
 ///
 /// # Errors
-/// If an image is none that this program writes.
+/// If an image is not one that this program writes.
 pub fn parse_change(record: EventRecord) -> Result<StreamChange, StoreError> {
     let change = record.change;
     let pk = match change.keys.get(PK) {

@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::types::{
     CancellationReason, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
 
-use super::error::{CancellationCode, StoreError, Transient, classify, reason};
+use super::error::{CancellationCode, StoreError, Transient, classify, parse_cancellation_code};
 use super::expression::update_of;
 use super::record::{Item, number, parse_reservation, purge_at, reservation_item, text};
 use super::{Store, keys};
@@ -65,7 +65,7 @@ pub(super) struct Cancelled {
 impl Cancelled {
     /// Reads what DynamoDB says of one action.
     fn read(given: &CancellationReason) -> Result<Self, StoreError> {
-        Ok(Self { reason: reason(given.code())?, item: shown(given.item()) })
+        Ok(Self { reason: parse_cancellation_code(given.code())?, item: shown(given.item()) })
     }
 
     /// A condition that failed outside of a transaction.
