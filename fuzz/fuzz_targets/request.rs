@@ -32,7 +32,7 @@ fn world() -> (Runtime, Arc<Deps>) {
     let settings = settings.expect("settings");
     let config = shared::aws::config_for("http://127.0.0.1:9", "fuzz");
     let store = runtime.block_on(Store::connect(config, settings.store.clone()));
-    (runtime, Arc::new(Deps { store, settings, clock: Clock::of_the_machine() }))
+    (runtime, Arc::new(Deps { store, settings, clock: Clock::system() }))
 }
 
 fuzz_target!(|input: (u8, &[u8])| {

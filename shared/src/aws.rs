@@ -1,4 +1,4 @@
-//! How AWS is called, the same for every client.
+//! The configuration of every AWS client: timeouts, retries, the HTTP client.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -47,7 +47,7 @@ pub fn config() -> ConfigLoader {
         .retry_config(RetryConfig::disabled())
 }
 
-/// What a client is made of.
+/// Loads the configuration that a client is built from.
 pub async fn load(config: ConfigLoader) -> SdkConfig {
     let config = config.load().await;
     #[cfg(feature = "planted")]
@@ -72,7 +72,7 @@ pub fn http_client(context: TlsContext) -> SharedHttpClient {
         .tls_context(context)
         .build_https();
     http_client_fn(move |settings, components| {
-        SharedHttpConnector::new(Bounded(client.http_connector(settings, components)))
+        SharedHttpConnector::new(TimeLimitedConnector(client.http_connector(settings, components)))
     })
 }
 
@@ -81,17 +81,17 @@ pub fn http_client(context: TlsContext) -> SharedHttpClient {
 #[error("no connection could be made")]
 pub struct NeverConnected(#[source] ConnectorError);
 
-/// A wait that was given up.
+/// A wait that exceeded its limit.
 #[derive(Debug, Clone, Copy, Error)]
 #[error("{0} took longer than {1:?}")]
-struct TookTooLong(&'static str, Duration);
+struct TimedOut(&'static str, Duration);
 
-/// Bounds the wait for a connection and the wait for an answer apart, because they mean different things: a request
-/// without an answer may have been applied, a request without a connection cannot.
+/// Limits the wait for a connection and the wait for an answer separately, because they mean different things: a
+/// request without an answer may have been applied, a request without a connection cannot.
 #[derive(Debug)]
-struct Bounded(SharedHttpConnector);
+struct TimeLimitedConnector(SharedHttpConnector);
 
-impl HttpConnector for Bounded {
+impl HttpConnector for TimeLimitedConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         // The SDK puts this into every request, and the HTTP client tells it which connection the request gets before
         // it sends anything. Where it is not there, a connection is taken for granted.
@@ -99,7 +99,7 @@ impl HttpConnector for Bounded {
         let answer = self.0.call(request);
         HttpConnectorFuture::new(async move {
             let has_connection = || capture.as_ref().is_none_or(|capture| capture.get().is_some());
-            match in_time(answer, has_connection).await {
+            match with_timeouts(answer, has_connection).await {
                 Err(error) if !has_connection() || planted("what-was-sent-was-not-applied") => {
                     Err(ConnectorError::io(NeverConnected(error).into()))
                 }
@@ -110,19 +110,19 @@ impl HttpConnector for Bounded {
 }
 
 /// Waits for an answer: until [`CONNECT_TIMEOUT`] for the connection, and from then until [`ANSWER_TIMEOUT`].
-async fn in_time(
+async fn with_timeouts(
     answer: impl Future<Output = Result<HttpResponse, ConnectorError>>,
     has_connection: impl Fn() -> bool,
 ) -> Result<HttpResponse, ConnectorError> {
     let (mut answer, mut limit) = (pin!(answer), pin!(sleep(CONNECT_TIMEOUT)));
-    let (mut is_connected, mut waits_for) = (false, TookTooLong("the connection", CONNECT_TIMEOUT));
+    let (mut is_connected, mut waits_for) = (false, TimedOut("the connection", CONNECT_TIMEOUT));
     poll_fn(|context| {
         if let Poll::Ready(outcome) = answer.as_mut().poll(context) {
             return Poll::Ready(outcome);
         }
         if !is_connected && has_connection() {
             is_connected = true;
-            waits_for = TookTooLong("the answer", ANSWER_TIMEOUT);
+            waits_for = TimedOut("the answer", ANSWER_TIMEOUT);
             let for_ever = planted("waits-for-what-hangs");
             let patience = if for_ever { Duration::from_secs(60) } else { ANSWER_TIMEOUT };
             limit.as_mut().reset(Instant::now() + patience);

@@ -1,4 +1,4 @@
-//! What every function has in common, whatever calls it.
+//! The frame of every function, whatever calls it: dependencies, clock, deadline, metrics.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -18,25 +18,25 @@ use crate::{aws, planted, telemetry};
 /// An invocation answers at least this long before the function's time-out.
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
 
-/// What a handler works with.
+/// A handler's dependencies.
 #[derive(Debug, Clone)]
 pub struct Deps {
     /// The tables.
     pub store: Store,
     /// The settings.
     pub settings: Settings,
-    /// What time it is.
+    /// The source of the time.
     pub clock: Clock,
 }
 
-/// Where the time of an invocation comes from.
+/// The source of the time of an invocation.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 impl Clock {
-    /// The machine's own clock.
+    /// The system's clock.
     #[must_use]
-    pub fn of_the_machine() -> Self {
+    pub fn system() -> Self {
         #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
         Self(Arc::new(Timestamp::now))
     }
@@ -68,7 +68,7 @@ impl Deps {
         let settings = init_process()?;
         let store = Store::connect(aws::config(), settings.store.clone()).await;
         note_warm_up("DynamoDB", store.warm_up().await);
-        Ok(Self { store, settings, clock: Clock::of_the_machine() })
+        Ok(Self { store, settings, clock: Clock::system() })
     }
 }
 
@@ -93,7 +93,7 @@ pub fn note_warm_up(service: &'static str, outcome: Result<(), impl std::fmt::Di
     }
 }
 
-/// What an invocation that begins now is allowed: its time, less a margin in which to answer.
+/// An invocation that begins now. Its deadline is the function's, less a margin in which to answer.
 #[must_use]
 pub fn invocation(clock: &Clock, context: Option<&Context>, correlation_id: String) -> Invocation {
     let now = clock.now();
@@ -112,8 +112,8 @@ pub fn invocation(clock: &Clock, context: Option<&Context>, correlation_id: Stri
 }
 
 /// Runs a function that is called with events, until its process ends. `operation` is its name; it works with [`Deps`],
-/// or with a type of its own that holds them. The event is taken as it is: a typed one would be parsed as a whole, and
-/// one bad record would fail its batch.
+/// or with a type of its own that holds them. The event stays untyped JSON: a typed one would be parsed as a whole,
+/// and one bad record would fail its batch.
 ///
 /// # Errors
 /// If the Runtime API is gone.
@@ -129,15 +129,15 @@ pub async fn serve_events<D: AsRef<Deps>>(
         // Boxed, because the compiler follows the type of a future only so deep.
         Box::pin(async move {
             let outcome = handle(deps, &payload, &invocation).await;
-            report(operation, settings, &invocation);
+            write_metrics(operation, settings, &invocation);
             outcome
         })
     }))
     .await
 }
 
-/// Writes the metrics of an invocation that ends. That they cannot be written does not undo what it did.
-pub(crate) fn report(operation: &'static str, settings: &Settings, invocation: &Invocation) {
+/// Writes the metrics of an invocation that ends. A failure is only logged: the work is done.
+pub(crate) fn write_metrics(operation: &'static str, settings: &Settings, invocation: &Invocation) {
     let stack = settings.stack.as_deref();
     let line = stack.and_then(|stack| invocation.metrics.line(stack, operation, invocation.now));
     if let Some(line) = line

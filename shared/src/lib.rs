@@ -1,13 +1,13 @@
-//! What the functions of Holdfast share. The modules in reading order:
+//! The code that the functions of Holdfast share. The modules in reading order:
 //!
 //! - [`domain`]: the business, pure. [`domain::decide()`] is the whole of it
 //! - [`store`]: the tables, and the loop that commits a decision
 //! - [`http`]: requests, answers and problems, as every HTTP function speaks them
 //! - [`publishing`]: events as JSON, and the way to the bus
-//! - [`function`]: what every function has in common
-//! - [`aws`]: how AWS is called; [`settings`]: what a function is set to
+//! - [`function`]: the frame of every function
+//! - [`aws`]: the configuration of AWS clients; [`settings`]: a function's settings
 //! - [`mod@planted`]: bugs for tests to find; none is in a build without its feature
-//! - [`telemetry`] and [`metrics`]: what it logs, and what it counts
+//! - [`telemetry`] and [`metrics`]: logs and metrics
 
 pub mod aws;
 pub mod domain;
@@ -20,6 +20,6 @@ pub mod settings;
 pub mod store;
 pub mod telemetry;
 
-/// What a function's `main` ends with.
+/// The error of a function's `main`.
 pub use lambda_http::Error;
 pub use planted::planted;

@@ -1,7 +1,7 @@
 //! Metrics, as CloudWatch reads them out of log lines: at most one line for an invocation.
 //!
-//! What is counted has few and fixed dimensions, the stack and the function; no product, no order. What
-//! Lambda, SQS and API Gateway count by themselves (duration, errors, age of a queue) is not counted again.
+//! Metrics have two fixed dimensions, the stack and the function, and none by product or order. Figures that
+//! Lambda, SQS and API Gateway report by themselves (duration, errors, age of a queue) are not counted again.
 //! Source of the format: Amazon CloudWatch User Guide, "Embedded metric format specification".
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ const NAMESPACE: &str = "Holdfast";
 
 macro_rules! metrics {
     ($($(#[$doc:meta])+ $name:ident in $unit:literal;)+) => {
-        /// What is counted.
+        /// The metrics.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Metric { $($(#[$doc])+ $name,)+ }
 
@@ -82,7 +82,7 @@ metrics! {
     ReconcileNotCompared in "Count";
 }
 
-/// What one invocation has counted so far. Clones count together.
+/// The metrics of one invocation so far. Clones share their counts.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics(Arc<Mutex<BTreeMap<Metric, u64>>>);
 
@@ -93,7 +93,7 @@ impl Metrics {
         *counted.entry(metric).or_default() += count;
     }
 
-    /// The line that CloudWatch makes metrics of; none where nothing was counted.
+    /// The log line that CloudWatch reads the metrics from; none where nothing was counted.
     #[must_use]
     pub fn line(&self, stack: &str, operation: &str, now: Timestamp) -> Option<String> {
         let counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);

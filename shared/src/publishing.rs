@@ -1,5 +1,5 @@
-//! The way to the event bus. Only what is committed gets here: events are made of the table's changes,
-//! never sent beside a write. [`json`] says how an event looks there.
+//! The event bus. Only committed changes get here: events are derived from the table's stream, never sent
+//! beside a write. [`json`] defines how an event looks on the bus.
 
 pub mod json;
 
@@ -17,8 +17,7 @@ const SOURCE: &str = "holdfast";
 /// Most entries in one `PutEvents`. Source: Amazon EventBridge API Reference, PutEvents.
 const MAX_ENTRIES: usize = 10;
 
-/// How much is put into one request, in bytes of detail. EventBridge takes 256 KB; half of it leaves room
-/// for what is around the details.
+/// Most bytes of detail in one request. EventBridge takes 256 KB; half of it leaves room for the other members.
 const MAX_REQUEST_BYTES: usize = 128 * 1024;
 
 /// The bus.
@@ -28,7 +27,7 @@ pub struct Bus {
     name: String,
 }
 
-/// An event as the bus is sent it.
+/// An event as it is sent to the bus.
 #[derive(Debug, Clone)]
 pub struct Entry {
     event: Event,
@@ -50,7 +49,7 @@ impl From<Event> for Entry {
     }
 }
 
-/// Splits events into parts that one request takes.
+/// Splits events into batches that fit one request each.
 #[must_use]
 pub fn split_into_requests<T>(events: &[T], entry_of: impl Fn(&T) -> &Entry) -> Vec<&[T]> {
     let mut parts = Vec::new();
@@ -69,13 +68,13 @@ pub fn split_into_requests<T>(events: &[T], entry_of: impl Fn(&T) -> &Entry) -> 
     parts
 }
 
-/// Why an event was not taken.
+/// Why the bus did not accept an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotTaken {
-    /// It may be taken later.
-    Now(String),
-    /// It never will be.
-    Ever(String),
+pub enum PublishError {
+    /// It may be accepted later.
+    Retryable(String),
+    /// It will never be accepted.
+    Permanent(String),
 }
 
 impl Bus {
@@ -84,18 +83,18 @@ impl Bus {
         Self { client: Client::new(&crate::aws::load(config).await), name: name.to_owned() }
     }
 
-    /// Opens the connection that the first events will find: a question about the bus itself, tried once.
+    /// Opens the connection for the first events, by one read of the bus itself that is not retried.
     ///
     /// # Errors
-    /// If it had no answer, why. The first events will then make a connection of their own.
+    /// The reason, if there was no answer. The first events then open the connection.
     pub async fn warm_up(&self) -> Result<(), String> {
         let asked = self.client.describe_event_bus().name(&self.name).send().await;
         asked.map(drop).map_err(|e| DisplayErrorContext(&e).to_string())
     }
 
-    /// Sends as many events as one request takes, see [`split_into_requests`]. Answers for each; every one may fail by
-    /// itself.
-    pub async fn put(&self, entries: &[&Entry]) -> Vec<Result<(), NotTaken>> {
+    /// Sends the events of one request, see [`split_into_requests`]. Returns a result for each, because each may fail
+    /// by itself.
+    pub async fn put(&self, entries: &[&Entry]) -> Vec<Result<(), PublishError>> {
         let requested = entries.iter().map(|Entry { event, detail }| {
             PutEventsRequestEntry::builder()
                 .event_bus_name(&self.name)
@@ -109,15 +108,15 @@ impl Bus {
         let output = match sent {
             Ok(output) => output,
             Err(error) => {
-                let error = NotTaken::Now(DisplayErrorContext(&error).to_string());
+                let error = PublishError::Retryable(DisplayErrorContext(&error).to_string());
                 return vec![Err(error); entries.len()];
             }
         };
         let answers = output.entries();
         (0..entries.len())
             .map(|i| match answers.get(i) {
-                Some(entry) => read_answer(entry.error_code(), entry.error_message()),
-                None => Err(NotTaken::Now("the answer has too few entries".to_owned())),
+                Some(entry) => classify_entry(entry.error_code(), entry.error_message()),
+                None => Err(PublishError::Retryable("the answer has too few entries".to_owned())),
             })
             .collect()
     }
@@ -125,13 +124,13 @@ impl Bus {
 
 /// Reads the answer for one entry. Source of the codes: Amazon EventBridge User Guide, "Handling failures
 /// with PutEvents".
-fn read_answer(code: Option<&str>, message: Option<&str>) -> Result<(), NotTaken> {
+fn classify_entry(code: Option<&str>, message: Option<&str>) -> Result<(), PublishError> {
     let Some(code) = code else { return Ok(()) };
     let detail = format!("{code}: {}", message.unwrap_or_default());
     match code {
         "MalformedDetail" | "InvalidArgument" | "NotAuthorizedForSourceException" => {
-            Err(NotTaken::Ever(detail))
+            Err(PublishError::Permanent(detail))
         }
-        _ => Err(NotTaken::Now(detail)),
+        _ => Err(PublishError::Retryable(detail)),
     }
 }

@@ -12,27 +12,27 @@ use crate::store::{RetryPolicy, StoreSettings};
 /// Longest temporary hold that may be asked for, in seconds: 24 hours.
 pub const MAX_TTL_SECONDS: u64 = 24 * 60 * 60;
 
-/// Shortest time that a record is kept after nothing is held in it any more, in days. Events are
-/// redelivered for up to 14 days; a record that is gone by then could be applied twice.
+/// Shortest time that a record is kept after its hold has ended, in days. Events are redelivered for up to 14 days;
+/// without the record, one could be applied twice.
 const MIN_RETENTION_DAYS: u64 = 30;
 
-/// Longest that a public read may be kept, in seconds: an hour. What a shop shows as there is gone by then.
+/// Longest time that a public read may be cached, in seconds: an hour. Stock that is shown may be gone by then.
 const MAX_PUBLIC_CACHE_SECONDS: u64 = 3_600;
 
-/// What a function is set to.
+/// A function's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Tables and tries.
     pub store: StoreSettings,
-    /// How long a temporary hold lasts unless the request says otherwise. None: until someone comes.
+    /// How long a temporary hold lasts unless the request says otherwise. None: it does not end by itself.
     pub reservation_ttl: Option<Duration>,
     /// At or below this many available units stock counts as low, unless the product says otherwise.
     pub low_stock_threshold: u64,
-    /// Whether the sweep gives back what is due; otherwise it only counts.
+    /// Whether the sweep ends due holds; otherwise it only counts them.
     pub auto_release: bool,
     /// Whether a change of stock without an `Idempotency-Key` is refused.
     pub requires_idempotency_key: bool,
-    /// How long anybody may keep what a public read answered; nothing is kept where it is zero.
+    /// How long caches may keep the answer to a public read; zero means not at all.
     pub public_cache: Duration,
     /// The bus that events go to; set where events are sent.
     pub event_bus: Option<String>,
@@ -40,11 +40,11 @@ pub struct Settings {
     pub dead_letter_queue_url: Option<String>,
     /// The stack that metrics are counted for; none where none are.
     pub stack: Option<String>,
-    /// What is logged.
+    /// The least severe level that is logged.
     pub log_level: LevelFilter,
 }
 
-/// A setting that cannot be.
+/// A setting with an invalid value.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[error("the environment variable {name} is {given}; it must be {expected}")]
 pub struct BadSetting {
@@ -57,16 +57,16 @@ impl Settings {
     /// Reads them from the environment.
     ///
     /// # Errors
-    /// Names the first one that cannot be.
+    /// Names the first one that is invalid.
     pub fn from_env() -> Result<Self, BadSetting> {
         #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
         Self::from_lookup(|name| std::env::var(name).ok())
     }
 
-    /// Reads them from what `lookup` finds by name.
+    /// Reads them by name with `lookup`.
     ///
     /// # Errors
-    /// Names the first one that cannot be.
+    /// Names the first one that is invalid.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, BadSetting> {
         let lookup = |name| lookup(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         let whole = |name, default, min, max| whole(name, lookup(name), default, min, max);

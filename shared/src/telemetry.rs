@@ -1,6 +1,6 @@
 //! Logs: one JSON object a line, on standard output, as CloudWatch Logs Insights reads them.
 //!
-//! What happened is logged once, where an invocation ends (see [`crate::http`]), with dotted or plain
+//! Each outcome is logged once, where an invocation ends (see [`crate::http`]), with dotted or plain
 //! fields that carry their unit in the name. Bodies and tokens are never logged.
 
 use tracing::level_filters::LevelFilter;

@@ -7,7 +7,7 @@ use shared::domain::{
     Decision, Fact, Lack, Line, Reservation, Seen, Shortage, State, StockUnit, Timestamp, decide,
 };
 use shared::http::Problem;
-use shared::store::Change as Written;
+use shared::store::StreamChange;
 
 use crate::history::{History, Violation};
 use crate::ops::{Ask, Change, Kind, Lines, Op, has_lines, totals_of, unit};
@@ -142,7 +142,7 @@ impl Look<'_> {
                 };
                 let says = |record: Option<&Reservation>| match decided(record) {
                     Decision::Refuse(refusal) => {
-                        let problem = Problem::refused(&refusal, None).to_json("");
+                        let problem = Problem::from_refusal(&refusal, None).to_json("");
                         serde_json::from_str::<Value>(&problem).is_ok_and(|problem| problem["code"] == code)
                     }
                     _ => false,
@@ -173,7 +173,7 @@ impl Look<'_> {
         let key = format!("k{id}");
         let written: Vec<usize> = (0..self.history.entries.len())
             .filter(|i| match &self.history.entries[*i].change {
-                Written::Stock(_, new) => {
+                StreamChange::Stock(_, new) => {
                     new.cause.operation == change.name()
                         && new.cause.reference.split(' ').next() == Some(key.as_str())
                 }

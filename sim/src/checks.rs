@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use shared::domain::State;
-use shared::store::Change;
+use shared::store::StreamChange;
 
 use crate::deliveries;
 use crate::history::Violation;
@@ -35,14 +35,14 @@ pub fn find_violations(world: &World, ops: &[Op]) -> Vec<Violation> {
     let ops: BTreeMap<u32, &Op> = ops.iter().map(|op| (op.id, op)).collect();
     for (i, entry) in history.entries.iter().enumerate() {
         match &entry.change {
-            Change::Reservation(old, new) => {
+            StreamChange::Reservation(old, new) => {
                 broken.check_record(world, history, &ops, i, old.as_ref(), new);
             }
-            Change::Stock(old, new) => {
+            StreamChange::Stock(old, new) => {
                 let looked = seen.looked.get(&entry.writer).map(|length| history.unit_at(&new.key, *length));
                 broken.check_stock(&ops, entry, old.as_ref(), new, looked.flatten());
             }
-            Change::Level(_) | Change::Other => {}
+            StreamChange::Level(_) | StreamChange::Other => {}
         }
     }
     broken.check_moves(history);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use shared::domain::{
     Alert, Fact, Lack, Level, Reservation, ReservationId, Shortage, State, StockUnit, Timestamp, UnitKey,
 };
-use shared::store::{Change, parse_change};
+use shared::store::{StreamChange, parse_change};
 
 /// A rule that was broken: its short name, and what was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Entry {
     /// The stream record.
     pub raw: Value,
     /// What it says.
-    pub change: Change,
+    pub change: StreamChange,
 }
 
 /// All changes so far.
@@ -67,21 +67,21 @@ impl History {
                 Ok(change) => change,
                 Err(error) => {
                     self.broken("unreadable", format!("{error} in {}", raw["dynamodb"]["NewImage"]));
-                    Change::Other
+                    StreamChange::Other
                 }
             };
             match &change {
-                Change::Stock(old, new) => {
+                StreamChange::Stock(old, new) => {
                     self.units.entry(new.key.clone()).or_default().push(index);
                     self.check_stock(old.as_ref(), new);
                 }
-                Change::Reservation(old, new) => {
+                StreamChange::Reservation(old, new) => {
                     self.reservations.entry(new.id).or_default().push(index);
                     self.check_reservation(old.as_ref(), new, &raw);
                     self.count_allocations(old.as_ref(), new);
                 }
-                Change::Level(alert) => self.check_level(alert),
-                Change::Other => {}
+                StreamChange::Level(alert) => self.check_level(alert),
+                StreamChange::Other => {}
             }
             self.entries.push(Entry { write: self.writes, writer: writer.to_owned(), raw, change });
         }
@@ -93,7 +93,7 @@ impl History {
     pub fn unit_at(&self, unit: &UnitKey, length: usize) -> Option<&StockUnit> {
         let places = self.units.get(unit)?;
         let last = places[..places.partition_point(|i| *i < length)].last()?;
-        if let Change::Stock(_, new) = &self.entries[*last].change { Some(new) } else { None }
+        if let StreamChange::Stock(_, new) = &self.entries[*last].change { Some(new) } else { None }
     }
 
     /// The reservation after the first `length` changes.
@@ -101,7 +101,7 @@ impl History {
     pub fn reservation_at(&self, id: ReservationId, length: usize) -> Option<&Reservation> {
         let places = self.reservations.get(&id)?;
         let last = places[..places.partition_point(|i| *i < length)].last()?;
-        if let Change::Reservation(_, new) = &self.entries[*last].change { Some(new) } else { None }
+        if let StreamChange::Reservation(_, new) = &self.entries[*last].change { Some(new) } else { None }
     }
 
     /// Every record that a reservation was between two moments, both included; none where there was none.

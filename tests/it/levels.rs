@@ -147,7 +147,7 @@ async fn a_level_costs_two_reads_and_a_transaction_where_it_is_another_one() {
     tables.add("A", 20).await;
     for (threshold, calls) in [(10, (2, 0)), (20, (2, 1)), (20, (2, 0)), (19, (2, 1))] {
         let before = tables.usage();
-        tables.store.make_level(&product("A"), None, threshold, &at(1)).await.unwrap();
+        tables.store.update_level(&product("A"), None, threshold, &at(1)).await.unwrap();
         let usage = tables.usage_since(&before);
         let called = |operation: &str| usage.get(operation).map_or(0, |(calls, _)| *calls);
         assert_eq!((called("GetItem"), called("TransactWriteItems")), calls, "threshold {threshold}");

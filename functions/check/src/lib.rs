@@ -43,9 +43,9 @@ async fn product(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     let shown = deps.store.shown_product(&product, after.as_ref(), limit, &request.invocation).await?;
     let shown = shown.ok_or_else(|| match &after {
         None => Problem::unknown_product(product.as_str()),
-        Some(after) => Problem::unknown_at(product.as_str(), &format!("any location after {after}")),
+        Some(after) => Problem::unknown_at_location(product.as_str(), &format!("any location after {after}")),
     })?;
-    Ok(Answer::ok(&ProductView::of(&shown, deps.settings.low_stock_threshold))?.public())
+    Ok(Answer::ok(&ProductView::of(&shown, deps.settings.low_stock_threshold))?.cacheable())
 }
 
 #[derive(Serialize)]
@@ -93,7 +93,7 @@ fn page(deps: &Deps, list: &ProductList, keep: impl Fn(&ProductView) -> bool) ->
         unreadable: list.unreadable.iter().map(ToString::to_string).collect(),
         next_cursor: list.next.as_ref().map(ToString::to_string),
     };
-    Ok(Answer::ok(&page)?.public())
+    Ok(Answer::ok(&page)?.cacheable())
 }
 
 /// A limit of the query, where it is given: 1 to `most`.
@@ -150,9 +150,9 @@ struct AvailabilityAnswer {
 async fn check_availability(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     let AvailabilityRequest { product_id, quantity, location } = request.json()?;
     let key = UnitKey { product: product_id, location, bucket: 0 };
-    let unit = deps.store.stock_unit_lately(&key, &request.invocation).await?;
+    let unit = deps.store.stock_unit_eventually(&key, &request.invocation).await?;
     let UnitKey { product, location, .. } = &key;
-    let unit = unit.ok_or_else(|| Problem::unknown_at(product.as_str(), location.as_str()))?;
+    let unit = unit.ok_or_else(|| Problem::unknown_at_location(product.as_str(), location.as_str()))?;
     let answer = AvailabilityAnswer {
         product_id: product.to_string(),
         location: location.to_string(),
@@ -160,7 +160,7 @@ async fn check_availability(deps: &Deps, request: &Request) -> Result<Answer, Pr
         available_quantity: unit.available,
         available: unit.available >= quantity.get(),
     };
-    Ok(Answer::ok(&answer)?.public())
+    Ok(Answer::ok(&answer)?.cacheable())
 }
 
 async fn reservation(deps: &Deps, request: &Request) -> Result<Answer, Problem> {

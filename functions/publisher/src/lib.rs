@@ -17,9 +17,9 @@ use shared::domain::events::{self, Event, EventKind, Movement};
 use shared::domain::{Level, UnitKey};
 use shared::function::{Deps, elapsed_ms, note_warm_up, serve_events};
 use shared::metrics::{Metric, Metrics};
-use shared::publishing::{Bus, Entry, NotTaken, split_into_requests};
+use shared::publishing::{Bus, Entry, PublishError, split_into_requests};
 use shared::settings::{BadSetting, required};
-use shared::store::{Change, Invocation, MAX_MOVEMENTS, StoreError, parse_change};
+use shared::store::{Invocation, MAX_MOVEMENTS, StoreError, StreamChange, parse_change};
 use shared::{Error, planted};
 use tokio::time::Instant;
 
@@ -51,7 +51,7 @@ pub async fn run() -> Result<(), Error> {
 struct Record<'a> {
     raw: &'a Value,
     sequence_number: &'a str,
-    change: Change,
+    change: StreamChange,
 }
 
 /// Works on a batch and answers with the first record that must come again, and all after it.
@@ -170,7 +170,7 @@ async fn publish_batch(
     if let Err(failure) = write_movements(outbox, progress.done_of(&records), &until(WRITING_ENDS)).await {
         progress.stop_at(failure);
     }
-    if let Err(failure) = make_levels(outbox, progress.done_of(&records), &until(10)).await {
+    if let Err(failure) = update_levels(outbox, progress.done_of(&records), &until(10)).await {
         progress.stop_at(failure);
     }
     let sent = &entries[..entries.partition_point(|(i, _)| *i < progress.end)];
@@ -203,7 +203,7 @@ impl Progress {
 /// Counts what was published.
 fn count_published(records: &[(usize, Record<'_>)], sent: &[(usize, Entry)], metrics: &Metrics) {
     for (_, record) in records {
-        if let Change::Reservation(old, new) = &record.change
+        if let StreamChange::Reservation(old, new) = &record.change
             && events::is_paid_but_short(old.as_ref(), new)
         {
             metrics.add(Metric::PaidOrdersShort, 1);
@@ -228,7 +228,7 @@ async fn write_movements(
 ) -> Result<(), Failed> {
     let mut moved: Vec<(usize, Movement)> = Vec::new();
     for (i, record) in records {
-        if let Change::Stock(old, new) = &record.change {
+        if let StreamChange::Stock(old, new) = &record.change {
             moved.push((*i, events::movement(old.as_ref(), new)));
         }
     }
@@ -242,11 +242,11 @@ async fn write_movements(
     Ok(())
 }
 
-/// Stock units whose levels are made at once.
+/// Stock units whose levels are updated at once.
 const LEVELS_AT_ONCE: usize = 8;
 
-/// Makes the level of each stock unit of the batch anew, once, by its first record.
-async fn make_levels(
+/// Brings the level of each stock unit of the batch up to date, once, by its first record.
+async fn update_levels(
     outbox: &Outbox,
     records: &[(usize, Record<'_>)],
     invocation: &Invocation,
@@ -255,7 +255,7 @@ async fn make_levels(
     let threshold = deps.settings.low_stock_threshold;
     let mut units: BTreeMap<&UnitKey, (usize, Option<Level>)> = BTreeMap::new();
     for (i, record) in records {
-        if let Change::Stock(old, new) = &record.change {
+        if let StreamChange::Stock(old, new) = &record.change {
             let began = old.is_none().then(|| new.level(threshold));
             let (_, known) = units.entry(&new.key).or_insert((*i, None));
             *known = known.or(began);
@@ -264,7 +264,7 @@ async fn make_levels(
     let mut units: Vec<_> = units.into_iter().collect();
     units.sort_unstable_by_key(|(_, (from, _))| *from);
     let made = units.into_iter().map(|(unit, (from, began))| async move {
-        let made = deps.store.make_level(unit, began, threshold, invocation);
+        let made = deps.store.update_level(unit, began, threshold, invocation);
         (from, tokio::time::timeout_at(invocation.deadline, made).await)
     });
     let mut made = futures::stream::iter(made).buffered(LEVELS_AT_ONCE);
@@ -285,15 +285,15 @@ async fn make_levels(
     Ok(())
 }
 
-fn read_change(raw: &Value) -> Result<Change, String> {
+fn read_change(raw: &Value) -> Result<StreamChange, String> {
     let record: EventRecord = serde_json::from_value(raw.clone()).map_err(|e| e.to_string())?;
     let change = parse_change(record).map_err(|e| e.to_string())?;
     let versions = match &change {
-        Change::Stock(old, new) => (old.as_ref().map_or(0, |old| old.version), new.version),
-        Change::Reservation(old, new) => (old.as_ref().map_or(0, |old| old.version), new.version),
+        StreamChange::Stock(old, new) => (old.as_ref().map_or(0, |old| old.version), new.version),
+        StreamChange::Reservation(old, new) => (old.as_ref().map_or(0, |old| old.version), new.version),
         // An alert begins anew when it was purged, and one of an earlier version counted otherwise. What it tells
         // stands in it.
-        Change::Level(_) | Change::Other => return Ok(change),
+        StreamChange::Level(_) | StreamChange::Other => return Ok(change),
     };
     match versions {
         (before, after) if after == before + 1 => Ok(change),
@@ -304,12 +304,12 @@ fn read_change(raw: &Value) -> Result<Change, String> {
 }
 
 /// What is published of a change.
-fn events_of(change: &Change, threshold: u64) -> Vec<Event> {
+fn events_of(change: &StreamChange, threshold: u64) -> Vec<Event> {
     match change {
-        Change::Stock(old, new) => events::of_stock(old.as_ref(), new, threshold),
-        Change::Reservation(old, new) => events::of_reservation(old.as_ref(), new),
-        Change::Level(alert) => events::of_level(alert).into_iter().collect(),
-        Change::Other => Vec::new(),
+        StreamChange::Stock(old, new) => events::of_stock(old.as_ref(), new, threshold),
+        StreamChange::Reservation(old, new) => events::of_reservation(old.as_ref(), new),
+        StreamChange::Level(alert) => events::of_level(alert).into_iter().collect(),
+        StreamChange::Other => Vec::new(),
     }
 }
 
@@ -348,8 +348,8 @@ impl Outbox {
         for ((i, entry), taken) in entries.iter().zip(self.bus.put(&sent).await) {
             match taken {
                 Ok(()) => {}
-                Err(NotTaken::Now(error)) => return Err(Failed::new(*i, error)),
-                Err(NotTaken::Ever(error)) => {
+                Err(PublishError::Retryable(error)) => return Err(Failed::new(*i, error)),
+                Err(PublishError::Permanent(error)) => {
                     let error = format!("{}: {error}", entry.event().id());
                     self.set_aside_record(records, *i, &error).await?;
                 }

@@ -233,7 +233,7 @@ impl Run<'_> {
         let Self { deps, invocation, .. } = *self;
         let left_alone = planted("the-reconciliation-leaves-levels-alone");
         let threshold = if left_alone { 0 } else { deps.settings.low_stock_threshold };
-        let level = deps.store.make_level(&unit.key, None, threshold, invocation).await?;
+        let level = deps.store.update_level(&unit.key, None, threshold, invocation).await?;
         let ledger = Ledger::read(deps, &unit, until, invocation).await?;
         Ok(Finding { unit, ledger, level })
     }

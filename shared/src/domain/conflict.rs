@@ -16,15 +16,15 @@ pub const MAX_CONFLICT_LINES: usize = 400;
 /// A fact that contradicts one that was recorded before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
-    /// How.
+    /// How it contradicts.
     pub kind: ConflictKind,
-    /// What was heard.
+    /// The fact that was heard.
     pub fact: Fact,
-    /// The shipment that it was heard of.
+    /// The shipment that the fact is about.
     pub shipment: Option<ShipmentId>,
     /// The lines that it came with, as far as they are kept.
     pub lines: Vec<ConflictLine>,
-    /// Of the lines, where they are too many to be kept: they tell it from another such fact.
+    /// The fingerprint of the lines, where they are too many to be kept: it tells the fact from another such one.
     pub lines_fingerprint: Option<Fingerprint>,
     /// When it was first heard.
     pub at: Timestamp,
@@ -37,7 +37,7 @@ pub struct ConflictLine {
     pub product: ProductId,
     /// The location, where one was named.
     pub location: Option<Location>,
-    /// How much.
+    /// The number of units.
     pub quantity: u64,
 }
 
@@ -104,12 +104,12 @@ impl Conflict {
 pub struct Conflicts {
     /// The newest, oldest first.
     pub kept: Vec<Conflict>,
-    /// How many there were.
+    /// The number of contradictions, those included that are no longer kept.
     pub count: u64,
 }
 
 impl Conflicts {
-    /// Takes note of one. Answers whether it is a new one.
+    /// Takes note of one. Returns whether it is new.
     pub fn note(&mut self, conflict: Conflict) -> bool {
         let fingerprint = conflict.fingerprint();
         if self.kept.iter().any(|known| known.fingerprint() == fingerprint) {

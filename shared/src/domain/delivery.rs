@@ -1,4 +1,4 @@
-//! What deliveries say has left: one of them, and several of them together.
+//! Deliveries: what left according to one of them, and according to several together.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use super::names::{Invalid, Location, ProductId, ShipmentId};
 use super::quantity::Quantity;
 use super::stock::MAX_LINES;
 
-/// What a delivery says has left.
+/// The goods that left according to a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
     /// Everything that was ordered: it came without lines.
     All,
-    /// So much of the order in total, earlier shipments included. What is held beyond it does not leave.
+    /// This much of the order in total, earlier shipments included. Units held beyond it do not leave.
     Total(DeliveredLines),
-    /// One shipment of several. What is left of the order stays held.
+    /// One shipment of several. The rest of the order stays held.
     Shipment(ShipmentId, DeliveredLines),
 }
 
@@ -56,7 +56,7 @@ impl DeliveredLines {
         self.0.iter().map(|((product, location), quantity)| (product, location.as_ref(), quantity.get()))
     }
 
-    /// That of the same lines as a part shipment by request; a line without a location counts as one at the default.
+    /// The same as of a part shipment by request with these lines; a line without a location is at the default one.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         let mut located: BTreeMap<LineKey, u64> = BTreeMap::new();
@@ -68,21 +68,21 @@ impl DeliveredLines {
     }
 }
 
-/// How much of each product has left according to some deliveries.
+/// The units of each product that have left according to some deliveries.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Claims(pub BTreeMap<ProductId, Claim>);
 
-/// How much of one product has left.
+/// The units of one product that have left.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Claim {
     /// Over all locations.
     pub total: u64,
-    /// How much of it from a location that was named.
+    /// The part of it that left from named locations.
     pub at: BTreeMap<Location, u64>,
 }
 
 impl Claims {
-    /// What one delivery claims.
+    /// The claims of one delivery.
     #[must_use]
     pub fn of(lines: &DeliveredLines) -> Self {
         let mut claims = Self::default();
@@ -96,7 +96,7 @@ impl Claims {
         claims
     }
 
-    /// That all of an order has left, from wherever.
+    /// The claim that all of an order has left, from any location.
     fn of_order(lines: &[Line]) -> Self {
         let mut claims = Self::default();
         for line in lines.iter().filter(|line| line.is_ordered()) {
@@ -105,14 +105,14 @@ impl Claims {
         claims
     }
 
-    /// Adds what has left of a line.
+    /// Adds units that have left for a line.
     pub fn add_line(&mut self, key: &LineKey, quantity: u64) {
         let claim = self.0.entry(key.product.clone()).or_default();
         claim.total += quantity;
         *claim.at.entry(key.location.clone()).or_default() += quantity;
     }
 
-    /// Both together, as two shipments add up.
+    /// Adds other claims, as two shipments add up.
     pub fn add(&mut self, other: &Self) {
         for (product, more) in &other.0 {
             let claim = self.0.entry(product.clone()).or_default();
@@ -123,8 +123,8 @@ impl Claims {
         }
     }
 
-    /// The larger of both, as of two totals the larger counts.
-    pub fn raise(&mut self, other: &Self) {
+    /// Takes the larger figure of both, as of two totals the larger counts.
+    pub fn merge_max(&mut self, other: &Self) {
         for (product, other) in &other.0 {
             let claim = self.0.entry(product.clone()).or_default();
             claim.total = claim.total.max(other.total);
@@ -135,7 +135,7 @@ impl Claims {
         }
     }
 
-    /// How much of a product, over all locations.
+    /// The units of a product, over all locations.
     #[must_use]
     pub fn total(&self, product: &ProductId) -> u64 {
         self.0.get(product).map_or(0, |claim| claim.total)
@@ -143,10 +143,10 @@ impl Claims {
 }
 
 impl Claim {
-    /// How much has left from where: from named locations what was named. The rest where it is booked already if
-    /// bookings stay; then from the lines of the order as far as they go, and beyond them from the first, or the
-    /// default location where there is none.
-    fn placed(&self, lines: &[&Line], bookings_stay: bool) -> BTreeMap<Location, u64> {
+    /// Allocates the units to locations. Named locations get what was named for them. If bookings stay, the rest goes
+    /// first to where it is booked already. Then the lines of the order take it up to their quantity; the first line
+    /// takes what exceeds them, or the default location where the order has no line.
+    fn allocate_to_locations(&self, lines: &[&Line], bookings_stay: bool) -> BTreeMap<Location, u64> {
         let mut placed = self.at.clone();
         let mut rest = self.total.saturating_sub(placed.values().sum());
         let mut fill = |line: &Line, up_to: u64| {
@@ -168,7 +168,7 @@ impl Claim {
     }
 }
 
-/// What all deliveries of an order have said so far, so that each next one is understood, whatever comes first.
+/// All deliveries of an order so far. They give the same result in whatever order they come.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Deliveries {
     /// One said that everything has left.
@@ -177,33 +177,33 @@ pub struct Deliveries {
     pub totals: Claims,
     /// The sum of the shipments, those by request included.
     pub shipped: Claims,
-    /// What was booked where no delivery named a location stays there: the order named other ones, and that is too
-    /// much to be put right in one transaction.
+    /// Whether units for which no delivery named a location stay where they are booked: the order named other
+    /// locations, and moving the bookings is too much for one transaction.
     pub bookings_stay: bool,
 }
 
 impl Deliveries {
-    /// How much has left for which line of these, and for lines that are not among them.
+    /// The units that have left for each of these lines, and for lines that are not among them.
     #[must_use]
     pub fn by_line(&self, lines: &[Line]) -> BTreeMap<LineKey, u64> {
         let mut claims = self.shipped.clone();
-        claims.raise(&self.totals);
+        claims.merge_max(&self.totals);
         if self.all {
-            claims.raise(&Claims::of_order(lines));
+            claims.merge_max(&Claims::of_order(lines));
         }
         let mut left = BTreeMap::new();
         for (product, claim) in claims.0 {
             let of_product: Vec<&Line> = lines.iter().filter(|line| line.key.product == product).collect();
-            for (location, quantity) in claim.placed(&of_product, self.bookings_stay) {
+            for (location, quantity) in claim.allocate_to_locations(&of_product, self.bookings_stay) {
                 left.insert(LineKey { product: product.clone(), location }, quantity);
             }
         }
         left
     }
 
-    /// By how much the shipments exceed what was said to be the total, over all products.
+    /// The units by which the shipments exceed the totals, over all products.
     #[must_use]
-    pub fn beyond_total(&self) -> u64 {
+    pub fn excess_over_totals(&self) -> u64 {
         if self.totals.0.is_empty() {
             return 0;
         }
@@ -269,7 +269,7 @@ mod tests {
     proptest! {
         #[test]
         fn neither_order_nor_grouping_of_claims_matters(a in claims(), b in claims(), c in claims()) {
-            for merge in [Claims::add, Claims::raise] {
+            for merge in [Claims::add, Claims::merge_max] {
                 let all = |of: [&Claims; 3]| {
                     let mut sum = Claims::default();
                     of.into_iter().for_each(|claims| merge(&mut sum, claims));

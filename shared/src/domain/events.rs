@@ -1,11 +1,11 @@
-//! What is published of a change, and its movement in the ledger: functions of the record before and after, without
-//! a clock, so that the same change always gives the same event under the same id.
+//! The events and the ledger movement of a change: functions of the record before and after, without a clock, so that
+//! the same change always gives the same event under the same id.
 //!
-//! - [`EventKind`] lists what can happen, each with its own fields and one name
-//! - `orders` and `deliveries`: what a change of a reservation means
-//! - `stock`: what a change of a stock unit, or of its level, means
+//! - [`EventKind`]: the kinds of events, each with its own fields and one name
+//! - `orders` and `deliveries`: the events of a change of a reservation
+//! - `stock`: the events of a change of a stock unit, or of its level
 //!
-//! How an event looks on the bus is no matter of the domain: see [`crate::publishing::json`].
+//! The domain does not know how an event looks on the bus: see [`crate::publishing::json`].
 
 mod deliveries;
 mod kind;
@@ -31,15 +31,15 @@ pub struct Event {
     pub at: Timestamp,
     /// The correlation id of the request or event that made the change.
     pub correlation_id: String,
-    /// Whether it repeats what may have been missed. Such an event tells the state as it is, because how the state
-    /// came about is no longer known; so it has an id of its own.
+    /// Whether it repeats an event that may have been missed. Such an event tells the state as it is, because how the
+    /// state came about is no longer known; so it has an id of its own.
     pub is_republished: bool,
-    /// What happened.
+    /// The kind of event, with its fields.
     pub kind: EventKind,
 }
 
-/// The record whose change causes an event. A reservation, or an alert, may be purged and begin anew, and its versions
-/// begin again then; the time at which the record began tells the two lives apart.
+/// The record whose change causes an event. A reservation or an alert may be purged and created again, and its versions
+/// then begin again; the time of creation tells the two apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// A reservation.
@@ -63,9 +63,9 @@ pub enum Subject {
 }
 
 impl Event {
-    /// Tells it from every other event, so that a consumer recognises a repetition:
-    /// `STOCK#…:<version>:<name>`, `RES#…:<created>:<version>:<name>` or `LEVEL#…:<created>:<version>:<name>`. One change
-    /// may cause several events, so the name is a part. `<created>` is in epoch milliseconds.
+    /// The event's id, by which a consumer recognises a repetition: `STOCK#…:<version>:<name>`,
+    /// `RES#…:<created>:<version>:<name>` or `LEVEL#…:<created>:<version>:<name>`. One change may cause several events,
+    /// so the name is a part. `<created>` is in epoch milliseconds.
     #[must_use]
     pub fn id(&self) -> String {
         let key = match &self.subject {
@@ -83,7 +83,7 @@ impl Event {
         format!("{key}:{}:{}{suffix}", self.version, self.kind.name())
     }
 
-    /// The same event as one that repeats what may have been missed.
+    /// The same event, marked as a repetition of one that may have been missed.
     fn republished(self) -> Self {
         Self { is_republished: true, ..self }
     }

@@ -1,4 +1,4 @@
-//! What is published of every kind of change. How it looks on the bus, `publishing::json` tests.
+//! The events of every kind of change. `publishing::json` tests how they look on the bus.
 
 use super::*;
 use crate::domain::decide::tests::{command, planned};
@@ -20,7 +20,7 @@ fn lines(of: &[(&str, u64)]) -> OrderLines {
     OrderLines::sum(of.iter().map(line)).unwrap()
 }
 
-/// One order of three A and one B, held for a minute, and what was published of its last change.
+/// One order of three A and one B, held for a minute, and the events of its last change.
 struct Order {
     now: i64,
     record: Option<Reservation>,
@@ -39,7 +39,7 @@ impl Order {
         order
     }
 
-    /// Does it a second later. Answers with the names of the events.
+    /// Does it a second later. Returns the names of the events.
     fn does(&mut self, step: impl Into<Step>) -> Vec<&'static str> {
         let Step { action, short } = step.into();
         let order = Target::Order(OrderId::parse("o").unwrap());
@@ -72,7 +72,7 @@ impl Order {
         is_paid_but_short(self.before.as_ref(), self.record.as_ref().unwrap())
     }
 
-    /// What is published again of it as it is.
+    /// The names of the repeated events of the record as it is.
     fn republished(&self) -> Vec<&'static str> {
         let events = state_of_reservation(self.record.as_ref().unwrap());
         assert!(events.iter().all(|event| event.id().ends_with(":republished")));
@@ -98,7 +98,7 @@ fn deduct(part: Option<&[(&str, u64)]>) -> Action {
     Action::Deduct { part: part.map(|of| Shipment { id: None, lines: lines(of) }) }
 }
 
-/// What is done, and what the stock was seen to lack for it.
+/// An action, and the shortages that were seen for it.
 struct Step {
     action: Action,
     short: Vec<Shortage>,

@@ -1,14 +1,14 @@
-//! How a product stands at a location, and the alert that says so.
+//! The level of a product at a location, and the alert that stores it.
 //!
-//! A level is state that is compared and set. It does not follow from one change of stock: whoever makes it anew
-//! looks at the stock and the threshold of now. So it comes out the same however many changes were lost or came
-//! twice, and after a threshold was changed. What is published of it follows from the alert's own changes.
+//! A level is state that is compared and set. It is derived from the current stock and threshold, not from one change
+//! of stock. So it comes out the same however many changes were lost or came twice, and after a threshold was
+//! changed. Its events are derived from the alert's own changes.
 
 use super::Timestamp;
 use super::stock::{Cause, StockUnit, UnitKey};
 use crate::planted;
 
-/// How a stock unit stands to its threshold.
+/// The level of a stock unit against its threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// Above the threshold.
@@ -20,7 +20,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// All there are.
+    /// Every level.
     pub const ALL: [Self; 3] = [Self::Enough, Self::Low, Self::Out];
 
     /// Its name in the table.
@@ -35,7 +35,7 @@ impl Level {
 }
 
 impl StockUnit {
-    /// How it stands to its threshold, or to the service's where it has none.
+    /// Its level against its threshold, or against the service's where it has none.
     #[must_use]
     pub fn level(&self, default_threshold: u64) -> Level {
         match self.available {
@@ -52,7 +52,7 @@ impl StockUnit {
     }
 }
 
-/// The level of a stock unit, as it was when it last changed. Where there is no alert, there is enough.
+/// The level of a stock unit, as of its last change. A stock unit without an alert has enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
     /// The stock unit.
@@ -63,8 +63,8 @@ pub struct Alert {
     pub before: Option<Level>,
     /// +1 with every write.
     pub version: u64,
-    /// When the alert began to exist. One that has enough again is removed after a while; the next one begins
-    /// anew at version 1, and this tells the two apart.
+    /// When the alert was created. An alert that has enough again is removed after a while; the next one begins again
+    /// at version 1, and this time tells the two apart.
     pub created_at: Timestamp,
     /// When the level was found to have changed.
     pub since: Timestamp,
@@ -79,13 +79,13 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// The alert that must take the place of `was` (none: there is none), if the level is another one.
+    /// The next alert after `was` (none: there is none), if the level has changed.
     ///
-    /// `began` is the level of the stock unit's first version, where its beginning is at hand. Otherwise a stock unit
-    /// without an alert has had enough, so that what is low is told although its beginning was missed, or although
-    /// it began with enough by another threshold.
+    /// `began` is the level of the stock unit's first version, if the caller has it. Otherwise a stock unit
+    /// without an alert has had enough. So a low level is told although its beginning was missed, or although it began
+    /// with enough by another threshold.
     #[must_use]
-    pub fn after(
+    pub fn next(
         was: Option<&Self>,
         stock: &StockUnit,
         began: Option<Level>,
@@ -148,9 +148,9 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// Where it came from and where it is; none where nothing is to be written.
+    /// The level before and after; none where no alert is to be written.
     fn crossed(was: Option<&Alert>, available: u64, began: Option<Level>) -> Option<(Option<Level>, Level)> {
-        let next = Alert::after(was, &stock(available, 7), began, THRESHOLD, at(9))?;
+        let next = Alert::next(was, &stock(available, 7), began, THRESHOLD, at(9))?;
         Some((next.before, next.level))
     }
 
@@ -166,28 +166,28 @@ mod tests {
         assert_eq!(crossed(None, 5, Some(Low)), Some((None, Low)), "it began low");
         assert_eq!(crossed(None, 5, Some(Enough)), Some((Some(Enough), Low)));
         assert_eq!(crossed(None, 9, Some(Out)), Some((Some(Out), Enough)), "gone before it was noted");
-        let first = Alert::after(None, &stock(5, 1), None, THRESHOLD, at(9)).unwrap();
+        let first = Alert::next(None, &stock(5, 1), None, THRESHOLD, at(9)).unwrap();
         assert_eq!(first.before, Some(Enough), "by another threshold it may have begun so");
     }
 
     #[test]
     fn a_level_that_is_as_noted_is_left_alone() {
-        let low = Alert::after(None, &stock(5, 7), None, THRESHOLD, at(9)).unwrap();
+        let low = Alert::next(None, &stock(5, 7), None, THRESHOLD, at(9)).unwrap();
         assert_eq!((low.version, low.created_at, low.figures, low.stock_version), (1, at(9), [5, 1, 2], 7));
         assert_eq!(crossed(Some(&low), 4, None), None);
-        let out = Alert::after(Some(&low), &stock(0, 8), None, THRESHOLD, at(10)).unwrap();
+        let out = Alert::next(Some(&low), &stock(0, 8), None, THRESHOLD, at(10)).unwrap();
         assert_eq!((out.before, out.level, out.version), (Some(Low), Out, 2));
         assert_eq!((out.created_at, out.since), (at(9), at(10)));
     }
 
     #[test]
     fn the_threshold_of_now_decides() {
-        let before = Alert::after(None, &stock(8, 7), None, 5, at(9));
+        let before = Alert::next(None, &stock(8, 7), None, 5, at(9));
         assert_eq!(before, None);
-        let raised = Alert::after(None, &stock(8, 7), None, 10, at(9)).unwrap();
+        let raised = Alert::next(None, &stock(8, 7), None, 10, at(9)).unwrap();
         assert_eq!((raised.level, raised.threshold), (Low, 10));
         let own = StockUnit { low_stock_threshold: Some(2), ..stock(8, 7) };
-        let lowered = Alert::after(Some(&raised), &own, None, 10, at(10)).unwrap();
+        let lowered = Alert::next(Some(&raised), &own, None, 10, at(10)).unwrap();
         assert_eq!((lowered.before, lowered.level, lowered.threshold), (Some(Low), Enough, 2));
     }
 }

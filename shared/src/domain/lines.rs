@@ -1,4 +1,4 @@
-//! The lines of an order: what is asked for, and how far each has come.
+//! The lines of an order, and how far each has come.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,12 +13,12 @@ use crate::planted;
 /// Namespace of fingerprints. They are stored, so it must never change.
 const FINGERPRINT_NAMESPACE: Uuid = Uuid::from_u128(0x0e6b_7c52_91d4_4f0a_8a3e_6b1c_45d8_f927);
 
-/// What one line of an order asks for: a product at a location.
+/// The key of a line of an order: a product at a location.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LineKey {
     /// The product.
     pub product: ProductId,
-    /// Where it is taken from.
+    /// The location that it is taken from.
     pub location: Location,
 }
 
@@ -34,7 +34,7 @@ impl LineKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderLines(BTreeMap<LineKey, Quantity>);
 
-/// What an order that came as an event asks for.
+/// The lines of an order that came as an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ordered {
     /// These lines.
@@ -125,7 +125,7 @@ pub(super) fn fingerprint_of<'a>(lines: impl IntoIterator<Item = (&'a LineKey, u
     Fingerprint::of(&text)
 }
 
-/// Tells whether two requests ask for the same: a UUIDv5 of what they ask for.
+/// A UUIDv5 of the lines of a request. Two requests for the same lines have the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub Uuid);
 
@@ -137,7 +137,7 @@ impl Fingerprint {
     }
 }
 
-/// How much of one bucket is held for a line.
+/// The units of one bucket that are held for a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allocation {
     /// The bucket.
@@ -149,15 +149,15 @@ pub struct Allocation {
 /// One line of a reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// What it asks for.
+    /// The product and the location.
     pub key: LineKey,
-    /// How much was ordered; 0 where something left that was not ordered, or not yet.
+    /// The units that were ordered; 0 where units left that were not ordered, or not yet.
     pub quantity: u64,
-    /// What is held for it now, by bucket. Empty when nothing is.
+    /// The units held for it now, by bucket. Empty when none are.
     pub allocations: Vec<Allocation>,
-    /// How much has left the shelf for it.
+    /// The units that have left the shelf for it.
     pub fulfilled: u64,
-    /// How much was delivered without having been on the books: neither held nor available.
+    /// The units that were delivered without having been on the books: neither held nor available.
     pub missing: u64,
 }
 
@@ -168,7 +168,7 @@ impl Line {
         Self { key, quantity: quantity.get(), allocations: Vec::new(), fulfilled: 0, missing: 0 }
     }
 
-    /// One for what has left though nobody is known to have ordered it.
+    /// A line for units that have left without a known order for them.
     #[must_use]
     pub fn not_ordered(key: LineKey) -> Self {
         Self { key, quantity: 0, allocations: Vec::new(), fulfilled: 0, missing: 0 }
@@ -192,7 +192,7 @@ impl Line {
         self.allocations.iter().map(|a| a.quantity).sum()
     }
 
-    /// Takes up to so many units out of what is held, of the first buckets first. Answers with what it took.
+    /// Takes up to this many of the held units, from the first buckets first. Returns those that it took.
     pub fn take_held(&mut self, units: u64) -> Vec<Allocation> {
         let mut open = units;
         let mut all_taken = Vec::new();

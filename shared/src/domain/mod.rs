@@ -1,15 +1,15 @@
 //! The business, pure: no I/O, no clock, no AWS.
 //!
-//! Read [`decide`](mod@decide) first; it holds every rule about reservations. What it speaks of:
+//! Read [`decide`](mod@decide) first; it holds every rule about reservations. The other modules are its terms:
 //!
-//! - [`names`]: identifiers that parse, so that what exists is valid
+//! - [`names`]: identifiers that parse; a value that exists is valid
 //! - [`quantity`]: quantities as clients send them; [`stock`]: stock units and the arithmetic on their counters
-//! - [`plan`]: what one decision writes, under which guards; [`seen`]: what it was decided on
-//! - [`lines`]: what an order asks for; [`reservation`]: its one record, its state and the facts it has heard
-//! - [`delivery`]: what deliveries say has left
+//! - [`plan`]: the writes of one decision and their guards; [`seen`]: the knowledge that it rests on
+//! - [`lines`]: the lines of an order; [`reservation`]: its one record, its state and the facts it has heard
+//! - [`delivery`]: what left according to deliveries
 //! - [`conflict`]: facts that contradict what was recorded first
-//! - [`level`]: how a product stands to its threshold, and the alert that says so
-//! - [`events`]: what is published of a change, and its movement in the ledger
+//! - [`level`]: the level of a stock unit against its threshold, and its alert
+//! - [`events`]: the events and the ledger movement of a change
 
 pub mod conflict;
 pub mod decide;

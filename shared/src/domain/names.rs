@@ -20,7 +20,7 @@ const MAX_REASON_CHARS: usize = 200;
 /// computing its id from the order id again.
 const RESERVATION_NAMESPACE: Uuid = Uuid::from_u128(0x5d1c_8a6e_3f27_4b90_9c41_e0d7_72f6_b1a3);
 
-/// A value that cannot be; the sentence says what it was and what would be right.
+/// An invalid value; the sentence says what it was and what would be valid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct Invalid(pub String);
@@ -68,13 +68,13 @@ macro_rules! text_newtype {
 }
 
 text_newtype!(
-    /// What is sold: 1–100 characters, letters, digits and `-_.:`.
+    /// The id of a product: 1–100 characters, letters, digits and `-_.:`.
     ProductId,
     |text| code("a product id", text)
 );
 
 text_newtype!(
-    /// Where stock lies: 1–100 characters, letters, digits and `-_.:`. Default `main`.
+    /// The location of stock: 1–100 characters, letters, digits and `-_.:`. Default `main`.
     Location,
     |text| code("a location", text)
 );
@@ -94,7 +94,7 @@ text_newtype!(
 
 text_newtype!(
     /// The key under which a stock operation is applied once: 1–100 characters, letters, digits,
-    /// `-_.:`, and what base64 has besides, `=+/`, because API Gateway's request ids are of that form.
+    /// `-_.:`, and `=+/` of base64, because API Gateway's request ids are of that form.
     IdempotencyKey,
     |text| code_of("an Idempotency-Key", "-_.:=+/", text)
 );
@@ -172,7 +172,7 @@ impl ReservationId {
         })
     }
 
-    /// The id as a number whose bits are evenly spread: what shards are chosen by.
+    /// The id as a number whose bits are evenly spread. It chooses the shard.
     #[must_use]
     pub fn spread(&self) -> u128 {
         self.0.as_u128()
@@ -237,7 +237,7 @@ fn reason(text: &str) -> Result<(), Invalid> {
 /// Most characters of a text from outside that are quoted in an answer, an error or a log line.
 pub const MAX_QUOTED_CHARS: usize = 80;
 
-/// A text from outside, as it is quoted: of a long one the beginning.
+/// A text from outside, as it is quoted: a long one is cut.
 #[must_use]
 pub fn excerpt(text: &str) -> String {
     match text.char_indices().nth(MAX_QUOTED_CHARS) {
@@ -246,11 +246,11 @@ pub fn excerpt(text: &str) -> String {
     }
 }
 
-/// Most characters of a sentence that a parser wrote and that may quote what it met.
+/// Most characters of a sentence that a parser wrote and that may quote its input.
 const MAX_SENTENCE_CHARS: usize = 600;
 
-/// A sentence that quotes texts from outside in a way of its own. Of a long one the middle is left out: what was met
-/// stands at its beginning, what was expected at its end.
+/// A sentence that quotes texts from outside in a way of its own. A long one loses its middle: the text that was met
+/// stands at the beginning, the text that was expected at the end.
 #[must_use]
 pub fn excerpt_of_sentence(sentence: &str) -> String {
     let chars = sentence.chars().count();

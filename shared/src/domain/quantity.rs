@@ -97,26 +97,26 @@ impl<const MIN: i64, const MAX: i64> Visitor<'_> for WholeVisitor<MIN, MAX> {
         Err(Self::refuse(format_args!("the text {:?}", excerpt(v))))
     }
 }
-/// What becomes of something that a product may have or not, such as its name.
+/// An edit of something that a product may have or not, such as its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Edit<T> {
     /// It stays as it is.
     #[default]
     Keep,
-    /// It is taken away.
+    /// It is removed.
     Clear,
     /// It becomes this.
     Set(T),
 }
 
 impl<T> Edit<T> {
-    /// Whether nothing is to be changed.
+    /// Whether it changes nothing.
     #[must_use]
     pub fn is_keep(&self) -> bool {
         matches!(self, Self::Keep)
     }
 
-    /// The same edit with the value made into another.
+    /// The same edit with the value mapped.
     #[must_use]
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Edit<U> {
         match self {
@@ -140,7 +140,7 @@ impl<T> Edit<T> {
 }
 
 impl<T: Clone> Edit<T> {
-    /// Makes the edit.
+    /// Applies the edit.
     pub fn apply(&self, value: &mut Option<T>) {
         match self {
             Self::Keep => {}
@@ -150,14 +150,14 @@ impl<T: Clone> Edit<T> {
     }
 }
 
-/// A member of a JSON merge patch (RFC 7396): `null` clears. One that is absent is kept, by `#[serde(default)]`.
+/// Reads a member of a JSON merge patch (RFC 7396): `null` clears. An absent member keeps, by `#[serde(default)]`.
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Edit<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Option::deserialize(deserializer)?.map_or(Self::Clear, Self::Set))
     }
 }
 
-/// The other way round. One that is kept is to be skipped, by `#[serde(skip_serializing_if)]`.
+/// Writes a member of a JSON merge patch. `Keep` is to be skipped, by `#[serde(skip_serializing_if)]`.
 impl<T: Serialize> Serialize for Edit<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {

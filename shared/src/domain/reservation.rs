@@ -11,9 +11,9 @@ use super::names::{OrderId, Reason, ReservationId, ShipmentId};
 use super::stock::Shortage;
 use crate::planted;
 
-/// How long after its time a hold is ended. The sweep's clock may be ahead of the one that the hold was made by, and a
-/// hold that is given back early could have been paid in time. Lambda keeps its clocks within milliseconds of each other;
-/// this is for a machine that does not.
+/// How long after its expiry a hold is ended. The sweep's clock may be ahead of the clock that the hold was made by,
+/// and a hold that is given back early could have been paid in time. Lambda keeps its clocks within milliseconds of
+/// each other; this is for a machine that does not.
 pub const CLOCK_MARGIN: Duration = Duration::from_secs(5);
 
 /// The latest time of a hold that may be ended now.
@@ -23,7 +23,7 @@ pub fn may_end_until(now: Timestamp) -> Timestamp {
     now.checked_sub(margin).unwrap_or(Timestamp::MIN)
 }
 
-/// Where a reservation stands.
+/// The state of a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
     /// Only facts so far: something was heard of an order that is not there yet.
@@ -36,7 +36,7 @@ pub enum State {
     Fulfilled,
     /// Given back.
     Released,
-    /// Given back because nobody came in time.
+    /// Given back because it was not confirmed in time.
     Expired,
     /// An order that came as an event and could not be held.
     Rejected,
@@ -115,13 +115,13 @@ pub struct Reservation {
     pub id: ReservationId,
     /// The shop's name for the order.
     pub order_id: OrderId,
-    /// What was ordered, and what has left besides, sorted; empty while only facts were heard.
+    /// The lines that were ordered, and those that have left besides, sorted; empty while only facts were heard.
     pub lines: Vec<Line>,
-    /// As decided last. What holds at a moment is [`Reservation::state_at`].
+    /// The state that was decided last. [`Reservation::state_at`] is the state at a moment.
     pub state: State,
-    /// What was heard, and when first.
+    /// The facts that were heard, each with the time it was first heard.
     pub facts: BTreeMap<Fact, Timestamp>,
-    /// Of what was ordered; none while that is unknown.
+    /// The fingerprint of the lines that were ordered; none while they are unknown.
     pub fingerprint: Option<Fingerprint>,
     /// When the record was first written.
     pub created_at: Timestamp,
@@ -137,17 +137,17 @@ pub struct Reservation {
     pub fulfilled_at: Option<Timestamp>,
     /// Why it was released.
     pub reason: Option<Reason>,
-    /// What the stock lacked when it was asked, where that decided the outcome.
+    /// The shortages of stock, where they decided the outcome.
     pub shortages: Vec<Shortage>,
     /// The part shipments applied so far, so that none is applied twice.
     pub shipments: BTreeMap<ShipmentId, Fingerprint>,
-    /// What the deliveries have said so far.
+    /// The deliveries so far.
     pub deliveries: Deliveries,
-    /// When it was first certain that a payment is in vain: the order is cancelled or could not be held.
+    /// When it first became certain that a payment is in vain: the order is cancelled or could not be held.
     pub refused_at: Option<Timestamp>,
     /// The facts that contradict others.
     pub conflicts: Conflicts,
-    /// Of the request or event that changed it last.
+    /// The correlation id of the request or event that changed it last.
     pub correlation_id: String,
     /// +1 with every write; 0 is a record that is not there yet.
     pub version: u64,
@@ -206,8 +206,8 @@ impl Reservation {
         self.state == State::Reserved && self.expires_at.is_some_and(|at| at <= now)
     }
 
-    /// Whether it may be ended: its time has run out even by a clock that is [`CLOCK_MARGIN`] behind. Until then it reads
-    /// as expired and still holds.
+    /// Whether it may be ended: its time has run out even by a clock that is [`CLOCK_MARGIN`] behind. Until then it
+    /// reads as expired and still holds.
     #[must_use]
     pub fn may_end(&self, now: Timestamp) -> bool {
         self.is_due(may_end_until(now))

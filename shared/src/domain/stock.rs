@@ -3,8 +3,8 @@
 use super::Timestamp;
 use super::names::{Location, ProductId};
 
-/// Most units that may be on hand in a stock unit, available and reserved together. Operations that bring
-/// units in keep to it; holding and giving back move units between the two.
+/// Most units that may be on hand in a stock unit, available and reserved together. Only operations that bring units in
+/// check it; holds and releases move units between the two.
 pub const MAX_STOCK: u64 = 1_000_000_000;
 
 /// Most stock units in one order: a transaction takes 100 actions, one is the reservation.
@@ -14,11 +14,11 @@ pub const MAX_LINES: usize = 99;
 /// Names one stock unit: the item that is counted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnitKey {
-    /// What lies there.
+    /// The product.
     pub product: ProductId,
-    /// Where it lies.
+    /// The location.
     pub location: Location,
-    /// Which slice of it. 0 unless a product is split.
+    /// The slice of the stock there: 0 unless a product is split.
     pub bucket: u32,
 }
 
@@ -35,30 +35,30 @@ pub struct StockUnit {
     pub sold: u64,
     /// +1 with every write.
     pub version: u64,
-    /// +1 whenever what is on hand changes; 0 where that was not counted yet.
+    /// +1 whenever the stock on hand changes; 0 where that was not counted yet.
     pub physical: u64,
     /// At or below this many available units the stock counts as low. None: the service's setting.
     pub low_stock_threshold: Option<u64>,
     /// Most units of the product that one order may hold. None: no limit.
     pub max_per_order: Option<u64>,
-    /// What people call the product.
+    /// The name of the product, for people.
     pub name: Option<String>,
     /// When it began to exist. None: before that was kept.
     pub created_at: Option<Timestamp>,
     /// When it was written last.
     pub updated_at: Timestamp,
-    /// What the last write was.
+    /// The cause of the last write.
     pub cause: Cause,
 }
 
-/// What a write of a stock unit was done for.
+/// The cause of a write of a stock unit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cause {
     /// The operation: `reserve`, `add` and so on.
     pub operation: String,
-    /// Of the operation: a reservation id, or an idempotency key.
+    /// The reference of the operation: a reservation id, or an idempotency key.
     pub reference: String,
-    /// Of the request or event.
+    /// The correlation id of the request or event.
     pub correlation_id: String,
 }
 
@@ -89,7 +89,7 @@ impl Counter {
 }
 
 impl StockUnit {
-    /// One without stock, as it is before its first write.
+    /// A stock unit without stock, as it is before its first write.
     #[must_use]
     pub fn empty(key: UnitKey, now: Timestamp) -> Self {
         Self {
@@ -125,14 +125,14 @@ impl StockUnit {
         self.sold = self.sold.saturating_add_signed(delta.sold);
     }
 
-    /// What lies on the shelf: available and reserved.
+    /// Units on the shelf: available and reserved.
     #[must_use]
     pub fn on_hand(&self) -> u64 {
         self.available.saturating_add(self.reserved)
     }
 }
 
-/// What a write changes of one stock unit's counters, in units.
+/// The change of a stock unit's counters by one write, in units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Delta {
     /// Change of available.
@@ -172,7 +172,7 @@ impl Delta {
         Self { available: -n, reserved: 0, sold: n }
     }
 
-    /// Sold becomes available again: what was booked here has left from elsewhere.
+    /// Sold becomes available again: units booked here have left from elsewhere.
     #[must_use]
     pub fn unship(units: u64) -> Self {
         let n = signed(units);
@@ -189,7 +189,7 @@ impl Delta {
         }
     }
 
-    /// Whether what is on hand changes: goods come or leave. A hold that begins or ends moves nothing on the shelf.
+    /// Whether the stock on hand changes: goods come or leave. A hold that begins or ends moves nothing on the shelf.
     #[must_use]
     pub fn is_physical(self) -> bool {
         self.available.saturating_add(self.reserved) != 0
@@ -216,9 +216,9 @@ fn signed(units: u64) -> i64 {
 pub struct Shortage {
     /// The stock unit that was asked.
     pub unit: UnitKey,
-    /// How much was asked of it.
+    /// The units that were asked of it.
     pub requested: u64,
-    /// What it lacked.
+    /// The reason why it could not serve them.
     pub lack: Lack,
 }
 
@@ -229,7 +229,7 @@ pub enum Lack {
     Unknown,
     /// Less is available than was asked for.
     Short {
-        /// How much was available at that moment.
+        /// The units that were available at that moment.
         available: u64,
     },
     /// One order may not hold that much of the product.
@@ -240,7 +240,7 @@ pub enum Lack {
 }
 
 impl Lack {
-    /// How much was there for the taking at that moment.
+    /// The units that could have been taken at that moment.
     #[must_use]
     pub fn available(self) -> u64 {
         match self {

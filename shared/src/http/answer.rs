@@ -1,4 +1,4 @@
-//! What a request is answered with when it is granted, and the response that comes of either.
+//! Successful answers, and the HTTP responses that answers and problems become.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub struct Answer {
     content_type: &'static str,
     body: Body,
     cache: Cache,
-    /// What a browser may load and run for it; none for what no browser shows.
+    /// The Content-Security-Policy of a page; none for an answer that no browser shows.
     content_policy: Option<&'static str>,
 }
 
@@ -42,7 +42,7 @@ impl Answer {
         Self::json(StatusCode::OK, body)
     }
 
-    /// 201 where the request made it so, 200 where it was so before.
+    /// 201 where this request had the effect, 200 where an earlier one had it.
     ///
     /// # Errors
     /// If the body does not serialise, which is a bug.
@@ -57,8 +57,7 @@ impl Answer {
         Self::json_text(status, body)
     }
 
-    /// 200 with a page or another file that is a part of the program. `content_policy` is its Content-Security-Policy:
-    /// what a browser may load and run for it.
+    /// 200 with a page or another file that is a part of the program. `content_policy` is its Content-Security-Policy.
     #[must_use]
     pub fn file(content_type: &'static str, content: impl Into<Body>, content_policy: &'static str) -> Self {
         Self {
@@ -70,9 +69,9 @@ impl Answer {
         }
     }
 
-    /// The same for whoever asks, and a promise to nobody: a cache may keep it as long as the settings say.
+    /// Lets caches keep the answer for as long as the settings say. It must be the same for every caller.
     #[must_use]
-    pub fn public(self) -> Self {
+    pub fn cacheable(self) -> Self {
         Self { cache: Cache::AsSet, ..self }
     }
 
@@ -118,7 +117,7 @@ impl Problem {
     }
 }
 
-/// The response to a request. `public_cache` is how long the settings let anybody keep what is public.
+/// The response to a request. `public_cache` is how long caches may keep an answer that is cacheable.
 pub(super) fn respond(
     outcome: Result<Answer, Problem>,
     correlation_id: &str,
@@ -175,8 +174,8 @@ mod tests {
         let (status, never, body) = sent(Ok(answer()), SET);
         assert_eq!((status, never.as_slice()), (201, headers("no-store").as_slice()));
         assert!(matches!(body, Body::Text(text) if text == "[1]"));
-        assert_eq!(sent(Ok(answer().public()), SET).1, headers("public, max-age=30"));
-        assert_eq!(sent(Ok(answer().public()), Duration::ZERO).1, headers("no-store"));
+        assert_eq!(sent(Ok(answer().cacheable()), SET).1, headers("public, max-age=30"));
+        assert_eq!(sent(Ok(answer().cacheable()), Duration::ZERO).1, headers("no-store"));
     }
 
     /// Bytes stay bytes: they are what API Gateway is sent as base64.

@@ -1,8 +1,7 @@
-//! What API Gateway's HTTP API calls a function with (payload format 2.0), as far as it is used, and what it is
-//! answered with.
+//! The event and the response of API Gateway's HTTP API (payload format 2.0), as far as they are used.
 //!
-//! The event is read by types of our own: `lambda_http` makes a URI of headers that anybody may send, and panics
-//! where they make none.
+//! The event has types of its own here: `lambda_http` builds a URI from headers that anybody may send, and panics
+//! where they do not make one.
 //! Source: Amazon API Gateway Developer Guide, "Create AWS Lambda proxy integrations for HTTP APIs".
 
 use std::collections::HashMap;
@@ -19,7 +18,7 @@ use serde_json::Value;
 use super::{CORRELATION_ID, MAX_BODY_BYTES, Problem};
 use crate::domain::excerpt;
 
-/// Longest correlation id that is taken over from a client, in bytes.
+/// Longest correlation id that is accepted from a client, in bytes.
 const MAX_CORRELATION_ID: usize = 128;
 
 /// A request as API Gateway passes it on.
@@ -58,7 +57,7 @@ struct Jwt {
     claims: Claims,
 }
 
-/// What is null is as what is not there.
+/// Treats `null` like an absent member.
 fn or_default<'de, T, D>(value: D) -> Result<T, D::Error>
 where
     T: Default + Deserialize<'de>,
@@ -67,7 +66,7 @@ where
     Ok(Option::deserialize(value)?.unwrap_or_default())
 }
 
-/// The claims of a token. API Gateway passes each on as text; a list that came as one is taken as one.
+/// The claims of a token. API Gateway passes each on as text; a JSON list is accepted as well.
 pub(super) type Claims = HashMap<String, Value>;
 
 impl Event {
@@ -89,7 +88,7 @@ impl Event {
             .map(String::as_str)
     }
 
-    /// What the token says that API Gateway has checked; none where it has checked none.
+    /// The claims of the token that API Gateway has checked; none where it has checked none.
     pub(super) fn claims(&self) -> Option<&Claims> {
         Some(&self.request_context.authorizer.as_ref()?.jwt.as_ref()?.claims)
     }
@@ -106,7 +105,7 @@ impl Event {
     /// The body as it was sent.
     ///
     /// # Errors
-    /// 413 if it is larger than is read, 400 if it cannot be decoded.
+    /// 413 if it is too large, 400 if it cannot be decoded.
     pub(super) fn take_body(&mut self) -> Result<Vec<u8>, Problem> {
         let text = std::mem::take(&mut self.body);
         let bytes = match self.is_base64_encoded {
@@ -121,11 +120,11 @@ impl Event {
         if bytes.len() > MAX_BODY_BYTES { Err(Problem::too_large(bytes.len())) } else { Ok(bytes) }
     }
 
-    /// Refuses what is no request by RFC 9110: no client or proxy sends such a thing by itself.
+    /// Refuses a request whose headers or query RFC 9110 does not allow. No client or proxy sends one by itself.
     ///
     /// # Errors
     /// 400, naming the part.
-    pub(super) fn check(&self) -> Result<(), Problem> {
+    pub(super) fn check_syntax(&self) -> Result<(), Problem> {
         let is_scheme = |text: &str| {
             let text = text.trim();
             text.starts_with(|first: char| first.is_ascii_alphabetic()) && Scheme::try_from(text).is_ok()
@@ -208,7 +207,7 @@ mod tests {
             (json!({}), "limit=1 2", "escaped"),
             (json!({}), "a=\u{7}", "escaped"),
         ] {
-            let problem = event(headers.clone(), query).check().expect_err(query).to_json("c");
+            let problem = event(headers.clone(), query).check_syntax().expect_err(query).to_json("c");
             assert!(
                 problem.contains("\"status\":400") && problem.contains(what),
                 "{headers} {query}: {problem}"
@@ -226,7 +225,7 @@ mod tests {
             json!({"host": "[::1]:3000"}),
         ] {
             for query in ["", "limit=5&cursor=A-1", "a=%20%3C&b=%C3%BC+x", "a=%", "&&=", "x={}|"] {
-                assert!(event(headers.clone(), query).check().is_ok(), "{headers} {query}");
+                assert!(event(headers.clone(), query).check_syntax().is_ok(), "{headers} {query}");
             }
         }
     }

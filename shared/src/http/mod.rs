@@ -1,6 +1,6 @@
-//! HTTP, as every function that API Gateway calls speaks it.
+//! HTTP: requests and answers, the same for every function that API Gateway calls.
 //!
-//! [`serve`] is the loop of such a function: it makes a [`Request`] of the event, calls the handler
+//! [`serve`] is the loop of such a function: it parses the event into a [`Request`], calls the handler
 //! within the time there is, sends its [`Answer`] (JSON, a page or another file) or a [`Problem`], and logs the
 //! outcome once.
 
@@ -27,7 +27,7 @@ pub use views::{
 
 use crate::domain::Timestamp;
 pub use crate::function::Deps;
-use crate::function::{Clock, elapsed_ms, init_process, invocation, report};
+use crate::function::{Clock, elapsed_ms, init_process, invocation, write_metrics};
 use crate::metrics::Metric;
 use crate::settings::Settings;
 use crate::store::Outcome;
@@ -39,14 +39,16 @@ pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id
 pub const RESERVE: &str = "POST /reserve";
 
 impl Outcome {
-    /// The answer to a request on a reservation that is there: 200 with the reservation.
+    /// The answer to a request on an existing reservation: 200 with the reservation.
     ///
     /// # Errors
-    /// The problem that the client is told where it was refused.
+    /// The problem to answer with, if the request was refused.
     pub fn answer(self, now: Timestamp) -> Result<Answer, Problem> {
         match self {
             Self::Done { reservation, .. } => Answer::ok(&ReservationView::at(now, &reservation)),
-            Self::Refused { refusal, reservation } => Err(Problem::refused(&refusal, reservation.as_deref())),
+            Self::Refused { refusal, reservation } => {
+                Err(Problem::from_refusal(&refusal, reservation.as_deref()))
+            }
         }
     }
 }
@@ -72,7 +74,7 @@ pub async fn serve_without_store(
     operation: &'static str,
     handle: impl AsyncFn(&Request) -> Result<Answer, Problem>,
 ) -> Result<(), Error> {
-    let (settings, clock) = (init_process()?, Clock::of_the_machine());
+    let (settings, clock) = (init_process()?, Clock::system());
     let frame = Frame { operation, settings: &settings, clock: &clock };
     run(async |event, context| frame.answer(event, &context, &handle).await).await
 }
@@ -89,7 +91,7 @@ pub async fn answer(
     frame.answer(event, context, async |request| handle(deps, request).await).await
 }
 
-/// What is done around every handler.
+/// The steps around every handler: parsing, the time limit, the log line and the metrics.
 struct Frame<'a> {
     operation: &'static str,
     settings: &'a Settings,
@@ -111,7 +113,7 @@ impl Frame<'_> {
             Ok(request) => {
                 let outcome = tokio::time::timeout_at(deadline, handle(&request)).await;
                 let outcome = outcome.unwrap_or_else(|_| Err(Problem::try_again("no answer in time")));
-                let outcome = outcome.map_err(|problem| problem.with_key_to_send(request.made_up_key()));
+                let outcome = outcome.map_err(|problem| problem.with_key_to_send(request.generated_key()));
                 (request.route().to_owned(), outcome)
             }
         };
@@ -123,12 +125,12 @@ impl Frame<'_> {
         if status.is_server_error() {
             invocation.metrics.add(Metric::FailedAnswers, 1);
         }
-        report(self.operation, self.settings, &invocation);
+        write_metrics(self.operation, self.settings, &invocation);
         respond(outcome, &correlation_id, self.settings.public_cache)
     }
 }
 
-/// What became of an order that was to be held. A request that is wrong in itself is none.
+/// The metric for the outcome of a reserve; none for other routes and for requests that are invalid.
 fn reservation_metric(route: &str, status: StatusCode) -> Option<Metric> {
     match status {
         _ if route != RESERVE => None,

@@ -1,4 +1,4 @@
-//! What a request is answered with when it is not granted: RFC 9457, `application/problem+json`.
+//! Error answers (RFC 9457, `application/problem+json`).
 
 use lambda_http::http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -41,7 +41,7 @@ pub mod code {
     pub const INTERNAL: &str = "internal";
 }
 
-/// A request that is not granted.
+/// An error answer.
 #[derive(Debug)]
 pub struct Problem {
     pub(super) status: StatusCode,
@@ -65,7 +65,7 @@ impl Problem {
         self
     }
 
-    /// 400: the request is not what it must be.
+    /// 400: the request is invalid.
     #[must_use]
     pub fn invalid(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code::INVALID_REQUEST, detail)
@@ -94,7 +94,7 @@ impl Problem {
 
     /// 404: there is no such product at this location.
     #[must_use]
-    pub fn unknown_at(product: &str, location: &str) -> Self {
+    pub fn unknown_at_location(product: &str, location: &str) -> Self {
         let problem = Self::unknown_product(product);
         Self { detail: format!("there is no product {product} at {location}"), ..problem }
     }
@@ -109,7 +109,7 @@ impl Problem {
         )
     }
 
-    /// 503: not known or not done; trying again is safe. The cause is for the log.
+    /// 503: the outcome is not known, or nothing was done; trying again is safe. The cause is for the log.
     #[must_use]
     pub fn try_again(cause: impl Into<String>) -> Self {
         let detail =
@@ -120,9 +120,9 @@ impl Problem {
         problem
     }
 
-    /// Where the outcome is not known and the caller sent no key, it must send ours with the next try.
-    pub(super) fn with_key_to_send(mut self, made_up: Option<&str>) -> Self {
-        let Some(key) = made_up.filter(|_| self.code == code::TRY_AGAIN) else { return self };
+    /// Names the key to send with the next try, where the outcome is not known and the caller sent no key.
+    pub(super) fn with_key_to_send(mut self, generated_key: Option<&str>) -> Self {
+        let Some(key) = generated_key.filter(|_| self.code == code::TRY_AGAIN) else { return self };
         self.detail = format!(
             "the outcome is not known yet; send the same request again with the header \"Idempotency-Key: {key}\", \
              then it will not be applied twice"
@@ -155,11 +155,11 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, format!("this route needs the role {role}"))
     }
 
-    /// Why an order could not be held. Limits and unknown products come first: waiting does not mend them.
+    /// Why an order could not be held. Limits and unknown products come first: waiting does not help against them.
     #[must_use]
-    pub fn short(shortages: &[Shortage]) -> Self {
-        let some = |wanted: fn(&Lack) -> bool| shortages.iter().filter(move |s| wanted(&s.lack));
-        if let Some(shortage) = some(|lack| matches!(lack, Lack::OverLimit { .. })).next() {
+    pub fn insufficient_stock(shortages: &[Shortage]) -> Self {
+        let shortages_with = |wanted: fn(&Lack) -> bool| shortages.iter().filter(move |s| wanted(&s.lack));
+        if let Some(shortage) = shortages_with(|lack| matches!(lack, Lack::OverLimit { .. })).next() {
             let Lack::OverLimit { max_per_order } = shortage.lack else { unreachable!("just matched") };
             let detail =
                 format!("one order may hold at most {max_per_order} of product {}", shortage.unit.product);
@@ -168,7 +168,7 @@ impl Problem {
                 .with("maxPerOrder", max_per_order);
         }
         let unknown: Vec<&str> =
-            some(|lack| matches!(lack, Lack::Unknown)).map(|s| s.unit.product.as_str()).collect();
+            shortages_with(|lack| matches!(lack, Lack::Unknown)).map(|s| s.unit.product.as_str()).collect();
         if !unknown.is_empty() {
             let detail = format!("there is no stock of {} at that location", unknown.join(", "));
             return Self::new(StatusCode::NOT_FOUND, code::UNKNOWN_PRODUCT, detail).with("products", unknown);
@@ -198,14 +198,14 @@ impl Problem {
         .with("products", products)
     }
 
-    /// Why a request on a reservation could not be granted, with the record as it is.
+    /// The answer to a refused request on a reservation, with the record as it is.
     #[must_use]
-    pub fn refused(refusal: &Refusal, reservation: Option<&Reservation>) -> Self {
+    pub fn from_refusal(refusal: &Refusal, reservation: Option<&Reservation>) -> Self {
         let conflict = |code, detail: String| Self::new(StatusCode::CONFLICT, code, detail);
         let unprocessable = |code, detail: &str| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail);
         let problem = match refusal {
             Refusal::NotFound => return Self::no_reservation(),
-            Refusal::Short(shortages) => return Self::short(shortages),
+            Refusal::Short(shortages) => return Self::insufficient_stock(shortages),
             Refusal::LinesDiffer => lines_differ(reservation),
             Refusal::Expired => {
                 let since = reservation.and_then(|r| r.expires_at).map(|at| format!(" at {}", time(at)));
@@ -270,7 +270,7 @@ impl Problem {
     }
 }
 
-/// Says what the order has, because a shop that sends its products one by one sees here that it must not.
+/// Lists the lines that the order has: a shop that sends its products one by one sees here that it must not.
 fn lines_differ(reservation: Option<&Reservation>) -> Problem {
     let lines = reservation.map(|r| r.lines.as_slice()).unwrap_or_default();
     let of_line = |line: &Line| {
@@ -351,7 +351,7 @@ impl From<&StockRefusal> for Problem {
 mod tests {
     use super::*;
 
-    /// Who sent no key must send ours, or the next try would be another request.
+    /// A caller that sent no key must send the generated one, or the next try would be another request.
     #[test]
     fn an_unknown_outcome_names_the_key_to_send() {
         let told = |problem: Problem, key| serde_json::from_str(&problem.with_key_to_send(key).to_json("c"));

@@ -28,13 +28,13 @@ const COGNITO_GROUPS: &str = "cognito:groups";
 /// The claims that other issuers name roles in. Their names may hold anything.
 const ROLE_CLAIMS: [&str; 2] = ["roles", "role"];
 
-/// What some issuers put before the name of a role.
+/// The prefix that some issuers put before the name of a role.
 const ROLE_PREFIX: &str = "ROLE_";
 
-/// What a scope begins with that names a role; the resource server of `template.yaml`.
+/// The prefix of a scope that names a role: the resource server in `template.yaml`.
 const SCOPE_PREFIX: &str = "holdfast/";
 
-/// What a caller may be.
+/// The role of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The shop's own services: hold, confirm, release.
@@ -51,8 +51,8 @@ impl Role {
         }
     }
 
-    /// The role of this very name. A part of a name is none: `NOT_ADMIN` is not `ADMIN`.
-    fn named(name: &str) -> Option<Self> {
+    /// The role with exactly this name: `NOT_ADMIN` is not `ADMIN`.
+    fn from_name(name: &str) -> Option<Self> {
         let is_named =
             |role: &Self| name == role.name() || planted("not-admin-is-admin") && name.contains(role.name());
         [Self::System, Self::Admin].into_iter().find(is_named)
@@ -69,18 +69,18 @@ pub struct Request {
     path: HashMap<String, String>,
     query: QueryMap,
     idempotency_key: Option<String>,
-    made_up_key: OnceLock<String>,
+    generated_key: OnceLock<String>,
     request_id: String,
     body: Vec<u8>,
 }
 
 impl Request {
-    /// Takes what API Gateway has matched and checked. `request_id` is the invocation's.
+    /// Parses an event whose route and token API Gateway has checked. `request_id` is the invocation's.
     ///
     /// # Errors
-    /// If it is no request, or the body is too large.
+    /// 400 if it is not a valid request, 413 if the body is too large.
     pub(super) fn parse(mut event: Event, request_id: &str, invocation: Invocation) -> Result<Self, Problem> {
-        event.check()?;
+        event.check_syntax()?;
         let of_gateway =
             event.request_id().filter(|id| is_usable(id) && !planted("the-caller-cannot-tell-the-key"));
         Ok(Self {
@@ -89,7 +89,7 @@ impl Request {
             roles: event.claims().filter(|claims| is_access_token(claims)).map(roles),
             query: event.query(),
             idempotency_key: event.header("idempotency-key").map(str::to_owned),
-            made_up_key: OnceLock::new(),
+            generated_key: OnceLock::new(),
             request_id: of_gateway.unwrap_or(request_id).to_owned(),
             path: event.take_path_parameters(),
             body: event.take_body()?,
@@ -120,7 +120,7 @@ impl Request {
     /// # Errors
     /// 400, naming the field and what it should be.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        self.parsed::<Object<T>>().map(|Object(body)| body)
+        self.parse_body::<Object<T>>().map(|Object(body)| body)
     }
 
     /// The body, a JSON list.
@@ -128,10 +128,10 @@ impl Request {
     /// # Errors
     /// 400, naming the entry and what it should be.
     pub fn json_list<T: DeserializeOwned>(&self) -> Result<Vec<T>, Problem> {
-        self.parsed()
+        self.parse_body()
     }
 
-    fn parsed<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+    fn parse_body<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         if self.body.is_empty() {
             return Err(Problem::invalid("the body is empty, it must be JSON"));
         }
@@ -181,34 +181,34 @@ impl Request {
         }
     }
 
-    /// The `Idempotency-Key`; without one, unless it is `required`, a key that is made up. It follows from the id that
-    /// API Gateway gives the request and tells the caller of with every answer, also with its own where this function
-    /// ends without one. So the caller can always send it.
+    /// The `Idempotency-Key`; without one, unless it is `required`, a key generated from the id that API Gateway gives
+    /// the request. Every answer carries that id, also the one that API Gateway sends when this function fails, so the
+    /// caller can always send the key.
     ///
     /// # Errors
-    /// 400 if the header is not what it must be.
+    /// 400 if the key is required and missing, or not valid.
     pub fn idempotency_key(&self, required: bool) -> Result<IdempotencyKey, Problem> {
         let key = match &self.idempotency_key {
             Some(key) => key.clone(),
             None if required => return Err(Problem::no_idempotency_key()),
-            None => self.made_up_key.get_or_init(|| made_up(&self.request_id)).clone(),
+            None => self.generated_key.get_or_init(|| generate_key(&self.request_id)).clone(),
         };
         Ok(IdempotencyKey::parse(key)?)
     }
 
-    /// The key that was made up for a caller that sent none.
-    pub(super) fn made_up_key(&self) -> Option<&str> {
-        self.made_up_key.get().map(String::as_str)
+    /// The key that was generated for a caller that sent none.
+    pub(super) fn generated_key(&self) -> Option<&str> {
+        self.generated_key.get().map(String::as_str)
     }
 }
 
-/// Whether a key can be made of a request id.
+/// Whether a valid key can be generated from a request id.
 fn is_usable(request_id: &str) -> bool {
-    !request_id.is_empty() && IdempotencyKey::parse(made_up(request_id)).is_ok()
+    !request_id.is_empty() && IdempotencyKey::parse(generate_key(request_id)).is_ok()
 }
 
-/// The key of a request that came without one.
-fn made_up(request_id: &str) -> String {
+/// The idempotency key of a request that came without one.
+fn generate_key(request_id: &str) -> String {
     format!("request-{request_id}")
 }
 
@@ -225,28 +225,27 @@ fn without_base(route_key: &str) -> String {
     }
 }
 
-/// Whether the token was made to call an API. Cognito signs with the same key what says who somebody is (an
-/// id token), which must not open anything; where an issuer does not say what a token is for, its audience
-/// has been checked.
+/// Whether the token is an access token. Cognito signs id tokens with the same key; they must not grant access.
+/// Where an issuer does not say what a token is for, API Gateway has checked its audience.
 fn is_access_token(claims: &Claims) -> bool {
     claims.get("token_use").is_none_or(|of| of == "access" || planted("an-id-token-opens"))
 }
 
-/// What the caller may be: by the groups of a person, and by scopes of a machine that end in the name of a role
+/// The roles of the caller: a person has them by groups, a machine by scopes that end in the name of a role
 /// (`holdfast/SYSTEM`), as Cognito gives them to clients.
 fn roles(claims: &Claims) -> Vec<Role> {
     let groups = claims.get(COGNITO_GROUPS).into_iter().flat_map(|claim| names(claim, true));
     let roles = ROLE_CLAIMS.iter().filter_map(|name| claims.get(*name)).flat_map(|claim| names(claim, false));
-    let groups =
-        groups.chain(roles).filter_map(|name| Role::named(name.strip_prefix(ROLE_PREFIX).unwrap_or(&name)));
+    let groups = groups
+        .chain(roles)
+        .filter_map(|name| Role::from_name(name.strip_prefix(ROLE_PREFIX).unwrap_or(&name)));
     let scopes = claims.get("scope").and_then(Value::as_str).into_iter().flat_map(|scopes| scopes.split(' '));
-    groups.chain(scopes.filter_map(|scope| Role::named(scope.strip_prefix(SCOPE_PREFIX)?))).collect()
+    groups.chain(scopes.filter_map(|scope| Role::from_name(scope.strip_prefix(SCOPE_PREFIX)?))).collect()
 }
 
 /// The names in a claim. API Gateway flattens a list: `["STORE", "ADMIN"]` and `["STORE ADMIN"]` both come as
-/// `"[STORE ADMIN]"`. Only where names hold no space it is known what that was; elsewhere a flattened list of
-/// several words names nothing, lest a part of a name become a role. A list that came as JSON says itself what its
-/// names are.
+/// `"[STORE ADMIN]"`. The two can be told apart only where names hold no space. Elsewhere a flattened list of
+/// several words names nothing, lest a part of a name become a role. A list that came as JSON is unambiguous.
 fn names(claim: &Value, names_hold_no_space: bool) -> Vec<Cow<'_, str>> {
     let text = match claim {
         Value::Array(list) => return list.iter().filter_map(Value::as_str).map(Cow::Borrowed).collect(),

@@ -1,4 +1,4 @@
-//! What several routes have in common in their bodies.
+//! The parts of request and answer bodies that several routes share.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -26,9 +26,9 @@ pub fn time(at: Timestamp) -> String {
 pub struct ItemRequest {
     /// The product.
     pub product_id: ProductId,
-    /// How many.
+    /// The number of units.
     pub quantity: Quantity,
-    /// Where from.
+    /// The location that they are taken from.
     pub location: Location,
 }
 
@@ -40,7 +40,7 @@ struct Item {
     quantity: Quantity,
     #[serde(default)]
     location: Location,
-    // A line may be sent as the shop has it; what Holdfast has no use for is not looked at.
+    // A line may be sent as the shop has it; members that Holdfast has no use for are ignored.
     #[serde(default, rename = "unitPrice")]
     _unit_price: IgnoredAny,
     #[serde(default, rename = "price")]
@@ -55,7 +55,7 @@ impl From<Object<Item>> for ItemRequest {
     }
 }
 
-/// What is a JSON object. Without it a list would do as well, its entries taken for the members in their order.
+/// A JSON object. Without this type a list would be accepted as well, its entries taken for the members in order.
 pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -77,7 +77,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 /// Reads a member that may be left out but not be null: for members whose absence means a lot.
 ///
 /// # Errors
-/// If it is null or not what it must be.
+/// If it is null or invalid.
 pub fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
     T::deserialize(value).map(Some)
 }
@@ -85,7 +85,7 @@ pub fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Res
 /// Sums up lines as a client sent them.
 ///
 /// # Errors
-/// 400 if they are none, too many, or add up to too much.
+/// 400 if there are none or too many, or if they add up to too much.
 pub fn order_lines(items: impl IntoIterator<Item = ItemRequest>) -> Result<OrderLines, Problem> {
     let lines = items
         .into_iter()
@@ -115,7 +115,7 @@ pub struct ReservationView {
     reservation_id: String,
     order_id: String,
     status: &'static str,
-    /// Of an order of one line, as its request said it: the line stands at the top as well as in `items`.
+    /// The line of an order that has only one: it stands at the top as well, as the request sent it.
     #[serde(flatten)]
     one_line: Option<OneLineView>,
     items: Vec<LineView>,
@@ -162,7 +162,7 @@ struct LineView {
 }
 
 impl ReservationView {
-    /// As it reads at a moment.
+    /// The reservation as it reads at a moment.
     #[must_use]
     pub fn at(now: Timestamp, reservation: &Reservation) -> Self {
         let line = |line: &Line| LineView {
@@ -188,7 +188,7 @@ impl ReservationView {
 }
 
 /// A product's stock, as clients see it: by location where there is more than one, and summed over the locations
-/// that are shown. Where those are not all, it says so by the cursor for the next ones.
+/// that are shown. Where more locations follow, it has a cursor for them.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProductView {
@@ -232,7 +232,7 @@ pub struct LocationView {
 }
 
 impl ProductView {
-    /// Of what was read of it.
+    /// The view of a product that was read.
     #[must_use]
     pub fn of(shown: &ShownProduct, default_threshold: u64) -> Self {
         let ShownProduct { units, head, more_after, is_whole } = shown;

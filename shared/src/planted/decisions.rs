@@ -1,4 +1,4 @@
-//! Decisions, disturbed in the domain's own words.
+//! Bugs in decisions, in the terms of the domain.
 
 use super::{any, planted};
 use crate::domain::decide::{Action, Command, Decision, Heard, Refusal, decide_unplanted};
@@ -6,7 +6,7 @@ use crate::domain::{
     Delivery, Fact, Fingerprint, Plan, RecordWrite, Reservation, Seen, SeenRecord, State, Timestamp,
 };
 
-/// What is answered in place of a decision.
+/// The decision, replaced where a bug is at work.
 pub(crate) fn disturbed(
     decision: Decision<Refusal>,
     seen: &Seen,
@@ -63,7 +63,7 @@ fn only_contradicts(decision: &Decision<Refusal>, seen: &Seen) -> bool {
     }
 }
 
-/// What is decided of another record than the one that was seen.
+/// The decision on another record than the one that was seen.
 fn of_misread(
     record: &Reservation,
     seen: &Seen,
@@ -88,7 +88,7 @@ fn of_misread(
     Some(decision)
 }
 
-/// Makes another record of the one that was seen. Answers whether it did.
+/// Changes the record that was seen into another. Returns whether it did.
 fn misreads(seen: &mut Reservation, action: &Action) -> bool {
     match action {
         Action::Expire if planted("ends-what-is-not-due") => {

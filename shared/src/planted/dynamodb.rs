@@ -1,4 +1,4 @@
-//! What DynamoDB is asked and what it answers, disturbed: in terms of its protocol and of what is stored.
+//! Bugs in requests to DynamoDB and its answers, in terms of its protocol and of stored items.
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +9,7 @@ use crate::store::keys::DUE_INDEX;
 /// Milliseconds of a day.
 const DAY: i64 = 24 * 60 * 60 * 1_000;
 
-/// What is written in one request.
+/// The number of writes in one request, by kind.
 struct Writes {
     /// Of reservations.
     reservations: usize,
@@ -42,7 +42,7 @@ pub(super) fn unsent(call: &Call) -> Option<Answer> {
         .then(|| Answer::ok(json!({"Items": [], "Count": 0, "ScannedCount": 0})))
 }
 
-/// Whether silence is told as a refusal, so that nobody knows that the request may have been applied.
+/// Whether a missing answer is reported as a refusal, which hides that the request may have been applied.
 pub(super) fn silence_is_a_refusal(call: &Call) -> bool {
     let writes = Writes::of(call);
     let in_transaction = call.operation == "TransactWriteItems";
@@ -51,7 +51,7 @@ pub(super) fn silence_is_a_refusal(call: &Call) -> bool {
         || planted("silence-is-not-remembered-of-a-confirm") && call.operation == "UpdateItem"
 }
 
-/// Changes what is asked.
+/// Changes requests.
 pub(super) fn disturb_request(call: &mut Call) {
     let writes = Writes::of(call);
     if planted("one-line-of-an-order-is-enough") && writes.reservations == 1 && writes.keys == 0 {
@@ -155,7 +155,7 @@ fn disturb_administration(action: &mut Value) {
     }
 }
 
-/// Changes what was answered.
+/// Changes answers.
 pub(super) fn disturb_answer(call: &Call, answer: &mut Answer) {
     if planted("an-error-500-is-an-end") && answer.status >= 500 {
         *answer = Answer::refused("ValidationException");

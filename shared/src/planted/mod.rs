@@ -1,9 +1,9 @@
 //! Bugs that are planted on purpose, one at a time, to see whether tests and simulation notice (`tests/mutations`).
 //!
-//! Only with the feature `planted`, which tests and simulation have and no deployed function does; and only while a
-//! file names the one that is at work. Most bugs disturb what passes a seam, so that the code behind it may change:
-//! `wire` carries requests to AWS and answers back, `dynamodb` and `outbox` say what happens to them, `decisions`
-//! disturbs what `decide` answers. What no seam reaches asks [`planted()`] in its place.
+//! They exist only with the feature `planted`, which tests and simulation have and no deployed function does, and are
+//! at work only while a file names one. Most bugs disturb data at a seam, so that the code behind it may change: `wire`
+//! carries requests to AWS and answers back, `dynamodb` and `outbox` change them, `decisions` changes the decisions of
+//! `decide`. Code that no seam reaches asks [`planted()`] in its place.
 
 #[cfg(feature = "planted")]
 pub(crate) mod decisions;

@@ -1,4 +1,4 @@
-//! What is published and set aside, disturbed.
+//! Bugs in publishing and in setting records aside.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ pub(super) fn unsent(call: &Call) -> Option<Answer> {
     }
 }
 
-/// Changes what events say.
+/// Changes the content of events.
 pub(super) fn disturb_request(call: &mut Call) {
     if call.operation != "PutEvents" {
         return;
@@ -44,7 +44,7 @@ pub(super) fn disturb_request(call: &mut Call) {
     }
 }
 
-/// Changes what the bus has answered.
+/// Changes the answers of the bus.
 pub(super) fn disturb_answer(call: &Call, answer: &mut Answer) {
     if call.operation == "PutEvents" && planted("the-publisher-goes-on-behind-a-failure") {
         for entry in answer.body["Entries"].as_array_mut().into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! The way to AWS, disturbed: requests before they are sent, answers before they are read.
+//! Carries the bugs on the way to AWS: in requests before they are sent, in answers before they are read.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How an event looks on the bus. Only here an event becomes JSON; `events/published` has a schema and a sample of each.
+//! Events as JSON, as they look on the bus. `events/published` has a schema and a sample of each.
 
 use serde_json::{Map, Value, json};
 
@@ -6,8 +6,8 @@ use crate::domain::events::{Event, EventKind, Figures, Item, Subject};
 use crate::domain::names::ShipmentId;
 use crate::domain::{ConflictLine, Delta, Location, Reason, Shortage, Timestamp, UnitKey};
 
-/// The detail of an event: what it is of and when, its subject, and what happened. A member without a value is left
-/// out.
+/// The detail of an event: its id and time, its subject, and the members of its kind. A member without a value is
+/// left out.
 #[must_use]
 pub fn detail_of(event: &Event) -> Value {
     let head = json!({

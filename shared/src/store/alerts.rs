@@ -1,12 +1,12 @@
-//! Alerts: the level of a product at a location. One item for each, made anew by the publisher and by the
-//! reconciliation, so that a list of what is low is read without looking at all products.
+//! Alerts: the level of a product at a location. Each has one item, brought up to date by the publisher and the
+//! reconciliation, so that the list of low products is read without looking at all products.
 //!
-//! An alert is set in a transaction that checks two things: that it is still the one that was read, and that the
-//! stock stands as the new one says. So it is true when it is written, whoever else writes, and however late a
-//! write arrives that was given up.
+//! An alert is written in a transaction that checks two things: that the alert is still the one that was read, and that
+//! the stock has the new level. So it is true when it is written, whoever else writes, and however late a write
+//! arrives that was given up.
 //!
-//! A stock unit that has enough again keeps its alert for a day, as one that says so; without an alert there is
-//! enough. Kept for good they would make the list of those that are low a search among all of them.
+//! A stock unit that has enough again keeps its alert for a day, with the level `enough`; a stock unit without an alert
+//! has enough. If such alerts were kept for good, the list of low products would be a search among all of them.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{CancellationReason, ConditionCheck, Put, TransactWriteItem};
 use serde::{Deserialize, Serialize};
 
-use super::error::{Reason, StoreError, Transient, classify, reason};
+use super::error::{CancellationCode, StoreError, Transient, classify, parse_cancellation_code};
 use super::record::number;
 use super::record::{CauseRecord, Item, purge_at};
 use super::retry::{Attempts, until_answered};
 use super::{Invocation, Store, keys};
 use crate::domain::{Alert, Cause, Level, StockUnit, Timestamp, UnitKey};
 
-/// How long is kept that a stock unit has enough again: longer than any write is on its way.
+/// How long an alert is kept after there is enough again: longer than any write can be delayed.
 const ENOUGH_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Serialize, Deserialize)]
@@ -52,14 +52,14 @@ struct AlertRecord {
 }
 
 impl Store {
-    /// Makes the level of a stock unit anew, from the stock and the threshold of now. Answers with the alert, and
-    /// whether it was set now; none where there is none and none is needed.
+    /// Brings the level of a stock unit up to date with its stock and threshold. Returns the alert, and whether it was
+    /// written now; none where there is no alert and none is needed.
     ///
-    /// `began` is the level of the stock unit's first version, where that is at hand: see [`Alert::after`].
+    /// `began` is the level of the stock unit's first version, if the caller has it: see [`Alert::next`].
     ///
     /// # Errors
     /// As every [`StoreError`].
-    pub async fn make_level(
+    pub async fn update_level(
         &self,
         unit: &UnitKey,
         began: Option<Level>,
@@ -71,7 +71,7 @@ impl Store {
             // The alert first: stock that is read after it is no older than what the alert was made of.
             let was = self.alert(unit, invocation).await?;
             let Some(stock) = self.stock_unit(unit, invocation).await? else { return Ok(None) };
-            let next = Alert::after(was.as_ref(), &stock, began, default_threshold, invocation.now);
+            let next = Alert::next(was.as_ref(), &stock, began, default_threshold, invocation.now);
             let Some(next) = next else { return Ok(was.map(|was| (was, false))) };
             match self.set_alert(&next, &stock).await? {
                 None => return Ok(Some((next, true))),
@@ -93,12 +93,16 @@ impl Store {
         output.item.map(parse_alert).transpose()
     }
 
-    /// Writes an alert, if the one before it is still there and the stock stands as it says. Answers why not.
+    /// Writes an alert, if the one before it is still there and the stock has its level. Returns why it did not.
     async fn set_alert(&self, alert: &Alert, stock: &StockUnit) -> Result<Option<Transient>, StoreError> {
         let request = self
             .client
             .transact_write_items()
-            .transact_items(TransactWriteItem::builder().condition_check(self.stands(alert, stock)?).build())
+            .transact_items(
+                TransactWriteItem::builder()
+                    .condition_check(self.check_level_unchanged(alert, stock)?)
+                    .build(),
+            )
             .transact_items(TransactWriteItem::builder().put(self.put_alert(alert)?).build());
         match request.send().await {
             Ok(_) => Ok(None),
@@ -111,9 +115,9 @@ impl Store {
         }
     }
 
-    /// Whether the stock has the alert's level. Not whether it is as it was read: a product that sells all the
-    /// while would never get its alert.
-    fn stands(&self, alert: &Alert, stock: &StockUnit) -> Result<ConditionCheck, StoreError> {
+    /// Checks that the stock still has the alert's level. Its figures may have changed: otherwise a product that sells
+    /// all the while would never get its alert.
+    fn check_level_unchanged(&self, alert: &Alert, stock: &StockUnit) -> Result<ConditionCheck, StoreError> {
         let own = match stock.low_stock_threshold {
             Some(_) => "lowStockThreshold = :threshold",
             None => "attribute_not_exists(lowStockThreshold)",
@@ -147,17 +151,19 @@ impl Store {
     }
 }
 
-/// Reads a cancelled transaction. A condition that failed is no refusal: the alert or the stock is another one by
-/// now, and is looked at again.
+/// Reads a cancelled transaction. A failed condition is no refusal: the alert or the stock has changed and is read
+/// again.
 fn cancelled_because(reasons: &[CancellationReason]) -> Result<Transient, StoreError> {
     let mut changed = None;
     for cancellation in reasons {
-        match reason(cancellation.code())? {
-            Reason::Busy(metric) => return Ok(Transient::busy(metric, "an alert or its stock unit")),
-            Reason::ConditionFailed => {
+        match parse_cancellation_code(cancellation.code())? {
+            CancellationCode::Busy(metric) => {
+                return Ok(Transient::busy(metric, "an alert or its stock unit"));
+            }
+            CancellationCode::ConditionFailed => {
                 changed = Some(Transient::not_applied("the alert or its stock unit changed meanwhile"));
             }
-            Reason::None => {}
+            CancellationCode::None => {}
         }
     }
     changed.ok_or_else(|| StoreError::corrupt("a cancelled transaction", "no reason given"))
@@ -186,10 +192,10 @@ fn alert_item(alert: &Alert) -> Result<Item, StoreError> {
     serde_dynamo::to_item(record).map_err(|e| StoreError::corrupt("an alert to be written", e))
 }
 
-/// The alert in an item. One of an earlier version says less of what it was made of.
+/// The alert in an item. An item of an earlier version has fewer attributes.
 ///
 /// # Errors
-/// If it is none; then somebody else has written into the table.
+/// If it is not one; then another program has written into the table.
 pub(super) fn parse_alert(item: impl Into<serde_dynamo::Item>) -> Result<Alert, StoreError> {
     let record: AlertRecord =
         serde_dynamo::from_item(item.into()).map_err(|e| StoreError::corrupt("an alert", e))?;

@@ -1,5 +1,5 @@
-//! Products as they are shown to anybody: read eventually consistently, for nothing is promised, and bounded,
-//! whatever there is. A product may lie at thousands of locations, and one record may be unreadable.
+//! Products as they are shown to anybody. Reads are eventually consistent, because nothing is promised, and bounded:
+//! a product may lie at thousands of locations, and one record may be unreadable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -36,7 +36,7 @@ const READS_AT_ONCE: usize = 10;
 pub struct ShownProduct {
     /// Its stock units, by location.
     pub units: Vec<StockUnit>,
-    /// The stock unit that says what holds for the product as a whole: of `main`, or of the first location.
+    /// The stock unit whose settings hold for the product as a whole: at `main`, or at the first location.
     pub head: StockUnit,
     /// The last location in `units`, where more follow it.
     pub more_after: Option<Location>,
@@ -49,13 +49,13 @@ pub struct ShownProduct {
 pub struct ProductList {
     /// The products, by id.
     pub products: Vec<ShownProduct>,
-    /// Products of the page that a record of cannot be read. They are not among `products`.
+    /// Products of the page that have an unreadable record. They are not among `products`.
     pub unreadable: BTreeSet<ProductId>,
     /// Where the next page begins; none after the last. A page may have less than was asked for, and more follow.
     pub next: Option<ProductCursor>,
 }
 
-/// Where a page of products ended: behind a product or, of those that are low, within one that has very many locations.
+/// The end of a page of products: after a product or, in the list of low ones, within one that has very many locations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProductCursor {
     pub(super) product: ProductId,
@@ -66,8 +66,8 @@ impl ProductCursor {
     /// Stands between product and location; neither has it, and it needs no escape in a query.
     const SIGN: char = '~';
 
-    /// Behind all locations of a product.
-    pub(super) fn behind(product: ProductId) -> Self {
+    /// After all locations of a product.
+    pub(super) fn after_product(product: ProductId) -> Self {
         Self { product, location: None }
     }
 
@@ -77,10 +77,10 @@ impl ProductCursor {
         &self.product
     }
 
-    /// Reads one that a client sent back.
+    /// Parses a cursor that a client sent back.
     ///
     /// # Errors
-    /// If it is none.
+    /// If it is not a cursor.
     pub fn parse(given: &str) -> Result<Self, Invalid> {
         let (product, location) = given.split_once(Self::SIGN).map_or((given, None), |(p, l)| (p, Some(l)));
         Ok(Self { product: ProductId::parse(product)?, location: location.map(Location::parse).transpose()? })
@@ -106,11 +106,11 @@ impl fmt::Display for ProductCursor {
 }
 
 impl Store {
-    /// The stock unit with this name, or what it was a moment ago: one read of one item.
+    /// The stock unit with this name, by one eventually consistent read: it may be as it was a moment ago.
     ///
     /// # Errors
     /// As every [`StoreError`].
-    pub async fn stock_unit_lately(
+    pub async fn stock_unit_eventually(
         &self,
         unit: &UnitKey,
         invocation: &Invocation,
@@ -161,7 +161,7 @@ impl Store {
         let main = UnitKey { product: product.clone(), location: Location::default(), bucket: 0 };
         let head = match units.iter().find(|unit| unit.key == main) {
             Some(unit) => Some(unit.clone()),
-            None if more || after.is_some() => self.stock_unit_lately(&main, invocation).await?,
+            None if more || after.is_some() => self.stock_unit_eventually(&main, invocation).await?,
             None => None,
         };
         let head = head.unwrap_or_else(|| first.clone());
@@ -184,20 +184,20 @@ impl Store {
         let (found, next) = self.catalog_page(after, limit, invocation).await?;
         let (wide, narrow): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|(_, units)| units.len() > LOCATIONS_IN_LIST);
-        let mut shown = Shown::default();
+        let mut page = PageBuilder::default();
         let narrow: Vec<keys::Key> =
             narrow.into_iter().flat_map(|(_, units)| units).map(|u| keys::stock_unit(&u)).collect();
         let batches: Vec<Vec<keys::Key>> = narrow.chunks(MAX_BATCH_READ).map(<[_]>::to_vec).collect();
         let reads = batches.into_iter().map(|keys| self.items(keys, false, invocation));
         for items in futures::stream::iter(reads).buffered(READS_AT_ONCE).try_collect::<Vec<_>>().await? {
-            shown.take_items(items);
+            page.add_items(items);
         }
-        shown.take_products(self, wide.into_iter().map(|(product, _)| product), invocation).await?;
-        Ok(shown.into_list(next.map(ProductCursor::behind)))
+        page.add_products(self, wide.into_iter().map(|(product, _)| product), invocation).await?;
+        Ok(page.into_list(next.map(ProductCursor::after_product)))
     }
 
-    /// The products of a page with their stock units, as the catalog has them: of one with more locations than a
-    /// list shows, some more than those. And the last product of the page, where more follow it.
+    /// The products of a page with their stock units, as the catalog has them; a product with more locations than a
+    /// list shows has at least one more here. And the last product of the page, where more follow it.
     async fn catalog_page(
         &self,
         after: Option<&ProductId>,
@@ -270,17 +270,17 @@ impl Store {
     }
 }
 
-/// A page in the making.
+/// Collects the products of a page.
 #[derive(Default)]
-pub(super) struct Shown {
+pub(super) struct PageBuilder {
     units: BTreeMap<ProductId, Vec<StockUnit>>,
     products: BTreeMap<ProductId, ShownProduct>,
     unreadable: BTreeSet<ProductId>,
 }
 
-impl Shown {
-    /// Takes stock units as they were read; of a product that one cannot be read of, none is shown.
-    fn take_items(&mut self, items: Vec<Item>) {
+impl PageBuilder {
+    /// Adds stock units as they were read. A product with an unreadable stock unit is left out as a whole.
+    fn add_items(&mut self, items: Vec<Item>) {
         for item in items {
             let key = unit_key(&item);
             match (parse_stock_unit(item), key) {
@@ -292,7 +292,7 @@ impl Shown {
     }
 
     /// Reads products one by one, each at its first locations.
-    pub(super) async fn take_products(
+    pub(super) async fn add_products(
         &mut self,
         store: &Store,
         products: impl IntoIterator<Item = ProductId>,

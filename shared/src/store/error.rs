@@ -1,4 +1,4 @@
-//! What can go wrong between us and DynamoDB, sorted by whether trying again helps.
+//! Errors of DynamoDB, sorted by whether a retry helps.
 
 use std::error::Error as _;
 use std::fmt::Display;
@@ -29,7 +29,7 @@ impl StoreError {
         Self::Corrupt(excerpt_of_sentence(&format!("{what}: {error}")))
     }
 
-    /// The same after a try of a write that had no answer: that one may have been applied, so this is no end.
+    /// The same error after a try without an answer: that try may have been applied, so the error is not final.
     pub(super) fn after(self, unanswered: bool) -> Self {
         if unanswered { Self::TryAgain(format!("{self}, after a try without answer")) } else { self }
     }
@@ -41,12 +41,12 @@ impl StoreError {
     }
 }
 
-/// A failure that passes.
+/// A transient failure.
 #[derive(Debug)]
 pub(super) struct Transient {
     /// The request may have been applied although no answer came, or may still be.
     pub(super) maybe_applied: bool,
-    /// What it is counted as; a failure that is no one's fault is not counted.
+    /// The metric that counts it; a failure that is no one's fault is not counted.
     pub(super) metric: Option<Metric>,
     /// For the log.
     pub(super) detail: String,
@@ -74,7 +74,7 @@ impl Transient {
     }
 }
 
-/// Sorts a failed call: a failure that passes, or an error for good.
+/// Sorts a failed call into a transient failure or a permanent error.
 pub(super) fn classify<E>(error: &SdkError<E>) -> Result<Transient, StoreError>
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -126,7 +126,7 @@ fn classify_code(code: Option<&str>, status: u16, detail: String) -> Result<Tran
 
 /// Why DynamoDB cancelled a transaction because of one of its items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reason {
+pub(super) enum CancellationCode {
     /// Nothing was wrong with this item.
     None,
     /// Its condition did not hold.
@@ -139,12 +139,14 @@ pub(super) enum Reason {
 ///
 /// # Errors
 /// If it says that the request itself is wrong.
-pub(super) fn reason(code: Option<&str>) -> Result<Reason, StoreError> {
+pub(super) fn parse_cancellation_code(code: Option<&str>) -> Result<CancellationCode, StoreError> {
     match code {
-        None | Some("None") => Ok(Reason::None),
-        Some("ConditionalCheckFailed") => Ok(Reason::ConditionFailed),
-        Some("TransactionConflict") => Ok(Reason::Busy(Metric::Conflicts)),
-        Some("ProvisionedThroughputExceeded" | "ThrottlingError") => Ok(Reason::Busy(Metric::Throttles)),
+        None | Some("None") => Ok(CancellationCode::None),
+        Some("ConditionalCheckFailed") => Ok(CancellationCode::ConditionFailed),
+        Some("TransactionConflict") => Ok(CancellationCode::Busy(Metric::Conflicts)),
+        Some("ProvisionedThroughputExceeded" | "ThrottlingError") => {
+            Ok(CancellationCode::Busy(Metric::Throttles))
+        }
         Some(other) => Err(StoreError::Refused(format!("transaction cancelled: {other}"))),
     }
 }
@@ -159,7 +161,7 @@ mod tests {
     use super::*;
     use crate::aws::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, config_for, load};
 
-    /// What a write at an endpoint comes to, and after how long.
+    /// The failure of a write at an endpoint, and how long it took.
     async fn write_at(endpoint: &str) -> (Transient, std::time::Duration) {
         let client = Client::new(&load(config_for(endpoint, "c")).await);
         let began = Instant::now();

@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::decide::tests::{command, plan_of};
 use crate::domain::{Action, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Target, Timestamp};
 use crate::metrics::Metric;
-use crate::store::error::Reason;
+use crate::store::error::CancellationCode;
 use crate::store::record::Item;
 
 pub(crate) fn at() -> Timestamp {
@@ -71,15 +71,15 @@ fn a_transaction_takes_no_item_twice() {
 }
 
 pub(crate) fn none() -> Cancelled {
-    Cancelled { reason: Reason::None, item: None }
+    Cancelled { reason: CancellationCode::None, item: None }
 }
 
 pub(crate) fn failed(item: Option<Item>) -> Cancelled {
-    Cancelled { reason: Reason::ConditionFailed, item }
+    Cancelled { reason: CancellationCode::ConditionFailed, item }
 }
 
 fn conflict() -> Cancelled {
-    Cancelled { reason: Reason::Busy(Metric::Conflicts), item: None }
+    Cancelled { reason: CancellationCode::Busy(Metric::Conflicts), item: None }
 }
 
 /// What is tried again as it is: a conflict on a record, whatever the stock says; one on stock where no guard failed.

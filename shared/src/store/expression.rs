@@ -1,4 +1,4 @@
-//! What DynamoDB is asked to write of a stock unit: which attributes become what, and under which condition.
+//! The update expression and the condition for a move of a stock unit.
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure, Update};
 
@@ -8,11 +8,11 @@ use crate::domain::plan::HALF_OF_MAX_STOCK;
 use crate::domain::{Cause, Counter, Delta, Edit, Effect, Guard, Move, Timestamp, UnitKey};
 use crate::planted;
 
-/// What makes a new stock unit of nothing.
+/// Creates a stock unit.
 const NEW: &str = "available = :available, reserved = :zero, sold = :zero, version = :one, physical = :one, \
                    buckets = :one, productId = :product, catalogShard = :catalog, createdAt = :now";
 
-/// Adds to a stock unit, or makes one. Every location of a product has the attributes of the catalog: which one came
+/// Adds to a stock unit, or creates one. Every location of a product has the attributes of the catalog: which one came
 /// first could not be known without a read, nor agreed upon by two at once.
 const ADD: &str = "available = if_not_exists(available, :zero) + :quantity, \
                    reserved = if_not_exists(reserved, :zero), sold = if_not_exists(sold, :zero), \
@@ -20,10 +20,10 @@ const ADD: &str = "available = if_not_exists(available, :zero) + :quantity, \
                    buckets = if_not_exists(buckets, :one), productId = :product, catalogShard = :catalog, \
                    createdAt = if_not_exists(createdAt, :created)";
 
-/// One more, whenever what is on hand changes.
+/// Increments whenever the stock on hand changes.
 const PHYSICAL: &str = "physical = if_not_exists(physical, :zero) + :one";
 
-/// One more, with every write.
+/// Increments with every write.
 const VERSION: &str = "version = version + :one";
 
 /// The update of one stock unit, which shows the item where its condition fails.
@@ -37,7 +37,7 @@ pub(super) fn update_of(table: &str, stock_move: &Move, cause: &Cause, at: Times
     draft.finish(table, stock_move)
 }
 
-/// What a stock unit's last write was: the movement's operation and reference in the ledger.
+/// The cause of a stock unit's last write: the movement's operation and reference in the ledger.
 pub(super) fn cause_attribute(cause: &Cause) -> AttributeValue {
     let Cause { operation, reference, correlation_id } = cause;
     AttributeValue::M(Item::from([
@@ -47,7 +47,7 @@ pub(super) fn cause_attribute(cause: &Cause) -> AttributeValue {
     ]))
 }
 
-/// An update in the making.
+/// Builds an update.
 #[derive(Default)]
 struct Draft {
     sets: Vec<String>,
@@ -65,7 +65,7 @@ impl Draft {
                 self.count_physical();
                 self.value("quantity", number(quantity));
                 self.identify(&stock_move.unit);
-                // Of a stock unit that was there before its time of creation was kept nobody knows it: 0 is written.
+                // Older stock units have no time of creation, and it is no longer known: 0 is written.
                 let is_guess = stock_move.guards.iter().any(|guard| matches!(guard, Guard::Room(_)));
                 self.value("created", number(if is_guess { at.as_millisecond() } else { 0 }));
             }
@@ -123,7 +123,7 @@ impl Draft {
             }
             Guard::Absent => self.condition("attribute_not_exists(pk)"),
             Guard::Exists => self.condition("attribute_exists(pk)"),
-            // As an earlier version wrote it, which did not count.
+            // An earlier version did not count, and wrote no such attribute.
             Guard::Physical(0) => self.condition("attribute_exists(pk) AND attribute_not_exists(physical)"),
             Guard::Physical(physical) => {
                 self.condition("physical = :physical");
@@ -205,7 +205,7 @@ impl Draft {
     }
 }
 
-/// How an expression names an attribute: `name` is a word of DynamoDB's own.
+/// The placeholder for an attribute in an expression: `name` is a reserved word of DynamoDB.
 fn placeholder(attribute: &str) -> String {
     if attribute == "name" { "#name".to_owned() } else { attribute.to_owned() }
 }

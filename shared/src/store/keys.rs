@@ -1,4 +1,4 @@
-//! How items are named. Nothing else builds a key.
+//! The keys of items. No other module builds one.
 
 use std::collections::HashMap;
 
@@ -28,9 +28,9 @@ fn key(pk: String, sk: &str) -> Key {
     HashMap::from([(PK.to_owned(), AttributeValue::S(pk)), (SK.to_owned(), AttributeValue::S(sk.to_owned()))])
 }
 
-/// What the partition keys of stock units begin with.
+/// The prefix of the partition keys of stock units.
 pub(super) const STOCK: &str = "STOCK#";
-/// What the partition keys of reservations begin with.
+/// The prefix of the partition keys of reservations.
 pub(super) const RESERVATION: &str = "RES#";
 
 /// The partition that holds one bucket of a product at every location.
@@ -57,8 +57,8 @@ pub(super) fn idempotency(operation: &str, idempotency_key: &IdempotencyKey) -> 
     key(format!("IDEM#{operation}#{idempotency_key}"), "IDEM")
 }
 
-/// A key under which nothing ever lies: what a health check asks for.
-pub(super) fn nothing() -> Key {
+/// A key that never has an item; reading it checks the connection.
+pub(super) fn health_check() -> Key {
     key("HEALTH".to_owned(), "HEALTH")
 }
 
@@ -91,7 +91,7 @@ pub(super) fn alert_partition(shard: u8) -> String {
     format!("{ALERT}{shard}")
 }
 
-/// What the partition keys of alerts begin with.
+/// The prefix of the partition keys of alerts.
 pub(super) const ALERT: &str = "ALERT#";
 
 /// An alert's partition and sort key: its shard follows from its product, its sort key begins with it.
@@ -106,7 +106,7 @@ pub(super) fn alert(unit: &UnitKey) -> Key {
     key(pk, &sk)
 }
 
-/// Reads whose alert it is from its sort key. None if it is no alert's.
+/// Reads the stock unit of an alert from its sort key. None if it is not an alert's.
 pub(super) fn parse_alert(sk: &str) -> Option<UnitKey> {
     let (product, location) = sk.split_once('#')?;
     Some(UnitKey {

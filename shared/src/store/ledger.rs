@@ -55,8 +55,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a movement where there is none; one that is there is true and stays. Answers whether it was
-    /// written.
+    /// Writes a movement unless it exists; an existing one is true and stays. Returns whether it was written.
     ///
     /// # Errors
     /// As every [`StoreError`].

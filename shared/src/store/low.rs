@@ -1,8 +1,8 @@
-//! Which products are low or out, as the alerts say that the publisher keeps: a moment behind, and bounded.
+//! The list of products that are low or out, from the alerts that the publisher keeps: a moment behind, and bounded.
 
 use std::collections::BTreeSet;
 
-use super::catalog::{ProductCursor, ProductList, Shown, key_text};
+use super::catalog::{PageBuilder, ProductCursor, ProductList, key_text};
 use super::error::StoreError;
 use super::record::Item;
 use super::record::text;
@@ -28,7 +28,7 @@ impl Store {
     ) -> Result<ProductList, StoreError> {
         let shards = (0..keys::ALERT_SHARDS).map(|shard| self.low_in_shard(shard, after, limit, invocation));
         let shards = futures::future::try_join_all(shards).await?;
-        // What lies behind the place that a shard was read up to is not known yet.
+        // Alerts after the place that a shard was read up to are not known yet.
         let read_to =
             shards.iter().filter_map(|shard| shard.read_to.clone()).min_by_key(ProductCursor::sort_key);
         let known =
@@ -38,13 +38,15 @@ impl Store {
         let more = found.len() > limit;
         let page: Vec<ProductId> = found.into_iter().take(limit).collect();
         let next = match (more, read_to) {
-            (true, _) => page.last().cloned().map(ProductCursor::behind),
-            (false, Some(to)) if page.last() == Some(&to.product) => Some(ProductCursor::behind(to.product)),
+            (true, _) => page.last().cloned().map(ProductCursor::after_product),
+            (false, Some(to)) if page.last() == Some(&to.product) => {
+                Some(ProductCursor::after_product(to.product))
+            }
             (false, to) => to,
         };
-        let mut shown = Shown::default();
-        shown.take_products(self, page, invocation).await?;
-        Ok(shown.into_list(next))
+        let mut builder = PageBuilder::default();
+        builder.add_products(self, page, invocation).await?;
+        Ok(builder.into_list(next))
     }
 
     /// The first alert of each low product of one shard.
@@ -99,15 +101,15 @@ impl Store {
     }
 }
 
-/// What was found in one shard of the alerts.
+/// The alerts found in one shard.
 struct LowInShard {
     /// One alert of each product that is low.
     alerts: Vec<ProductCursor>,
-    /// Up to where was read; none if to the end.
+    /// The last alert that was read; none if the shard was read to its end.
     read_to: Option<ProductCursor>,
 }
 
-/// Where an alert stands. One whose key is no alert's is passed over, so that it does not end every page.
+/// The position of an alert. A key that is not an alert's is logged and skipped, so that it does not fail every page.
 fn alert_cursor(item: &Item) -> Option<ProductCursor> {
     let sk = key_text(item, keys::SK);
     let cursor = sk.split_once('#').and_then(|(product, location)| {

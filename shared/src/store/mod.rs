@@ -1,13 +1,13 @@
 //! Storage: the only module that names the DynamoDB SDK.
 //!
-//! - `executor.rs` commits plans, and is the only way to change stock. `transaction.rs` is what it sends, `expression.rs`
-//!   how a move of a stock unit is said to DynamoDB
+//! - `executor.rs` commits plans, and is the only way to change stock. `transaction.rs` builds its requests,
+//!   `expression.rs` the update of a stock unit in them
 //! - `apply.rs` drives one command, of an order ([`Store::apply`]) or of the stock administration
 //!   ([`Store::change_stock`]); `sweep.rs` ends due holds ([`Store::expire`])
-//! - `read.rs` is what is read to decide something, `catalog.rs` and `low.rs` what is only shown
-//! - `stream.rs` reads what has changed; `ledger.rs` and `alerts.rs` keep what the publisher makes of it; `scan.rs` is for
-//!   the reconciliation alone
-//! - `keys.rs` names items, `record.rs` maps them, `error.rs` and `retry.rs` say what is tried again
+//! - `read.rs` has the reads that decisions rest on, `catalog.rs` and `low.rs` those that are only shown
+//! - `stream.rs` parses stream records; `ledger.rs` and `alerts.rs` store what the publisher derives from them;
+//!   `scan.rs` is for the reconciliation alone
+//! - `keys.rs` names items, `record.rs` maps them, `error.rs` and `retry.rs` decide what is retried
 //!
 //! There is no trait and no in-memory twin: the rule that matters, `available >= quantity`, lives in
 //! a condition expression, so a fake would test another program.
@@ -41,36 +41,36 @@ pub use error::StoreError;
 pub use ledger::MAX_MOVEMENTS;
 pub use read::MAX_BATCH_READ;
 pub use retry::RetryPolicy;
-pub use scan::{Place, ReservationPage, UnitPage};
-pub use stream::{Change, parse_change};
+pub use scan::{ReservationPage, ScanCursor, UnitPage};
+pub use stream::{StreamChange, parse_change};
 pub use sweep::{DuePage, Expired};
 
 use crate::domain::{Action, Command, Target, Timestamp};
 use crate::metrics::Metrics;
 
-/// Where the tables are and how they are used, from the settings.
+/// The settings of the store: the tables and how they are used.
 #[derive(Debug, Clone)]
 pub struct StoreSettings {
     /// Name of the table with stock units, reservations and idempotency records.
     pub inventory_table: String,
     /// Name of the table with the ledger.
     pub ledger_table: String,
-    /// How long a record is kept after nothing is held in it any more.
+    /// How long a record is kept after its hold has ended.
     pub retention: Duration,
-    /// How often and how fast is tried.
+    /// The number of tries and the pauses between them.
     pub retry: RetryPolicy,
 }
 
-/// What an operation needs to know about the invocation that it is a part of.
+/// The context of an operation: the invocation that it is a part of.
 #[derive(Debug, Clone)]
 pub struct Invocation {
     /// When it began.
     pub now: Timestamp,
     /// When it must have answered.
     pub deadline: Instant,
-    /// Of the request or event; kept with what it writes.
+    /// The correlation id of the request or event; kept with every write.
     pub correlation_id: String,
-    /// What it counts.
+    /// Its metrics.
     pub metrics: Metrics,
 }
 

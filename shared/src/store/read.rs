@@ -1,4 +1,4 @@
-//! What is read to decide something: consistently, and whole. What is only shown reads `catalog.rs`.
+//! Reads that decisions rest on: consistent and complete. `catalog.rs` has the reads that are only shown.
 
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 
@@ -120,7 +120,7 @@ impl Store {
         self.items(keys, true, invocation).await?.into_iter().map(parse_stock_unit).collect()
     }
 
-    /// Reads items by key, at most [`MAX_BATCH_READ`], asking again for what was left out.
+    /// Reads items by key, at most [`MAX_BATCH_READ`], and asks again for those that DynamoDB left unprocessed.
     pub(super) async fn items(
         &self,
         keys: Vec<keys::Key>,
@@ -165,18 +165,21 @@ impl Store {
         until_answered!(
             self,
             invocation,
-            self.client.get_item().table_name(&self.settings.inventory_table).set_key(Some(keys::nothing()))
+            self.client
+                .get_item()
+                .table_name(&self.settings.inventory_table)
+                .set_key(Some(keys::health_check()))
         );
         Ok(())
     }
 
-    /// Opens the connection that the first request will find: one read of nothing, tried once.
+    /// Opens the connection for the first request, by one read that finds nothing and is not retried.
     ///
     /// # Errors
-    /// If it had no answer. The first request will then make a connection of its own.
+    /// If there was no answer. The first request then opens the connection.
     pub async fn warm_up(&self) -> Result<(), StoreError> {
         let table = &self.settings.inventory_table;
-        let read = self.client.get_item().table_name(table).set_key(Some(keys::nothing())).send().await;
+        let read = self.client.get_item().table_name(table).set_key(Some(keys::health_check())).send().await;
         let Err(error) = read else { return Ok(()) };
         Err(StoreError::TryAgain(classify(&error)?.detail))
     }

@@ -1,4 +1,4 @@
-//! Items as they lie in the table, and their way to and from the domain.
+//! Items as they are stored, and their conversion to and from the domain.
 //!
 //! Times are epoch milliseconds, so that conditions compare them as numbers; `purgeAt` is epoch
 //! seconds, as DynamoDB's TTL wants it. Attributes that an older version did not write are
@@ -203,7 +203,7 @@ fn shortage_record(shortage: &Shortage) -> ShortageRecord {
 /// The reservation in an item.
 ///
 /// # Errors
-/// If it is none; then somebody else has written into the table.
+/// If it is not one; then another program has written into the table.
 pub(super) fn parse_reservation(item: impl Into<serde_dynamo::Item>) -> Result<Reservation, StoreError> {
     let record: ReservationRecord =
         serde_dynamo::from_item(item.into()).map_err(|e| StoreError::corrupt("a reservation", e))?;
@@ -325,7 +325,7 @@ pub(super) struct CauseRecord {
 /// The stock unit in an item.
 ///
 /// # Errors
-/// If it is none; then somebody else has written into the table.
+/// If it is not one; then another program has written into the table.
 pub(super) fn parse_stock_unit(item: impl Into<serde_dynamo::Item>) -> Result<StockUnit, StoreError> {
     let item = item.into();
     let name = format!("the stock unit {:?}", item.get(keys::PK));
@@ -350,7 +350,7 @@ pub(super) fn parse_stock_unit(item: impl Into<serde_dynamo::Item>) -> Result<St
     })
 }
 
-/// What a stock operation was and what it answered, kept under its `Idempotency-Key`.
+/// A stock operation and its answer, kept under its `Idempotency-Key`.
 #[derive(Deserialize)]
 pub(super) struct IdempotencyItem {
     fingerprint: Uuid,

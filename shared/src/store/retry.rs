@@ -1,4 +1,4 @@
-//! How long and how often is tried.
+//! Retries: how often, how fast and how long an operation is tried.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::planted;
 /// (`TransactionInProgress`); with this cap a budget of 9 s tries well past that.
 const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 
-/// How long conflicts are tried against, from an operation's first one. With the pauses above that is about ten tries;
+/// How long an operation is retried after its first conflict. With the pauses above that is about ten tries;
 /// an item that refuses them all is written so often that more tries only make it worse, and whoever waits for it holds
 /// an execution environment meanwhile that others need.
 const CONFLICT_BUDGET: Duration = Duration::from_secs(3);
 
-/// How often and how fast is tried, from the settings.
+/// The number of tries and the pauses between them, from the settings.
 #[derive(Debug, Clone, Copy)]
 pub struct RetryPolicy {
     /// Most tries of one write or read.
@@ -33,7 +33,7 @@ pub(super) struct Attempts {
     deadline: Instant,
     metrics: Metrics,
     made: u32,
-    /// Until when conflicts are tried against; none before the first one.
+    /// The time until which conflicts are retried; none before the first one.
     conflicts_until: Option<Instant>,
     /// Whether a try had no answer.
     unanswered: bool,
@@ -49,7 +49,7 @@ impl Attempts {
     /// Pauses before the next try: a random time up to a bound that doubles ("full jitter").
     ///
     /// # Errors
-    /// If all tries are made, or the time would be up.
+    /// If no tries are left, or the time would be up.
     pub(super) async fn pause(&mut self, after: &Transient) -> Result<(), StoreError> {
         self.made += 1;
         if let Some(metric) = after.metric {
@@ -61,7 +61,7 @@ impl Attempts {
         let bound = self.policy.backoff.saturating_mul(1 << (self.made - 1).min(16)).min(LONGEST_PAUSE);
         let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
         let pause = Duration::from_micros(fastrand::u64(0..=micros));
-        if Instant::now() + pause >= self.until(after) {
+        if Instant::now() + pause >= self.retry_deadline(after) {
             return Err(StoreError::TryAgain(format!(
                 "time is up after {} tries, the last: {}",
                 self.made, after.detail
@@ -79,8 +79,8 @@ impl Attempts {
         self.pause(&Transient::not_applied(why)).await
     }
 
-    /// Until when is tried after such a failure.
-    fn until(&mut self, after: &Transient) -> Instant {
+    /// The time after which this failure is not retried any more.
+    fn retry_deadline(&mut self, after: &Transient) -> Instant {
         self.unanswered |= after.maybe_applied;
         // A conflict may be with a try of our own that had no answer; DynamoDB needs longer to end that one.
         if self.unanswered || !after.is_conflict() || planted("conflicts-take-all-the-time") {
@@ -92,7 +92,7 @@ impl Attempts {
 }
 
 /// Sends a request until it is answered: `until_answered!(store, invocation, request)`, where the request is
-/// built anew for each try. Only for what may be sent twice without harm.
+/// built again for each try. Only for requests that may be sent twice without harm.
 macro_rules! until_answered {
     ($store:expr, $invocation:expr, $request:expr) => {{
         let mut attempts = $crate::store::retry::Attempts::new($store.settings.retry, $invocation);
@@ -112,7 +112,7 @@ mod tests {
     use crate::domain::Timestamp;
     use crate::metrics::Metric;
 
-    /// How long is tried against failures that do not end, where each try takes so long.
+    /// How long an operation is tried when every try fails and takes this long.
     async fn patience(failures: impl Fn(u32) -> Transient, try_takes: Duration) -> Duration {
         let began = Instant::now();
         let invocation = Invocation {

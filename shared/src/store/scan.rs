@@ -1,4 +1,4 @@
-//! What the reconciliation reads: every stock unit and every reservation, page by page. The only scan there is.
+//! The reads of the reconciliation: every stock unit and every reservation, page by page. It has the only scan.
 
 use super::error::StoreError;
 use super::keys::RESERVATION;
@@ -9,9 +9,9 @@ use super::retry::until_answered;
 use super::{Invocation, Store, keys};
 use crate::domain::{ProductId, Reservation, ReservationId, StockUnit};
 
-/// Where a page ended.
+/// The end of a page, where the next one begins.
 #[derive(Debug, Clone)]
-pub struct Place(Item);
+pub struct ScanCursor(Item);
 
 /// A page of the reservations.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct ReservationPage {
     /// The reservations; where one cannot be read, why.
     pub reservations: Vec<Result<Reservation, StoreError>>,
     /// Where the next page begins; none after the last.
-    pub next: Option<Place>,
+    pub next: Option<ScanCursor>,
 }
 
 /// A page of the stock units.
@@ -28,17 +28,17 @@ pub struct UnitPage {
     /// The stock units.
     pub units: Vec<StockUnit>,
     /// Where the next page begins; none after the last.
-    pub next: Option<Place>,
+    pub next: Option<ScanCursor>,
 }
 
 impl Store {
-    /// A page of all reservations there are, in no order.
+    /// A page of all reservations, in no particular order.
     ///
     /// # Errors
     /// As every [`StoreError`].
     pub async fn scan_reservations(
         &self,
-        start: Option<&Place>,
+        start: Option<&ScanCursor>,
         invocation: &Invocation,
     ) -> Result<ReservationPage, StoreError> {
         let page = until_answered!(
@@ -50,10 +50,10 @@ impl Store {
                 .filter_expression("begins_with(pk, :reservation)")
                 .expression_attribute_values(":reservation", text(RESERVATION))
                 .consistent_read(true)
-                .set_exclusive_start_key(start.map(|place| place.0.clone()))
+                .set_exclusive_start_key(start.map(|cursor| cursor.0.clone()))
         );
         let reservations = page.items.unwrap_or_default().into_iter().map(parse_reservation).collect();
-        Ok(ReservationPage { reservations, next: page.last_evaluated_key.map(Place) })
+        Ok(ReservationPage { reservations, next: page.last_evaluated_key.map(ScanCursor) })
     }
 
     /// A page of the stock units of a product, or of all products: as the catalog lists them, read from the table.
@@ -63,7 +63,7 @@ impl Store {
     pub async fn scan_units(
         &self,
         product: Option<&ProductId>,
-        start: Option<&Place>,
+        start: Option<&ScanCursor>,
         invocation: &Invocation,
     ) -> Result<UnitPage, StoreError> {
         let page = until_answered!(self, invocation, {
@@ -80,7 +80,7 @@ impl Store {
             };
             query
                 .limit(i32::try_from(MAX_BATCH_READ).unwrap_or(i32::MAX))
-                .set_exclusive_start_key(start.map(|place| place.0.clone()))
+                .set_exclusive_start_key(start.map(|cursor| cursor.0.clone()))
         });
         let mut wanted = Vec::new();
         for item in page.items.unwrap_or_default() {
@@ -92,7 +92,7 @@ impl Store {
         }
         let mut units = self.stock_units(wanted, invocation).await?;
         units.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(UnitPage { units, next: page.last_evaluated_key.map(Place) })
+        Ok(UnitPage { units, next: page.last_evaluated_key.map(ScanCursor) })
     }
 
     /// These reservations, as far as they exist.
@@ -105,8 +105,8 @@ impl Store {
         invocation: &Invocation,
     ) -> Result<Vec<Reservation>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
-        for some in ids.chunks(MAX_BATCH_READ) {
-            for item in self.reservations(some, invocation).await? {
+        for chunk in ids.chunks(MAX_BATCH_READ) {
+            for item in self.reservations(chunk, invocation).await? {
                 found.push(parse_reservation(item)?);
             }
         }

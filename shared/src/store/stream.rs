@@ -1,4 +1,4 @@
-//! What has changed, read from a record of the table's stream.
+//! Changes of items, parsed from the records of the table's stream.
 
 use aws_lambda_events::event::dynamodb::EventRecord;
 
@@ -11,22 +11,22 @@ use crate::domain::{Alert, Reservation, StockUnit};
 /// A change of one item.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a batch has a hundred of them at most")]
-pub enum Change {
-    /// Of a stock unit: before (none: it began to exist) and after.
+pub enum StreamChange {
+    /// A stock unit before (none: it was created) and after.
     Stock(Option<StockUnit>, StockUnit),
-    /// Of a reservation: before (none: it began to exist) and after.
+    /// A reservation before (none: it was created) and after.
     Reservation(Option<Reservation>, Reservation),
-    /// Of a level: the alert after. It says itself what it came from.
+    /// The level of a stock unit: the alert after the change. It names the level before.
     Level(Alert),
-    /// Of anything else, or an item that is gone: nothing is published of it.
+    /// Another item, or one that was removed: no event is published.
     Other,
 }
 
-/// Reads a stream record.
+/// Parses a stream record.
 ///
 /// # Errors
-/// If an image is none that this program writes.
-pub fn parse_change(record: EventRecord) -> Result<Change, StoreError> {
+/// If an image is not one that this program writes.
+pub fn parse_change(record: EventRecord) -> Result<StreamChange, StoreError> {
     let change = record.change;
     let pk = match change.keys.get(PK) {
         Some(serde_dynamo::AttributeValue::S(pk)) => pk.clone(),
@@ -34,23 +34,23 @@ pub fn parse_change(record: EventRecord) -> Result<Change, StoreError> {
     };
     // A record that was removed (by TTL) has no image after.
     if change.new_image.is_empty() {
-        return Ok(Change::Other);
+        return Ok(StreamChange::Other);
     }
     let old = Some(change.old_image).filter(|image| !image.is_empty());
     if pk.starts_with(STOCK) {
-        return Ok(Change::Stock(
+        return Ok(StreamChange::Stock(
             old.map(parse_stock_unit).transpose()?,
             parse_stock_unit(change.new_image)?,
         ));
     }
     if pk.starts_with(RESERVATION) {
-        return Ok(Change::Reservation(
+        return Ok(StreamChange::Reservation(
             old.map(parse_reservation).transpose()?,
             parse_reservation(change.new_image)?,
         ));
     }
     if pk.starts_with(ALERT) {
-        return parse_alert(change.new_image).map(Change::Level);
+        return parse_alert(change.new_image).map(StreamChange::Level);
     }
-    Ok(Change::Other)
+    Ok(StreamChange::Other)
 }

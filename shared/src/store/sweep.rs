@@ -140,9 +140,9 @@ impl Store {
         outcome: &mut Expired,
     ) -> Result<(), StoreError> {
         let mut plans = Vec::with_capacity(ids.len());
-        for some in ids.chunks(MAX_BATCH_READ) {
-            let found = self.reservations(some, invocation).await?;
-            outcome.changed += u64::try_from(some.len() - found.len()).unwrap_or(0);
+        for chunk in ids.chunks(MAX_BATCH_READ) {
+            let found = self.reservations(chunk, invocation).await?;
+            outcome.changed += u64::try_from(chunk.len() - found.len()).unwrap_or(0);
             for item in found {
                 match parse_reservation(item) {
                     Ok(reservation) => match decide_to_expire(reservation, invocation) {

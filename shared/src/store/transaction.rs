@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::types::{
     CancellationReason, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
 
-use super::error::{Reason, StoreError, Transient, classify, reason};
+use super::error::{CancellationCode, StoreError, Transient, classify, parse_cancellation_code};
 use super::expression::update_of;
 use super::record::{Item, number, parse_reservation, purge_at, reservation_item, text};
 use super::{Store, keys};
@@ -57,7 +57,7 @@ pub(super) enum Sent {
 /// Why one action was not written.
 #[derive(Debug)]
 pub(super) struct Cancelled {
-    pub(super) reason: Reason,
+    pub(super) reason: CancellationCode,
     /// The item that failed the condition, where there is one and the endpoint shows it.
     pub(super) item: Option<Item>,
 }
@@ -70,9 +70,9 @@ impl Cancelled {
     fn read_all(given: &[CancellationReason]) -> Result<Vec<Self>, StoreError> {
         let mut wrong = None;
         let read = |given: &CancellationReason| {
-            let reason = reason(given.code()).unwrap_or_else(|error| {
+            let reason = parse_cancellation_code(given.code()).unwrap_or_else(|error| {
                 wrong.get_or_insert(error);
-                Reason::None
+                CancellationCode::None
             });
             Self { reason, item: shown(given.item()) }
         };
@@ -85,11 +85,11 @@ impl Cancelled {
 
     /// A condition that failed outside of a transaction.
     fn condition(item: Option<&Item>) -> Sent {
-        Sent::Cancelled(vec![Self { reason: Reason::ConditionFailed, item: shown(item) }])
+        Sent::Cancelled(vec![Self { reason: CancellationCode::ConditionFailed, item: shown(item) }])
     }
 
     pub(super) fn has_failed(&self) -> bool {
-        self.reason == Reason::ConditionFailed
+        self.reason == CancellationCode::ConditionFailed
     }
 }
 
@@ -290,8 +290,8 @@ fn combined_cause(plans: &[&Plan]) -> Cause {
 /// Which of the reasons to be busy there is, if any, and what the action is of.
 pub(super) fn busy(subjects: &[Subject], reasons: &[Cancelled]) -> Option<Transient> {
     let busy = |(subject, cancelled): (&Subject, &Cancelled)| match cancelled.reason {
-        Reason::Busy(metric) => Some((metric, subject.clone())),
-        Reason::None | Reason::ConditionFailed => None,
+        CancellationCode::Busy(metric) => Some((metric, subject.clone())),
+        CancellationCode::None | CancellationCode::ConditionFailed => None,
     };
     let (metric, subject): (Metric, Subject) = subjects.iter().zip(reasons).find_map(busy)?;
     let what = match &subject {

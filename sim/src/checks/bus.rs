@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use shared::domain::events;
 use shared::publishing::json::detail_of;
-use shared::store::Change;
+use shared::store::StreamChange;
 
 use super::findings::Findings;
 use crate::history::THRESHOLD;
@@ -32,10 +32,10 @@ impl Findings {
         let mut expected = BTreeSet::new();
         for entry in &seen.history.entries {
             let said = match &entry.change {
-                Change::Stock(old, new) => events::of_stock(old.as_ref(), new, THRESHOLD),
-                Change::Reservation(old, new) => events::of_reservation(old.as_ref(), new),
-                Change::Level(alert) => events::of_level(alert).into_iter().collect(),
-                Change::Other => Vec::new(),
+                StreamChange::Stock(old, new) => events::of_stock(old.as_ref(), new, THRESHOLD),
+                StreamChange::Reservation(old, new) => events::of_reservation(old.as_ref(), new),
+                StreamChange::Level(alert) => events::of_level(alert).into_iter().collect(),
+                StreamChange::Other => Vec::new(),
             };
             for event in said {
                 let id = event.id();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use shared::domain::{Delta, Reservation, StockUnit, UnitKey, events};
-use shared::store::Change as Written;
+use shared::store::StreamChange;
 
 use super::findings::Findings;
 use crate::faults::SETUP;
@@ -60,7 +60,7 @@ impl Findings {
 
     /// In every write, what moved is what its reservations say.
     pub(super) fn check_moves(&mut self, history: &History) {
-        let mut writes: BTreeMap<u64, Vec<&Written>> = BTreeMap::new();
+        let mut writes: BTreeMap<u64, Vec<&StreamChange>> = BTreeMap::new();
         for entry in &history.entries {
             writes.entry(entry.write).or_default().push(&entry.change);
         }
@@ -70,14 +70,14 @@ impl Findings {
             let mut of_orders = false;
             for change in changes {
                 match change {
-                    Written::Stock(old, new) => {
+                    StreamChange::Stock(old, new) => {
                         moved.insert(&new.key, events::movement(old.as_ref(), new).delta);
                     }
-                    Written::Reservation(old, new) => {
+                    StreamChange::Reservation(old, new) => {
                         of_orders = true;
                         add_movements_of(old.as_ref(), new, &mut said);
                     }
-                    Written::Level(_) | Written::Other => {}
+                    StreamChange::Level(_) | StreamChange::Other => {}
                 }
             }
             said.retain(|_, delta| *delta != Delta::default());

@@ -125,7 +125,7 @@ pub(crate) fn deps(store: Store, more: &[(&str, &str)]) -> Arc<Deps> {
         "LEDGER_TABLE" => Some(LEDGER.to_owned()),
         _ => more.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()),
     });
-    Arc::new(Deps { store, settings: settings.unwrap(), clock: Clock::of_the_machine() })
+    Arc::new(Deps { store, settings: settings.unwrap(), clock: Clock::system() })
 }
 
 /// The stock unit of a product at `main`.

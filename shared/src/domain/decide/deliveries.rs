@@ -19,7 +19,7 @@ impl Draft<'_> {
                 None
             }
             Delivery::Total(lines) => {
-                self.next.deliveries.totals.raise(&Claims::of(lines));
+                self.next.deliveries.totals.merge_max(&Claims::of(lines));
                 None
             }
             Delivery::Shipment(id, lines) => match self.before.shipments.get(id) {
@@ -67,7 +67,7 @@ impl Draft<'_> {
         let kind = match delivery {
             Delivery::All if is_known && !is_ordered => Some(ConflictKind::UnknownLines),
             _ if is_ordered && self.has_left_beyond_order() => Some(ConflictKind::NotOrdered),
-            _ if self.next.deliveries.beyond_total() > self.before.deliveries.beyond_total() => {
+            _ if self.next.deliveries.excess_over_totals() > self.before.deliveries.excess_over_totals() => {
                 Some(ConflictKind::LessThanLeft)
             }
             _ => None,

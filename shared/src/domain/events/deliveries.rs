@@ -1,4 +1,4 @@
-//! What is published of goods that leave, and of facts that contradict.
+//! Events of goods that leave, and of facts that contradict.
 
 use super::{EventKind, Item};
 use crate::domain::conflict::ConflictKind;
@@ -6,7 +6,7 @@ use crate::domain::lines::Line;
 use crate::domain::names::Reason;
 use crate::domain::reservation::{Fact, Reservation, State};
 
-/// What has left with a change, what was given back because it did not, and what was missing.
+/// The events of a delivery: items that left, items given back because they did not, and items that were missing.
 pub(super) fn of_delivery(old: Option<&Reservation>, new: &Reservation) -> Vec<EventKind> {
     let mut kinds = Vec::new();
     let before = |line: &Line| old.and_then(|old| line_of(line, old));
@@ -39,8 +39,8 @@ pub(super) fn of_delivery(old: Option<&Reservation>, new: &Reservation) -> Vec<E
     kinds
 }
 
-/// The contradiction that a change took note of (old: none for the newest there is), with both sides: what stands of
-/// the order, and what was heard.
+/// The contradiction that a change took note of (old: none for the newest one), with both sides: the items of the order
+/// as they stand, and the fact that was heard.
 pub(super) fn of_conflict(old: Option<&Reservation>, new: &Reservation) -> Option<EventKind> {
     let before = old.map_or(0, |old| old.conflicts.count);
     let count = new.conflicts.count;

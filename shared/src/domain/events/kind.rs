@@ -5,8 +5,8 @@ use crate::domain::names::{Location, ProductId, Reason};
 use crate::domain::stock::{Delta, Shortage};
 use crate::domain::{Line, Timestamp};
 
-/// The names of all events, in the order of [`EventKind`]. A name is the event's `detail-type` on the bus, and names its
-/// schema and its sample in `events/published`.
+/// The names of all events, in the order of [`EventKind`]. A name is the event's `detail-type` on the bus, and the name
+/// of its schema and sample in `events/published`.
 pub const NAMES: [&str; 14] = [
     "InventoryReserved",
     "StockReservationFailed",
@@ -24,74 +24,74 @@ pub const NAMES: [&str; 14] = [
     "BackInStock",
 ];
 
-/// What happened.
+/// The kinds of events, each with its fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
     /// Stock is held for an order.
     InventoryReserved {
-        /// What is held.
+        /// The items that are held.
         items: Vec<Item>,
         /// Until when. None: until the order is cancelled or delivered.
         expires_at: Option<Timestamp>,
     },
     /// An order has no stock: it was asked for and not there, or was paid for after it had been given back.
     StockReservationFailed {
-        /// What was asked for.
+        /// The items that were asked for.
         items: Vec<Item>,
         /// Why it is not held.
         reason: ReservationFailure,
-        /// What the stock lacked, where it was asked.
+        /// The shortages, where the stock was asked.
         shortages: Vec<Shortage>,
         /// Whether the order is paid for.
         is_paid: bool,
     },
     /// A hold became certain.
     InventoryConfirmed {
-        /// What is held.
+        /// The items that are held.
         items: Vec<Item>,
     },
     /// A payment is in vain.
     InventoryConfirmationRefused {
-        /// What was asked for.
+        /// The items that were asked for.
         items: Vec<Item>,
         /// Why.
         reason: ConfirmationRefusal,
     },
     /// Stock was given back.
     InventoryReleased {
-        /// What was given back.
+        /// The items that were given back.
         items: Vec<Item>,
         /// Why.
         reason: Option<Reason>,
     },
     /// Stock was given back because the time of its hold was up.
     ReservationExpired {
-        /// What was given back.
+        /// The items that were given back.
         items: Vec<Item>,
     },
     /// Goods have left.
     InventoryDeducted {
-        /// What has left.
+        /// The items that have left.
         items: Vec<Item>,
         /// Whether that is the end of the order.
         is_complete: bool,
-        /// What was booked as having left before, and is not any more.
+        /// The items whose booking as having left was taken back.
         corrected_items: Vec<Item>,
     },
     /// More was delivered than there was on the books.
     PartialDeduction {
-        /// What could be booked.
+        /// The items that could be booked.
         items: Vec<Item>,
-        /// What could not.
+        /// The items that could not.
         missing_items: Vec<Item>,
     },
     /// A fact contradicts what was recorded before.
     OrderConflict {
-        /// What stands of the order.
+        /// The items of the order as they stand.
         items: Vec<Item>,
-        /// What was heard.
+        /// The fact that contradicts, with its lines.
         conflict: Conflict,
-        /// How many contradictions there are of this order by now.
+        /// The number of contradictions of this order so far.
         count: u64,
     },
     /// The figures of a stock unit changed.
@@ -134,7 +134,7 @@ pub enum EventKind {
 impl EventKind {
     /// Its name.
     ///
-    /// Every entry of [`NAMES`] is bound here and every kind is matched, so that neither can be added without the other.
+    /// It binds every entry of [`NAMES`] and matches every kind, so that neither can be added without the other.
     #[must_use]
     pub fn name(&self) -> &'static str {
         let [
@@ -179,7 +179,7 @@ pub struct Item {
     pub product: ProductId,
     /// The location.
     pub location: Location,
-    /// How much; never 0.
+    /// The number of units; never 0.
     pub quantity: u64,
 }
 
@@ -197,7 +197,7 @@ impl Item {
     }
 }
 
-/// The figures of a stock unit at a moment, and what made them so.
+/// The figures of a stock unit at a moment, and the operation that led to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Figures {
     /// Units that may still be reserved.
@@ -206,11 +206,11 @@ pub struct Figures {
     pub reserved: u64,
     /// Units that have left.
     pub sold: u64,
-    /// At or below so many available units it counts as low.
+    /// At or below this many available units it counts as low.
     pub threshold: u64,
-    /// The operation that made the figures so: `reserve`, `add` and so on.
+    /// The operation that led to the figures: `reserve`, `add` and so on.
     pub operation: String,
-    /// What that operation refers to: a reservation id, or an idempotency key.
+    /// The reference of that operation: a reservation id, or an idempotency key.
     pub reference: String,
 }
 

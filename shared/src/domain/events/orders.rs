@@ -1,4 +1,4 @@
-//! What is published of orders: of what is held, given back and refused.
+//! Events of orders: holds, releases and refusals.
 
 use super::deliveries::{of_conflict, of_delivery};
 use super::{ConfirmationRefusal, Event, EventKind, Item, ReservationFailure, Subject};
@@ -7,7 +7,7 @@ use crate::domain::names::Reason;
 use crate::domain::reservation::{Fact, Reservation, State};
 use crate::domain::stock::Lack;
 
-/// What is published of a change of a reservation (old: none if it began to exist).
+/// The events of a change of a reservation (old: none if it was created).
 #[must_use]
 pub fn of_reservation(old: Option<&Reservation>, new: &Reservation) -> Vec<Event> {
     let mut kinds = of_hold(old, new);
@@ -19,7 +19,7 @@ pub fn of_reservation(old: Option<&Reservation>, new: &Reservation) -> Vec<Event
     kinds.into_iter().map(|kind| event_of(new, kind)).collect()
 }
 
-/// What a change means for what is held: that it began, became certain or ended, or that there is nothing to hold.
+/// The events of a hold: it began, became certain or ended, or there is nothing to hold.
 fn of_hold(old: Option<&Reservation>, new: &Reservation) -> Vec<EventKind> {
     let mut kinds = Vec::new();
     let before = old.map_or(State::Pending, |old| old.state);
@@ -60,7 +60,7 @@ pub fn is_paid_but_short(old: Option<&Reservation>, new: &Reservation) -> bool {
     is_paid && !was_so_before && has_no_stock && (is_newly_paid || new.state == State::Rejected)
 }
 
-/// What is published again of a reservation whose events may have been missed: its state as it is.
+/// The repeated events of a reservation whose events may have been missed: its state as it is.
 #[must_use]
 pub fn state_of_reservation(now: &Reservation) -> Vec<Event> {
     let mut kinds = Vec::from_iter(of_state(now));
@@ -77,7 +77,7 @@ pub fn state_of_reservation(now: &Reservation) -> Vec<Event> {
     kinds.into_iter().map(|kind| event_of(now, kind).republished()).collect()
 }
 
-/// The event that brings a reservation into the state that it is in. There is none where it would be of no items.
+/// The event that leads to the current state of a reservation. There is none where it would have no items.
 fn of_state(now: &Reservation) -> Option<EventKind> {
     // What was known and released at once was never held.
     let was_held = now.released_at.is_some() && now.facts.get(&Fact::Created) != now.released_at.as_ref();
@@ -112,12 +112,12 @@ fn event_of(new: &Reservation, kind: EventKind) -> Event {
     }
 }
 
-/// What has still to leave.
+/// The items that have still to leave.
 fn open_items(reservation: &Reservation) -> Vec<Item> {
     Item::list(&reservation.lines, Line::open)
 }
 
-/// What has left.
+/// The items that have left.
 fn fulfilled_items(reservation: &Reservation) -> Vec<Item> {
     Item::list(&reservation.lines, |line| line.fulfilled)
 }
@@ -139,7 +139,7 @@ fn confirmation_refused(new: &Reservation) -> EventKind {
     EventKind::InventoryConfirmationRefused { items: open_items(new), reason }
 }
 
-/// How an order that is paid, and for which the stock is gone, had lost its hold.
+/// How a paid order had lost its hold, when the stock is gone.
 fn why_lost(reservation: &Reservation) -> ReservationFailure {
     match reservation.state {
         State::Expired => ReservationFailure::Expired,

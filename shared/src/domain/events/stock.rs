@@ -1,4 +1,4 @@
-//! What is published of stock and of levels, and the movements of the ledger.
+//! Events of stock and of levels, and the movements of the ledger.
 
 use super::{Event, EventKind, Figures, Subject};
 use crate::domain::Timestamp;
@@ -12,7 +12,7 @@ pub struct Movement {
     pub unit: UnitKey,
     /// The stock unit's version after the change.
     pub version: u64,
-    /// What the change was done for.
+    /// The cause of the change.
     pub cause: Cause,
     /// The change.
     pub delta: Delta,
@@ -28,7 +28,7 @@ impl StockUnit {
     }
 }
 
-/// The movement that made `new` of `old` (none: it began to exist).
+/// The movement from `old` (none: it was created) to `new`.
 #[must_use]
 pub fn movement(old: Option<&StockUnit>, new: &StockUnit) -> Movement {
     let before = old.map_or([0; 3], StockUnit::counters);
@@ -44,7 +44,7 @@ pub fn movement(old: Option<&StockUnit>, new: &StockUnit) -> Movement {
     }
 }
 
-/// What is published of a change of a stock unit.
+/// The events of a change of a stock unit.
 #[must_use]
 pub fn of_stock(old: Option<&StockUnit>, new: &StockUnit, default_threshold: u64) -> Vec<Event> {
     let change = movement(old, new).delta;
@@ -65,7 +65,7 @@ pub fn of_stock(old: Option<&StockUnit>, new: &StockUnit, default_threshold: u64
     kinds.into_iter().map(event_of).collect()
 }
 
-/// What is published of a level that has changed. It follows from the alert alone, which names the level before.
+/// The event of a level that has changed. It follows from the alert alone, which names the level before.
 #[must_use]
 pub fn of_level(alert: &Alert) -> Option<Event> {
     let figures = figures_of(alert.figures, alert.threshold, &alert.cause);
@@ -86,14 +86,14 @@ pub fn of_level(alert: &Alert) -> Option<Event> {
     })
 }
 
-/// What is published again of a stock unit: its figures as they are.
+/// The repeated event of a stock unit: its figures as they are.
 #[must_use]
 pub fn state_of_stock(now: &StockUnit, default_threshold: u64) -> Vec<Event> {
     let events = of_stock(Some(now), now, default_threshold);
     events.into_iter().map(Event::republished).collect()
 }
 
-/// What is published again of a level whose event may have been missed.
+/// The repeated event of a level whose event may have been missed.
 #[must_use]
 pub fn state_of_level(now: &Alert) -> Option<Event> {
     of_level(now).map(Event::republished)

@@ -1,4 +1,4 @@
-//! What a reservation's item keeps of deliveries, and of facts that contradict.
+//! Deliveries and contradictions in the item of a reservation.
 
 use std::collections::BTreeMap;
 
@@ -55,8 +55,8 @@ struct ConflictLineRecord {
     quantity: u64,
 }
 
-/// What the deliveries of an order have said that has no such attribute: what has left, left by shipments from where
-/// its line is; and a delivery that waits for the order's lines is one of all.
+/// The deliveries of an order whose item has no such attribute. Units that have left were shipped from the location of
+/// their line; a delivery that waits for the order's lines is one of everything.
 pub(super) fn deliveries_of(lines: &[Line], facts: &BTreeMap<Fact, Timestamp>) -> Deliveries {
     let all = lines.is_empty() && facts.contains_key(&Fact::Delivered);
     let mut deliveries = Deliveries { all, ..Deliveries::default() };
