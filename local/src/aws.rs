@@ -48,7 +48,7 @@ pub fn router(endpoint: Endpoint) -> Router {
         // Where the address of a queue points.
         .route("/{account}/{queue}", post(answer))
         .route("/_local/calls", get(list_calls))
-        .route("/_local/rights", get(list_rights))
+        .route("/_local/rights", get(list_requested_permissions))
         .route("/_local/events", get(list_events))
         .route("/2015-03-31/functions/{name}/invocations", post(invoke))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
@@ -144,8 +144,8 @@ fn refuse_unknown(target: &str) -> Response {
 }
 
 /// What was published after the event of a number, of one order or of all.
-async fn list_events(State(endpoint): State<Endpoint>, Query(asked): Query<Events>) -> Response {
-    match endpoint.bus.published_after(asked.after, asked.order_id.as_deref()) {
+async fn list_events(State(endpoint): State<Endpoint>, Query(query): Query<Events>) -> Response {
+    match endpoint.bus.published_after(query.after, query.order_id.as_deref()) {
         Ok(page) => axum::Json(page).into_response(),
         Err(e) => respond(500, e.to_json()),
     }
@@ -173,10 +173,14 @@ async fn list_calls(State(endpoint): State<Endpoint>) -> Response {
 }
 
 /// What each function has asked for so far, as IAM sees it.
-async fn list_rights(State(endpoint): State<Endpoint>) -> Response {
-    let asked: Vec<_> =
-        endpoint.iam.asked().into_iter().map(|(caller, ask)| json!({"caller": caller, "ask": ask})).collect();
-    axum::Json(asked).into_response()
+async fn list_requested_permissions(State(endpoint): State<Endpoint>) -> Response {
+    let requested: Vec<_> = endpoint
+        .iam
+        .requested()
+        .into_iter()
+        .map(|(caller, permission)| json!({"caller": caller, "ask": permission}))
+        .collect();
+    axum::Json(requested).into_response()
 }
 
 /// The access key that signed the request; on this machine it is the name of the function.

@@ -253,7 +253,7 @@ impl DynamoDb {
             return Ok(answer);
         }
         let answer = self.execute("TransactWriteItems", &body)?;
-        tokens.keep(token.to_owned(), body, answer.clone());
+        tokens.remember_answer(token.to_owned(), body, answer.clone());
         Ok(answer)
     }
 
@@ -348,7 +348,7 @@ impl Tokens {
         self.answers.get(token).cloned()
     }
 
-    fn keep(&mut self, token: String, request: String, answer: String) {
+    fn remember_answer(&mut self, token: String, request: String, answer: String) {
         self.by_age.push_back((Instant::now(), token.clone()));
         self.answers.insert(token, (request, answer));
     }

@@ -140,7 +140,7 @@ impl Sources {
     /// Delivers records in order, until all are done or given up.
     async fn deliver(&self, function: &str, source: &StreamSource, name: &str, records: Vec<Value>) {
         let last = sequence_number(records.last().unwrap_or(&Value::Null)).to_owned();
-        let wanted = records.into_iter().filter(|record| source.wants(record, bus::matches));
+        let wanted = records.into_iter().filter(|record| source.matches(record, bus::matches));
         // What is still to be delivered, as parts that are called for one by one.
         let mut parts: Vec<Vec<Value>> = vec![wanted.collect()];
         let mut tries = 0;
@@ -164,7 +164,7 @@ impl Sources {
             let done_until = from.unwrap_or(part.len());
             if done_until > 0 {
                 tries = 0;
-                self.keep_position(name, numbers[done_until - 1]);
+                self.save_checkpoint(name, numbers[done_until - 1]);
             }
             let Some(from) = from else { continue };
             tries += 1;
@@ -179,11 +179,11 @@ impl Sources {
             parts.push(rest);
             tokio::time::sleep(STREAM_RETRY).await;
         }
-        self.keep_position(name, &last);
+        self.save_checkpoint(name, &last);
     }
 
-    fn keep_position(&self, name: &str, position: &str) {
-        if let Err(e) = self.queues.keep_checkpoint(name, position) {
+    fn save_checkpoint(&self, name: &str, position: &str) {
+        if let Err(e) = self.queues.save_checkpoint(name, position) {
             eprintln!("{name}: {}", e.to_json());
         }
     }

@@ -86,12 +86,12 @@ pub fn run(case: &Case) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.unwrap_or_else(|e| panic!("a runtime: {e}"));
     let local = tokio::task::LocalSet::new();
-    let report = local.block_on(&runtime, run_to_the_end(case));
+    let report = local.block_on(&runtime, run_case(case));
     drop(local);
     report
 }
 
-async fn run_to_the_end(case: &Case) -> Report {
+async fn run_case(case: &Case) -> Report {
     let world = World::begin(case.seed, case.mix.clone(), case.skew_ms).await;
     for (i, (product, quantity, limit)) in case.products.iter().enumerate() {
         let request = Change::Create(*quantity, *limit).request(product);

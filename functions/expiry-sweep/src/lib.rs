@@ -37,7 +37,7 @@ pub async fn run() -> Result<(), Error> {
 /// What the function is asked to do.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Asked {
+struct SweepRequest {
     /// How long after the beginning of one pass the next one begins. Without it there is one.
     every_seconds: Option<u64>,
 }
@@ -48,8 +48,9 @@ struct Asked {
 /// If `everySeconds` is out of bounds, or if the last pass could not read or write the table in time. What was done until
 /// then is done.
 pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Result<Value, Error> {
-    let asked = Option::<Asked>::deserialize(event).map_err(|e| format!("the event cannot be read: {e}"))?;
-    match asked.and_then(|asked| asked.every_seconds) {
+    let request =
+        Option::<SweepRequest>::deserialize(event).map_err(|e| format!("the event cannot be read: {e}"))?;
+    match request.and_then(|request| request.every_seconds) {
         None => sweep(deps, None, invocation).await,
         Some(seconds) if EVERY_SECONDS.contains(&seconds) => {
             sweep(deps, Some(Duration::from_secs(seconds)), invocation).await

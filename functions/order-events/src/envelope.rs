@@ -11,7 +11,7 @@ use crate::fields::{find, parse_fields, read_plain_text, read_string};
 const MAX_ENVELOPES: usize = 3;
 
 /// An event out of its envelopes, and what these say of it.
-pub(crate) struct Opened<'a> {
+pub(crate) struct Unwrapped<'a> {
     /// Its text.
     pub(crate) text: Cow<'a, str>,
     /// Its name; an envelope of EventBridge always has one.
@@ -23,31 +23,31 @@ pub(crate) struct Opened<'a> {
 }
 
 /// Takes an event out of its envelopes.
-pub(crate) fn open_envelopes(body: &str) -> Result<Opened<'_>, Invalid> {
-    let mut opened = Opened { text: Cow::Borrowed(body), name: None, attribute: None, id: None };
+pub(crate) fn unwrap_envelopes(body: &str) -> Result<Unwrapped<'_>, Invalid> {
+    let mut unwrapped = Unwrapped { text: Cow::Borrowed(body), name: None, attribute: None, id: None };
     for _ in 0..MAX_ENVELOPES {
-        let fields = parse_fields(&opened.text)?;
+        let fields = parse_fields(&unwrapped.text)?;
         let inner = if let (Some(text), Some(_)) =
             (read_string(find(&fields, "message")), find(&fields, "topicArn"))
         {
             if let Err(e) = serde_json::from_str::<&RawValue>(&text) {
                 return Err(Invalid(format!("the message inside the SNS one is not JSON: {e}")));
             }
-            opened.id = read_plain_text(find(&fields, "messageId"));
-            opened.attribute = find(&fields, "messageAttributes").and_then(sns_attribute);
+            unwrapped.id = read_plain_text(find(&fields, "messageId"));
+            unwrapped.attribute = find(&fields, "messageAttributes").and_then(sns_attribute);
             text
         } else if let (Some(of), Some(detail)) =
             (read_string(find(&fields, "detail-type")), find(&fields, "detail"))
         {
-            opened.name = Some(of);
-            opened.id = read_plain_text(find(&fields, "id"));
+            unwrapped.name = Some(of);
+            unwrapped.id = read_plain_text(find(&fields, "id"));
             detail.get().to_owned()
         } else {
             break;
         };
-        opened.text = Cow::Owned(inner);
+        unwrapped.text = Cow::Owned(inner);
     }
-    Ok(opened)
+    Ok(unwrapped)
 }
 
 /// The attribute `eventType`, as SNS writes attributes into its envelope.

@@ -5,7 +5,7 @@ use shared::domain::{
     DeliveredLines, Delivery, Fact, Heard, Invalid, LineKey, OrderId, Ordered, ShipmentId, excerpt,
 };
 
-use crate::envelope::{Opened, open_envelopes};
+use crate::envelope::{Unwrapped, unwrap_envelopes};
 use crate::fields::{find, parse_fields, read_id, read_plain_text};
 use crate::lines::{EventLine, read_lines};
 use crate::name::{Meaning, meaning, plain};
@@ -19,7 +19,7 @@ pub enum Event {
     /// Something has happened to an order.
     Fact(OrderEvent),
     /// Nothing that concerns stock.
-    Nothing(Unconcerned),
+    Nothing(IgnoredEvent),
 }
 
 /// A fact about an order.
@@ -43,7 +43,7 @@ impl OrderEvent {
 
 /// An event that needs nothing, such as an order that was shipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unconcerned {
+pub struct IgnoredEvent {
     /// The event's name, cut to what is logged of it.
     pub name: String,
     /// Whether the name is one that is understood; then it is the status that needs nothing.
@@ -58,7 +58,7 @@ pub struct Unconcerned {
 /// # Errors
 /// Says why it can never be understood.
 pub fn parse(body: &str, attribute: Option<&str>) -> Result<Event, Invalid> {
-    let Opened { text, name, attribute: of_envelope, id: envelope_id } = open_envelopes(body)?;
+    let Unwrapped { text, name, attribute: of_envelope, id: envelope_id } = unwrap_envelopes(body)?;
     let fields = parse_fields(&text)?;
     let data = find(&fields, "data").and_then(|data| parse_fields(data.get()).ok());
     let places = || [Some(&fields), data.as_ref()].into_iter().flatten();
@@ -82,7 +82,7 @@ pub fn parse(body: &str, attribute: Option<&str>) -> Result<Event, Invalid> {
     };
     let name = excerpt(&name);
     let Some(fact) = fact else {
-        return Ok(Event::Nothing(Unconcerned { name, is_known, correlation_id }));
+        return Ok(Event::Nothing(IgnoredEvent { name, is_known, correlation_id }));
     };
     let order_id = ["orderId", "bookingId"]
         .iter()

@@ -30,7 +30,7 @@ fn fact_of(body: &str) -> OrderEvent {
     }
 }
 
-fn nothing_of(event: &Value) -> Unconcerned {
+fn nothing_of(event: &Value) -> IgnoredEvent {
     match parse(&event.to_string(), None).unwrap() {
         Event::Nothing(nothing) => nothing,
         Event::Fact(fact) => panic!("{event}: {fact:?}"),

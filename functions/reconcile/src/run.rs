@@ -11,7 +11,7 @@ use crate::ledger::Ledger;
 /// What is asked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Asked {
+pub(crate) struct ReconcileRequest {
     /// One product; none for all.
     pub(crate) product_id: Option<ProductId>,
     /// Whether gaps are filled and missed events sent again.
@@ -22,7 +22,7 @@ pub(crate) struct Asked {
 }
 
 /// A stock unit as it was read first, and what its ledger says.
-pub(crate) struct Finding {
+pub(crate) struct UnitState {
     pub(crate) unit: StockUnit,
     pub(crate) ledger: Ledger,
     /// Its level, and whether it was set now.
@@ -30,9 +30,9 @@ pub(crate) struct Finding {
 }
 
 /// One run.
-pub(crate) struct Run<'a> {
+pub(crate) struct Reconciliation<'a> {
     pub(crate) deps: &'a Deps,
     pub(crate) bus: &'a Bus,
-    pub(crate) asked: &'a Asked,
+    pub(crate) request: &'a ReconcileRequest,
     pub(crate) invocation: &'a Invocation,
 }

@@ -20,7 +20,7 @@ impl Queues {
     ///
     /// # Errors
     /// If it cannot be kept.
-    pub fn keep_checkpoint(&self, name: &str, position: &str) -> Result<(), QueueError> {
+    pub fn save_checkpoint(&self, name: &str, position: &str) -> Result<(), QueueError> {
         let put = "INSERT INTO checkpoint VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET position = ?2";
         self.database().execute(put, [name, position])?;
         Ok(())

@@ -35,7 +35,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// The problem's code, or the reservation's status.
-    pub(crate) fn says(&self) -> (u16, &str) {
+    pub(crate) fn code_or_status(&self) -> (u16, &str) {
         let word = self.body["code"].as_str().or(self.body["status"].as_str()).unwrap_or_default();
         (self.status, word)
     }
@@ -257,7 +257,7 @@ impl Api {
     }
 
     /// How often an event of this name was published for a reservation or product.
-    pub(crate) async fn said(&self, name: &str, of: &str) -> usize {
+    pub(crate) async fn published_count(&self, name: &str, of: &str) -> usize {
         let all = self.published().await;
         let about = |event: &&Value| event["orderId"] == of || event["productId"] == of;
         let said = all.iter().filter(|event| event["eventType"] == name).filter(about);

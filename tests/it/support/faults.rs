@@ -48,9 +48,9 @@ pub(crate) enum Fault {
     InProgress(tokio::time::Instant),
 }
 
-/// The wire.
+/// The proxy.
 #[derive(Clone)]
-pub(crate) struct Wire {
+pub(crate) struct FaultProxy {
     pub(crate) url: String,
     real: Arc<OnceLock<String>>,
     faults: Arc<Mutex<VecDeque<Fault>>>,
@@ -71,19 +71,19 @@ pub(crate) struct HeldUp {
     pub(crate) go_on: Arc<Notify>,
 }
 
-impl Wire {
-    /// A wire to the endpoint at `real`.
+impl FaultProxy {
+    /// A proxy to the endpoint at `real`.
     pub(crate) async fn to(real: &str) -> Self {
-        let wire = Self::loose().await;
-        wire.connect(real);
-        wire
+        let proxy = Self::loose().await;
+        proxy.connect(real);
+        proxy
     }
 
-    /// A wire to an endpoint that is not there yet.
+    /// A proxy to an endpoint that is not there yet.
     pub(crate) async fn loose() -> Self {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let wire = Self {
+        let proxy = Self {
             url,
             real: Arc::default(),
             faults: Arc::default(),
@@ -92,9 +92,9 @@ impl Wire {
             stale: Arc::default(),
             scans: Arc::default(),
         };
-        let router = axum::Router::new().fallback(pass).with_state(wire.clone());
+        let router = axum::Router::new().fallback(pass).with_state(proxy.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        wire
+        proxy
     }
 
     /// Connects a loose end.
@@ -168,13 +168,13 @@ fn without_item(mut answer: Value) -> Value {
     answer
 }
 
-async fn pass(State(wire): State<Wire>, headers: HeaderMap, body: String) -> Response {
+async fn pass(State(proxy): State<FaultProxy>, headers: HeaderMap, body: String) -> Response {
     let target = headers["x-amz-target"].to_str().unwrap().to_owned();
-    let hangs = target.ends_with("GetItem") && wire.reads_hang.load(Ordering::SeqCst);
-    if hangs || wire.silent.load(Ordering::SeqCst) {
+    let hangs = target.ends_with("GetItem") && proxy.reads_hang.load(Ordering::SeqCst);
+    if hangs || proxy.silent.load(Ordering::SeqCst) {
         return std::future::pending().await;
     }
-    let held_up = if target.ends_with(".Scan") { wire.scans.lock().unwrap().clone() } else { None };
+    let held_up = if target.ends_with(".Scan") { proxy.scans.lock().unwrap().clone() } else { None };
     if let Some(HeldUp { arrived, go_on }) = held_up {
         arrived.notify_one();
         go_on.notified().await;
@@ -182,20 +182,20 @@ async fn pass(State(wire): State<Wire>, headers: HeaderMap, body: String) -> Res
     let one_less = |left: usize| left.checked_sub(1);
     if target.ends_with("Query")
         && body.contains("IndexName")
-        && wire.stale.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
+        && proxy.stale.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
     {
         return (StatusCode::OK, json!({"Items": [], "Count": 0, "ScannedCount": 0}).to_string())
             .into_response();
     }
     let writes = ["TransactWriteItems", "PutItem", "UpdateItem"].iter().any(|write| target.ends_with(write));
-    let fault = if writes { wire.faults.lock().unwrap().pop_front() } else { None };
+    let fault = if writes { proxy.faults.lock().unwrap().pop_front() } else { None };
     match fault {
-        None => wire.real(headers, body).await,
-        Some(fault) => wire.misbehave(fault, headers, body).await,
+        None => proxy.real(headers, body).await,
+        Some(fault) => proxy.misbehave(fault, headers, body).await,
     }
 }
 
-impl Wire {
+impl FaultProxy {
     /// One write that goes wrong.
     async fn misbehave(self, fault: Fault, headers: HeaderMap, body: String) -> Response {
         match fault {
