@@ -24,7 +24,7 @@ const DYNAMODB_STREAMS: &str = "DynamoDBStreams_20120810.";
 const SQS: &str = "AmazonSQS.";
 const EVENTS: &str = "AWSEvents.";
 
-/// What the endpoint speaks for.
+/// The services behind the endpoint.
 #[derive(Clone)]
 pub struct Endpoint {
     /// DynamoDB and its streams.
@@ -133,8 +133,8 @@ async fn ask_dynamodb(dynamodb: DynamoDb, operation: &str, body: String, headers
 
 fn refuse_unknown(target: &str) -> Response {
     let message = format!(
-        "this endpoint speaks DynamoDB, DynamoDB Streams, SQS (JSON), PutEvents and DescribeEventBus of EventBridge, and Lambda's Invoke; \
-         the request's target is {target:?}"
+        "this endpoint speaks DynamoDB, DynamoDB Streams, SQS (JSON), PutEvents and DescribeEventBus of EventBridge, and \
+         Lambda's Invoke; the request's target is {target:?}"
     );
     respond(
         400,
@@ -143,7 +143,7 @@ fn refuse_unknown(target: &str) -> Response {
     )
 }
 
-/// What was published after the event of a number, of one order or of all.
+/// The events that were published after the one of a number, of one order or of all.
 async fn list_events(State(endpoint): State<Endpoint>, Query(query): Query<Events>) -> Response {
     match endpoint.bus.published_after(query.after, query.order_id.as_deref()) {
         Ok(page) => axum::Json(page).into_response(),
@@ -166,13 +166,14 @@ async fn list_calls(State(endpoint): State<Endpoint>) -> Response {
         .calls()
         .into_iter()
         .map(|((caller, operation), usage)| {
-            json!({"caller": caller, "operation": operation, "calls": usage.calls, "tableWriteUnits": usage.table_write_units})
+            let (calls, units) = (usage.calls, usage.table_write_units);
+            json!({"caller": caller, "operation": operation, "calls": calls, "tableWriteUnits": units})
         })
         .collect();
     axum::Json(calls).into_response()
 }
 
-/// What each function has asked for so far, as IAM sees it.
+/// The permissions that each function has requested so far.
 async fn list_requested_permissions(State(endpoint): State<Endpoint>) -> Response {
     let requested: Vec<_> = endpoint
         .iam

@@ -1,7 +1,10 @@
-//! IAM, as far as the roles in the template use it: what a request asks for, and whether a role allows it.
+//! IAM, as far as the roles in the template use it: the permissions that a request needs, and whether a role allows
+//! them.
 //!
-//! What is not in a role is refused here as it would be on AWS, so that a missing permission is found on this
-//! machine. Source: Service Authorization Reference, "Actions, resources, and condition keys for Amazon DynamoDB".
+//! A request that its role does not allow is refused here as it would be on AWS, so that a missing permission is found
+//! on this machine.
+//!
+//! Source: Service Authorization Reference, "Actions, resources, and condition keys for Amazon DynamoDB".
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +15,7 @@ use serde_json::Value;
 use crate::account::{ACCOUNT_ID, REGION};
 use crate::template::Function;
 
-/// What one request asks for; a transaction asks for several.
+/// A permission that a request needs; a transaction needs several.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestedPermission {
@@ -26,7 +29,7 @@ pub struct RequestedPermission {
     pub enclosing_operation: Option<String>,
 }
 
-/// The functions' roles, and what has been asked for.
+/// The functions' roles, and the permissions that were requested so far.
 #[derive(Debug, Clone, Default)]
 pub struct Iam {
     roles: Arc<BTreeMap<String, Vec<Value>>>,
@@ -44,7 +47,7 @@ impl Iam {
     /// Whether the caller's role allows a request.
     ///
     /// # Errors
-    /// What it does not allow, as AWS says it.
+    /// Names the permission that is missing, as AWS does.
     pub fn check(&self, caller: &str, service: &str, operation: &str, request: &str) -> Result<(), String> {
         let Some(statements) = self.roles.get(caller) else { return Ok(()) };
         // What is no JSON is refused by the service itself.
@@ -66,14 +69,14 @@ impl Iam {
         Ok(())
     }
 
-    /// What each function has asked for so far, allowed or not.
+    /// The permissions that each function has requested so far, allowed or not.
     #[must_use]
     pub fn requested(&self) -> BTreeSet<(String, RequestedPermission)> {
         self.requested.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Whether a statement of a policy allows what is asked for.
+/// Whether a statement of a policy allows what is requested.
 #[must_use]
 pub fn allows(statement: &Value, permission: &RequestedPermission) -> bool {
     let one_of = |value: &Value, wanted: &str| match value {
@@ -179,7 +182,7 @@ fn kind_of(key: &str) -> String {
     }
 }
 
-/// The kind of the key that a query is for: what stands at the first placeholder of its key condition.
+/// The kind of the key that a query is for: that of the value at the first placeholder of its key condition.
 fn queried_key_kind(request: &Value) -> Option<String> {
     let condition = request["KeyConditionExpression"].as_str()?;
     let name = condition.split(|c: char| !(c.is_alphanumeric() || c == ':')).find(|w| w.starts_with(':'))?;

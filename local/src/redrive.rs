@@ -1,5 +1,5 @@
-//! `holdfast redrive`: gives the publisher the records again that were given up, from the files in which they
-//! are kept. To give them twice is harmless: movements have keys, and events the ids that they had.
+//! `holdfast redrive`: gives records that were given up to the publisher again, from the files in which they are kept.
+//! To give them twice is harmless: movements have keys, and events keep their ids.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,16 @@ use crate::client;
 /// The function that publishes.
 const PUBLISHER: &str = "publisher";
 
-/// Whose publisher is called.
+/// The deployment whose publisher is called.
 #[derive(Debug)]
 pub enum Deployment {
-    /// That of a runner on this machine, by the port of its AWS endpoint.
+    /// A runner on this machine, by the port of its AWS endpoint.
     Runner(u16),
-    /// That of a stack on AWS, called by the AWS CLI and so as whoever is signed in there.
+    /// A stack on AWS. The AWS CLI calls it, as whoever is signed in there.
     Stack(String),
 }
 
-/// Gives the records of all files again, one after the other, and says of each file what became of it.
+/// Redrives the records of all files, one file after the other, and prints the outcome of each.
 ///
 /// # Errors
 /// If anything was not done.

@@ -1,4 +1,4 @@
-//! Whether what was answered is true: every success is there, every refusal had its reason.
+//! Checks that the answers were true: every success is in the history, every refusal had its reason there.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ use crate::history::{History, Violation};
 use crate::ops::{Ask, Change, Kind, Lines, Op, has_lines, totals_of, unit};
 use crate::world::{Try, World};
 
-/// Holds every answer against the history. Answers how often a write landed after a refusal, where a try
-/// before it had no answer.
+/// Checks every answer against the history. Answers with how often a write landed after a refusal, where an earlier try
+/// had no answer.
 pub fn check_answers(world: &World, ops: &[Op], violations: &mut Vec<Violation>) -> u64 {
     let ops: BTreeMap<u32, &Op> = ops.iter().map(|op| (op.id, op)).collect();
     let tries = world.tries.borrow();
@@ -37,7 +37,7 @@ pub fn check_answers(world: &World, ops: &[Op], violations: &mut Vec<Violation>)
     landed_late
 }
 
-/// The tries of one operation, oldest first.
+/// Checks the tries of one operation, oldest first.
 struct AnswerCheck<'a> {
     history: &'a History,
     tries: &'a [&'a Try],
@@ -91,19 +91,18 @@ impl AnswerCheck<'_> {
         let Some(command) = op.command(&tried.label, tried.now) else { return false };
         let state = body["status"].as_str().unwrap_or_default();
         let begun = self.tries.first().map_or(tried.from, |first| first.from);
-        let says = |record: &Reservation| {
+        let matches_answer = |record: &Reservation| {
             record.state_at(tried.now).name() == state && may_succeed(ask, record, tried.now)
         };
-        let written = self
-            .history
-            .reservation_between(command.target.id(), begun, tried.to)
-            .flatten()
-            .any(|record| self.tries.iter().any(|t| t.label == record.correlation_id) && says(record));
+        let written =
+            self.history.reservation_between(command.target.id(), begun, tried.to).flatten().any(|record| {
+                self.tries.iter().any(|t| t.label == record.correlation_id) && matches_answer(record)
+            });
         let was_so = || {
             let mut records = self.history.reservation_between(command.target.id(), tried.from, tried.to);
             records.any(|record| {
                 let decision = decide(&Seen::record_alone(record.cloned()), &command, tried.now);
-                decision == Decision::Unchanged && record.is_some_and(says)
+                decision == Decision::Unchanged && record.is_some_and(matches_answer)
             })
         };
         if status == 201 { written } else { written || was_so() }
@@ -142,7 +141,7 @@ impl AnswerCheck<'_> {
                 let decided = |record: Option<&Reservation>| {
                     decide(&Seen::record_alone(record.cloned()), &command, tried.now)
                 };
-                let says = |record: Option<&Reservation>| match decided(record) {
+                let matches_answer = |record: Option<&Reservation>| match decided(record) {
                     Decision::Refuse(refusal) => {
                         let problem = Problem::refused(&refusal, None).to_json("");
                         serde_json::from_str::<Value>(&problem).is_ok_and(|problem| problem["code"] == code)
@@ -150,13 +149,12 @@ impl AnswerCheck<'_> {
                     _ => false,
                 };
                 let mut records = self.history.reservation_between(command.target.id(), from, to);
-                records.any(|record| says(record) && may_refuse(code, ask, record, tried.now))
+                records.any(|record| matches_answer(record) && may_refuse(code, ask, record, tried.now))
             }
         }
     }
 
-    /// What was refused must not be written afterwards by that try; by an earlier one only where it had no
-    /// answer.
+    /// A try that was refused must not write afterwards; an earlier one may, if it had no answer.
     fn check_nothing_lands_after(&mut self, n: usize) {
         let tried = self.tries[n];
         let after = self.history.entries.iter().skip(tried.to);
@@ -229,7 +227,7 @@ impl AnswerCheck<'_> {
     }
 }
 
-/// Whether such a record may be told as a success, by rules of their own, apart from `decide`.
+/// Whether a request may succeed with such a record, by rules of their own, apart from `decide`.
 fn may_succeed(ask: &Ask, record: &Reservation, now: Timestamp) -> bool {
     let state = record.state;
     match ask {
@@ -248,7 +246,7 @@ fn may_succeed(ask: &Ask, record: &Reservation, now: Timestamp) -> bool {
     }
 }
 
-/// Whether such a record may be told as this refusal, by rules of their own, apart from `decide`.
+/// Whether a request may be refused so with such a record, by rules of their own, apart from `decide`.
 fn may_refuse(code: &str, ask: &Ask, record: Option<&Reservation>, now: Timestamp) -> bool {
     let state = record.map_or(State::Pending, |record| record.state);
     let waits_after = |fact| state == State::Pending && record.is_some_and(|record| record.heard(fact));

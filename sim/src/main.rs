@@ -127,7 +127,7 @@ fn run_until_failure(options: &Options, from: u64) -> bool {
     false
 }
 
-/// What some runs have come to.
+/// The sum of several runs.
 #[derive(Default)]
 struct Sum {
     runs: u64,

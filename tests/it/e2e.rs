@@ -120,7 +120,7 @@ async fn orders_that_end_otherwise() {
     shop.adds_up_for(&shoe).await;
 }
 
-/// What is looked at and what is refused changes nothing.
+/// Neither reads nor refused requests change anything.
 #[tokio::test]
 async fn checks_and_bad_requests() {
     let shop = Place::open().await;
@@ -277,7 +277,7 @@ async fn who_may_do_what() {
     assert_eq!(shop.stock(&shoe).await, [5, 1, 0]);
 }
 
-/// What a role does not allow is refused, nothing is done, and the caller is told that it is not its fault.
+/// A request that a role does not allow is refused and changes nothing, and its caller learns that it is not at fault.
 #[tokio::test]
 async fn a_permission_taken_away() {
     let shop = Place::without("settle", "dynamodb:UpdateItem").await;

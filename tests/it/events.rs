@@ -383,7 +383,7 @@ async fn scenario_39_time_runs_out_in_a_batch() {
 const FACTS: [&str; 5] =
     ["OrderCreated", "PaymentSucceeded", "PaymentFailed", "OrderCancelled", "OrderDelivered"];
 
-/// What a set of facts makes of an order when there is stock, written down apart from `decide`.
+/// The state of an order after a set of facts, when there is stock, written down apart from `decide`.
 fn expected(facts: &BTreeSet<&str>) -> &'static str {
     let heard = |fact: &str| facts.contains(fact);
     match () {

@@ -93,7 +93,7 @@ impl Desk {
         page.products.iter().map(|product| product.head.key.product.to_string()).collect()
     }
 
-    /// What was told of levels so far: how often which event was sent, by id.
+    /// How often each event about a level was published so far, by id.
     async fn published_levels(&self) -> BTreeMap<String, usize> {
         let mut told = BTreeMap::new();
         for event in Api::new(String::new(), self.tables.url.clone()).published().await {

@@ -1,4 +1,4 @@
-//! What an operator sees: metrics, alarms, dashboard, saved queries, runbook.
+//! The view of an operator: metrics, alarms, dashboard, saved queries, runbook.
 
 use std::collections::BTreeSet;
 
@@ -132,7 +132,7 @@ fn saved_queries_look_for_what_is_logged() {
     }
 }
 
-/// What the functions of a runner have counted so far.
+/// The metrics that the functions of a runner have logged so far.
 fn lines(shop: &Runner, operation: &str) -> Vec<Value> {
     let log = shop.log();
     let lines = log.iter().filter(|line| line.contains("\"_aws\"")).map(|l| serde_json::from_str(l).unwrap());

@@ -37,7 +37,7 @@ fn roles() -> BTreeMap<String, Vec<Value>> {
     functions.into_iter().map(|f| (f.name, f.statements.iter().flat_map(permissions).collect())).collect()
 }
 
-/// The requests that Lambda makes with a function's role to read its queues and streams, and to say what it has given up.
+/// The requests that Lambda makes with a function's role to read its queues and streams, and to report what it gave up.
 /// Source: AWS Lambda Developer Guide, "Using Lambda with Amazon SQS" and "Using Lambda with DynamoDB".
 fn done_by_lambda() -> Vec<(String, RequestedPermission)> {
     let mut done = Vec::new();
@@ -276,7 +276,7 @@ async fn every_role_allows_what_its_function_does_and_nothing_else() {
     assert!(taken > 40, "{taken}");
 }
 
-/// What is not in a function's own policy is what Lambda does for all: logs and traces, and nothing else.
+/// The permissions outside a function's own policy are those that all functions need: logs and traces, nothing else.
 #[test]
 fn roles_have_no_permissions_from_elsewhere() {
     let text = std::fs::read_to_string(crate::contract::root().join("template.yaml")).unwrap();

@@ -82,7 +82,7 @@ fn without_times(text: &str) -> String {
     result + rest
 }
 
-/// What a time looks like; a digit stands for any.
+/// The form of a time; a digit stands for any.
 const TIME: &str = "0000-00-00T00:00:00.000Z";
 
 fn time(text: &str) -> Option<usize> {

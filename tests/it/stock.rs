@@ -32,9 +32,9 @@ async fn scenario_45_added_once_for_each_key() {
     shop.conserves(&[("A", 20)]).await;
 }
 
-/// A runner whose functions speak to DynamoDB over a proxy.
+/// A runner whose functions speak to DynamoDB through a proxy.
 async fn through_fault_proxy() -> (Runner, FaultProxy) {
-    let proxy = FaultProxy::loose().await;
+    let proxy = FaultProxy::unconnected().await;
     let text = std::fs::read_to_string(root().join("template.yaml")).unwrap();
     let table = "        INVENTORY_TABLE: !Ref InventoryTable\n";
     let endpoint = format!("        AWS_ENDPOINT_URL_DYNAMODB: {}\n", proxy.url);
@@ -56,9 +56,9 @@ async fn scenario_58_a_keyless_addition_whose_function_dies() {
     let body = json!({"productId": "A", "quantity": 5});
     // After the commit, and before it.
     for (fault, when_it_dies, afterwards) in [(Fault::Lose, 6, 6), (Fault::Drop, 6, 11)] {
-        proxy.put_in(vec![fault; 10]);
+        proxy.inject(vec![fault; 10]);
         let dies = async {
-            shop.until("it has tried", async |_| proxy.left() < 10).await;
+            shop.until("it has tried", async |_| proxy.remaining_faults() < 10).await;
             shop.until("it is there or not", async |shop| shop.stock("A").await == [when_it_dies, 0, 0])
                 .await;
             for (process, _) in shop.processes("stock-admin") {
@@ -67,7 +67,7 @@ async fn scenario_58_a_keyless_addition_whose_function_dies() {
         };
         let (answer, ()) = tokio::join!(shop.post("/api/inventory/add", &body), dies);
         assert_eq!((answer.status, &answer.body), (500, &json!({"message": "Internal Server Error"})));
-        proxy.mend();
+        proxy.clear_faults();
         let key = format!("request-{}", answer.request_id.unwrap());
         for _ in 0..2 {
             let again = with_key(&shop, "add", &key, &body).await;

@@ -154,7 +154,7 @@ async fn a_sweep_passes_until_its_time_is_up() {
     );
 }
 
-/// What every pass fails to end is one hold that is due, and one that failed.
+/// A hold that every pass fails to end counts as one that is due, and as one that failed.
 #[tokio::test]
 async fn a_hold_that_no_pass_can_end_is_counted_once() {
     let tables = Tables::start().await;

@@ -1,4 +1,4 @@
-//! An event out of its envelopes: bare, in one of EventBridge, in one of SNS, or in both.
+//! Unwraps events: from an envelope of EventBridge, one of SNS, both, or none.
 
 use std::borrow::Cow;
 
@@ -10,13 +10,13 @@ use crate::fields::{find, parse_fields, read_plain_text, read_string};
 /// Most envelopes around an event: SNS around EventBridge, and one to spare.
 const MAX_ENVELOPES: usize = 3;
 
-/// An event out of its envelopes, and what these say of it.
+/// An event without its envelopes, and the name and id that these gave it.
 pub(crate) struct Unwrapped<'a> {
     /// Its text.
     pub(crate) text: Cow<'a, str>,
     /// Its name; an envelope of EventBridge always has one.
     pub(crate) name: Option<String>,
-    /// What SNS was told that it is.
+    /// The attribute `eventType` of the SNS message.
     pub(crate) attribute: Option<String>,
     /// The id of the innermost envelope.
     pub(crate) id: Option<String>,

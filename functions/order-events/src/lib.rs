@@ -1,12 +1,11 @@
-//! `order-events`: takes note of what happens to orders, from a queue that delivers at least once and in
-//! any order.
+//! `order-events`: applies order events to stock, from a queue that delivers at least once and in any order.
 //!
 //! A business outcome (held, short, a repetition) is a result: its message is done. A message fails where
 //! the outcome is not known, and comes again; one that can never be understood fails too, and ends in the
 //! dead-letter queue with its reason in the log.
 //!
-//! In reading order: `name` says what an event is called, `fields` reads the members of a JSON object, `envelope` takes
-//! an event out of what it came in, `lines` reads what was ordered or delivered, and `event` is all of it.
+//! In reading order: `name` finds the meaning of an event's name, `fields` reads the members of a JSON object,
+//! `envelope` unwraps an event, `lines` reads the lines of an order or delivery, and `event` puts these together.
 
 mod envelope;
 pub mod event;
@@ -29,7 +28,7 @@ use tokio::time::Instant;
 
 use crate::event::{Event, IgnoredEvent, OrderEvent, parse};
 
-/// Orders that are worked on at once; their calls wait for DynamoDB most of the time.
+/// Orders that are handled at once; their calls wait for DynamoDB most of the time.
 const ORDERS_AT_ONCE: usize = 10;
 
 /// Runs the function.
@@ -46,7 +45,7 @@ struct Message<'a> {
     event: OrderEvent,
 }
 
-/// Works on a batch and answers with the messages that must come again.
+/// Handles a batch and answers with the messages that must come again.
 ///
 /// # Errors
 /// If the event is no batch, or a record has no message id: an empty id in the answer would fail the whole
@@ -96,15 +95,15 @@ pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Resu
     Ok(json!({"batchItemFailures": items}))
 }
 
-/// What the message is said to be by its attribute `eventType`, matched as the members of an event are.
+/// The value of the message attribute `eventType`, whose name is matched as the members of an event are.
 fn event_type(record: &Value) -> Option<&str> {
     let attributes = record["messageAttributes"].as_object()?;
     let (_, attribute) = attributes.iter().find(|(key, _)| name::plain(key) == "eventtype")?;
     attribute["stringValue"].as_str()
 }
 
-/// Takes note of an event that needs nothing. Its name is in the log alone: as a dimension of a metric, every
-/// name that a shop comes up with would be paid for.
+/// Logs and counts an event that does not concern stock. Its name goes into the log only: as a dimension of a metric,
+/// every name that a shop comes up with would cost money.
 fn ignore_event(message_id: &str, event: &IgnoredEvent, invocation: &Invocation) {
     if !event.is_known {
         invocation.metrics.add(Metric::UnknownEvents, 1);
@@ -119,7 +118,8 @@ fn ignore_event(message_id: &str, event: &IgnoredEvent, invocation: &Invocation)
     );
 }
 
-/// The ids of the messages that must come again. A panic fails one message, not the batch.
+/// Handles the messages of one order, one after the other. Answers with the ids of those that must come again. A panic
+/// fails one message, not the batch.
 async fn handle_order<'a, H, F>(messages: Vec<Message<'a>>, invocation: &Invocation, apply: H) -> Vec<&'a str>
 where
     H: Fn(OrderEvent, Invocation) -> F,
@@ -172,7 +172,7 @@ where
     failed
 }
 
-/// What an order's beginning is counted as.
+/// The metric that counts an event which begins an order.
 fn metric(fact: Fact, outcome: &Result<MessageOutcome, String>) -> Option<Metric> {
     match outcome {
         _ if fact != Fact::Created => None,
@@ -187,12 +187,13 @@ fn metric(fact: Fact, outcome: &Result<MessageOutcome, String>) -> Option<Metric
     }
 }
 
-/// What came of one message, for the log.
+/// The outcome of one message, as it is logged.
 struct MessageOutcome {
     route: &'static str,
     outcome: &'static str,
 }
 
+/// Applies the fact that an event tells to its order.
 async fn apply_event(
     deps: &Deps,
     event: OrderEvent,
@@ -212,7 +213,7 @@ async fn apply_event(
     Ok(MessageOutcome { route: fact.name(), outcome })
 }
 
-/// Runs what parses; a panic in it is an error of this message.
+/// Parses a message; a panic becomes an error of that message.
 fn parse_without_panic(parse: impl FnOnce() -> Result<Event, Invalid>) -> Result<Event, Invalid> {
     std::panic::catch_unwind(AssertUnwindSafe(parse))
         .unwrap_or_else(|_| Err(Invalid("reading it panicked".to_owned())))

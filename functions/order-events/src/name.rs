@@ -1,22 +1,22 @@
-//! What the name of an event stands for.
+//! The meaning of the name of an event.
 //!
-//! A shop says many things of its orders, and most concern no stock: they are no errors. A name that is nearly
-//! one of ours is probably that one misspelt. Passing it over would lose a fact, so it is refused.
+//! A shop sends many events, and most do not concern stock: they are no errors. A name that is nearly one of ours is
+//! probably that one misspelt. To ignore it would lose a fact, so it is refused.
 
 use shared::domain::{Fact, Invalid, excerpt};
 use shared::planted;
 
-/// How many letters a name may differ in from one that is known, and still be taken for a slip.
+/// A name that differs from a known one in at most this many letters is taken for a slip.
 const MAX_SLIPS: usize = 2;
 
-/// What a name stands for.
+/// The meaning of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Meaning {
     /// A fact about an order.
     Fact(Fact),
     /// An update, whose status says what has happened.
     ByStatus,
-    /// Nothing that concerns stock.
+    /// An event that does not concern stock.
     Nothing,
 }
 
@@ -36,14 +36,14 @@ const KNOWN: [(&str, Meaning); 12] = [
     ("OrderUpdated", Meaning::ByStatus),
 ];
 
-/// What a known event is about.
+/// The subjects of the known names.
 const SUBJECTS: [&str; 3] = ["order", "booking", "payment"];
 
 /// Ordinary words that are within [`MAX_SLIPS`] of those, and mean something else.
 const OTHER_SUBJECTS: [&str; 8] =
     ["offer", "reorder", "rider", "holder", "folder", "trader", "rebooking", "repayment"];
 
-/// What happens in a known event.
+/// The verbs of the known names.
 const VERBS: [&str; 9] =
     ["created", "paid", "failed", "cancelled", "canceled", "delivered", "updated", "succeeded", "processed"];
 
@@ -70,7 +70,7 @@ const OTHER_VERBS: [&str; 19] = [
     "unprocessed",
 ];
 
-/// What a name stands for.
+/// The meaning of a name.
 ///
 /// # Errors
 /// If it is nearly a name that is understood: then it is not known what is meant.

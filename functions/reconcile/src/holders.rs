@@ -1,4 +1,4 @@
-//! What reservations hold of stock that does not stand still.
+//! Compares stock that does not stand still with the reservations that hold it.
 //!
 //! A reservation's allocation changes in the transaction that writes its stock unit, and the ledger says for every
 //! version of the stock unit which reservation it was. So what a reservation held at a version is known from any
@@ -16,14 +16,14 @@ use tokio::time::Instant;
 
 use crate::ledger::POLL_INTERVAL;
 
-/// How often a stock unit is looked at. A look fails where the sweep ends several holds at once, whose movement
+/// How often a stock unit is compared. A comparison fails where the sweep ends several holds at once, whose movement
 /// names none of them, or where a reservation moves twice in a moment.
 const MAX_COMPARISONS: usize = 10;
 
 /// Batches of reservations that are read at once.
 const BATCHES_AT_ONCE: usize = 8;
 
-/// A stock unit whose holders are looked at.
+/// A stock unit to compare with its holders.
 #[derive(Debug)]
 pub(crate) struct UnitToCompare {
     pub(crate) unit: UnitKey,
@@ -33,10 +33,10 @@ pub(crate) struct UnitToCompare {
     pub(crate) holders: BTreeSet<ReservationId>,
 }
 
-/// What comes of a comparison.
+/// The result of comparing a stock unit with its holders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Comparison {
-    /// What is reserved is what is held.
+    /// The reserved figure is the sum of what is held.
     Equal,
     /// It is not: reserved, held.
     Differs(u64, u64),
@@ -47,7 +47,7 @@ pub(crate) enum Comparison {
 pub(crate) const BEHIND: Comparison = Comparison::NotCompared("the ledger is behind");
 const MOVED: Comparison = Comparison::NotCompared("it moved in a way that could not be followed");
 
-/// What moved between two versions: what each reservation held more or less.
+/// The movements between two versions: by how much the holding of each reservation changed.
 #[derive(Debug, Default)]
 struct Movements {
     by: BTreeMap<ReservationId, i64>,
@@ -62,7 +62,7 @@ impl Movements {
     }
 }
 
-/// Compares what a stock unit has reserved with what reservations hold of it. A difference is looked at again:
+/// Compares what a stock unit has reserved with what reservations hold of it. A difference is checked again:
 /// reads that are not transactions may see one half of a transaction before the other. `patience` is how long the
 /// publisher is given to write a movement that has just happened.
 pub(crate) async fn compare(
@@ -93,7 +93,7 @@ pub(crate) async fn compare(
     Ok(outcome)
 }
 
-/// Reads what a stock unit and its holders are at a moment.
+/// Reads a stock unit and its holders.
 struct Reader<'a> {
     deps: &'a Deps,
     unit: &'a UnitKey,
@@ -131,8 +131,8 @@ impl Reader<'_> {
         Ok(if held == b.reserved { Comparison::Equal } else { Comparison::Differs(b.reserved, held) })
     }
 
-    /// What these reservations held at a version of their stock unit that has passed: what they hold now, without
-    /// what they moved since then.
+    /// The quantities that these reservations held at a past version of their stock unit: those that they hold now,
+    /// without their movements since then.
     async fn held_at(
         &self,
         then: &StockUnit,
@@ -163,7 +163,7 @@ impl Reader<'_> {
         self.deps.store.stock_unit(self.unit, self.invocation).await
     }
 
-    /// What moved after one version, up to another. None if the ledger does not say it in time.
+    /// The movements after one version, up to another. None if the ledger does not have them in time.
     async fn movements_between(&self, after: u64, up_to: u64) -> Result<Option<Movements>, StoreError> {
         let until = (Instant::now() + self.patience).min(self.invocation.deadline);
         let (mut version, mut moved) = (after, Movements::default());
@@ -195,7 +195,7 @@ impl Reader<'_> {
         Ok(Some(moved))
     }
 
-    /// What these reservations hold of the stock unit now.
+    /// The quantities that these reservations hold of the stock unit now.
     async fn held_by(
         &self,
         ids: &BTreeSet<ReservationId>,
@@ -210,14 +210,14 @@ impl Reader<'_> {
     }
 }
 
-/// What a reservation holds, by stock unit.
+/// The quantities that a reservation holds, by stock unit.
 pub(crate) fn holdings_of(reservation: &Reservation) -> impl Iterator<Item = (UnitKey, u64)> {
     reservation.lines.iter().flat_map(|line| {
         line.allocations.iter().map(|allocation| (line.key.unit(allocation.bucket), allocation.quantity))
     })
 }
 
-/// What a reservation holds of one stock unit.
+/// The quantity that a reservation holds of one stock unit.
 fn held_quantity(reservation: &Reservation, unit: &UnitKey) -> u64 {
     holdings_of(reservation).filter(|(of, _)| of == unit).map(|(_, quantity)| quantity).sum()
 }

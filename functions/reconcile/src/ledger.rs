@@ -1,5 +1,5 @@
-//! Whether a stock unit's ledger is whole: one movement for each version without a gap, and movements that add up
-//! to the counters. It is read page by page; what is kept are sums, and the movements that are missing.
+//! Checks that a stock unit's ledger is whole: it has one movement for each version, and the movements add up to the
+//! counters. It is read page by page; only sums are kept, and the movements that are missing.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use shared::function::Deps;
 use shared::store::{Invocation, StoreError};
 use tokio::time::Instant;
 
-/// How long is waited before the ledger is looked at again.
+/// The pause before the ledger is read again.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The operation of a movement that is filled in where the ledger had a gap.
 const RECONSTRUCTED: &str = "reconstructed";
 
-/// What the ledger of a stock unit says.
+/// The ledger of a stock unit, as far as it was read.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    /// How it differs.
+    /// The differences that were found, for the report.
     pub(crate) differences: Vec<Value>,
-    /// The movements that are missing. What lies on both sides of a gap is known, what happened in it only as a
-    /// whole: the last missing version takes all of it, those before it nothing.
+    /// The movements that are missing. The counters before and after a gap are known, but not what each movement in it
+    /// changed: the last missing version gets the whole change, those before it none.
     pub(crate) missing: Vec<Movement>,
     /// When the last movement before the first gap was; none if the gap is at the beginning.
     pub(crate) whole_until: Option<Timestamp>,
@@ -70,7 +70,7 @@ impl Ledger {
         }
     }
 
-    /// Takes in the next movement.
+    /// Reads the next movement, and notes where it does not follow from those before it.
     fn read_movement(&mut self, unit: &StockUnit, movement: &Movement) {
         if movement.version != self.version + 1 {
             self.add_difference(
@@ -93,7 +93,7 @@ impl Ledger {
         (self.version, self.figures, self.last_at) = (movement.version, movement.after, Some(movement.at));
     }
 
-    /// Holds what was taken in against the stock unit.
+    /// Compares the movements that were read with the counters of the stock unit.
     fn compare_with(&mut self, unit: &StockUnit) {
         let counters = [unit.available, unit.reserved, unit.sold];
         if self.version != unit.version {
@@ -143,7 +143,7 @@ fn reconstructed() -> Cause {
     }
 }
 
-/// How a stock unit is called in reports.
+/// The name of a stock unit in reports.
 pub(crate) fn unit_name(key: &UnitKey) -> String {
     format!("{} at {}, bucket {}", key.product, key.location, key.bucket)
 }

@@ -1,12 +1,12 @@
-//! `reconcile`: looks whether everything adds up, by hand and by schedule. It never repairs in silence: a
-//! difference is shown with the figures that differ. What could not be compared is said, and then it does not say
-//! that everything holds. Levels it makes anew every time, because a threshold may have changed. With `republish`,
-//! what was missed is said again as it is now, and gaps of the ledger are filled from the records.
+//! `reconcile`: checks that everything adds up, by hand and by schedule. It never repairs in silence: a difference is
+//! reported with the figures that differ. Stock that could not be compared is reported, too, and then the report does
+//! not say that everything holds. Levels are set anew every time, because a threshold may have changed. With
+//! `republish`, the state of whatever was missed is published again, and gaps of the ledger are filled.
 //!
-//! - `ledger`: whether a stock unit's movements are whole and add up
-//! - `holders`: what reservations hold of stock that moves while it is looked at
-//! - `run`: what is asked, and what is found of each stock unit
-//! - `republish`: what may have been missed, and is said again
+//! - `ledger`: checks that a stock unit's movements are whole and add up
+//! - `holders`: compares stock that moves meanwhile with the reservations that hold it
+//! - `run`: the request, and the state of each stock unit
+//! - `republish`: publishes again the state of what may have been missed
 //!
 //! Reservations are read page by page; only sums are kept of them, and for stock units that move who holds them.
 
@@ -38,17 +38,17 @@ use ledger::{Ledger, unit_name};
 use republish::Missed;
 use run::{ReconcileRequest, Reconciliation, UnitState};
 
-/// How long the publisher is given to write what had just happened when the stock was read.
+/// The time that the publisher is given to write the movements that had just happened when the stock was read.
 const PUBLISHER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Stock units that are worked on at once.
+/// Stock units that are read at once.
 const UNITS_AT_ONCE: usize = 8;
 
 /// Most reservations that are kept as holders of stock units that move; of more than that nothing is compared. Each
 /// takes less than 100 bytes of the function's memory.
 const MAX_HOLDERS: usize = 1_000_000;
 
-/// What the function works with.
+/// Everything that the function works with.
 pub struct Reconciler {
     deps: Arc<Deps>,
     bus: Bus,
@@ -81,10 +81,10 @@ pub async fn run() -> Result<(), Error> {
     serve_events("reconcile", reconciler, handle).await
 }
 
-/// Looks, and reports.
+/// Reconciles, and reports.
 ///
 /// # Errors
-/// If what is asked is not understood, or the tables cannot be read in time.
+/// If the request is not understood, or the tables cannot be read in time.
 pub async fn handle(reconciler: &Reconciler, event: &Value, invocation: &Invocation) -> Result<Value, Error> {
     let began = Instant::now();
     let Reconciler { deps, bus } = reconciler;
@@ -125,7 +125,7 @@ pub async fn handle(reconciler: &Reconciler, event: &Value, invocation: &Invocat
     Ok(answer)
 }
 
-/// What was found.
+/// The result of a reconciliation.
 #[derive(Debug, Default)]
 struct Report {
     stock_units: usize,
@@ -148,7 +148,7 @@ impl Report {
     }
 }
 
-/// What was seen in one reading of all reservations.
+/// The result of reading all reservations once.
 #[derive(Default)]
 struct Scanned {
     reservations: usize,
@@ -157,9 +157,11 @@ struct Scanned {
 }
 
 impl Reconciliation<'_> {
+    /// Compares all stock units with their ledgers and with the reservations.
+    ///
     /// A stock unit whose version is the same before and after the reservations were read has not moved in
     /// between: every change of an allocation is a write of its stock unit. Then the sums are compared. Those that
-    /// have moved, or differ, are looked at one by one by who holds them.
+    /// have moved, or differ, are compared one by one with their holders.
     async fn compare_all(&self) -> Result<Report, Error> {
         let mut report = Report::default();
         let units = self.read_units().await?;
@@ -276,7 +278,7 @@ impl Reconciliation<'_> {
         }
     }
 
-    /// Compares stock units by who holds them, which takes one more reading of all reservations.
+    /// Compares stock units with their holders, which takes one more reading of all reservations.
     async fn compare(
         &self,
         mut candidates: Vec<UnitToCompare>,
@@ -311,7 +313,7 @@ impl Reconciliation<'_> {
         Ok(())
     }
 
-    /// Answers whether there were not too many.
+    /// Finds the reservations that hold these stock units. False: there are too many of them.
     async fn find_holders(&self, candidates: &mut [UnitToCompare]) -> Result<bool, StoreError> {
         let places: BTreeMap<UnitKey, usize> =
             candidates.iter().enumerate().map(|(i, candidate)| (candidate.unit.clone(), i)).collect();
@@ -331,8 +333,8 @@ impl Reconciliation<'_> {
         }
     }
 
-    /// Stock that reservations hold where there is none. A stock unit that is new may be missing in the catalog for
-    /// a moment, so it is asked for.
+    /// Reports stock that reservations hold although there is no such stock unit. A new one may be missing in the
+    /// catalog for a moment, so it is read once more.
     async fn report_holds_without_stock(
         &self,
         held: &BTreeMap<UnitKey, u64>,

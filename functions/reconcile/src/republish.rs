@@ -1,5 +1,5 @@
-//! What may have been missed, and is published again as it is now. How it came about is no longer known, so these events
-//! have ids of their own.
+//! Publishes again the state of stock and reservations whose events may have been missed. How they came about is no
+//! longer known, so these events have ids of their own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use shared::publishing::{Entry, split_into_requests};
 
 use crate::run::{Reconciliation, UnitState};
 
-/// How much earlier than what was written before it a record may say it was written: it says when its invocation
-/// began, and clocks differ.
+/// A record may carry a time this much earlier than a record that was written before it: it carries the time at which
+/// its invocation began, and clocks differ.
 const OUT_OF_ORDER: Duration = Duration::from_secs(600);
 
 impl Reconciliation<'_> {
-    /// Sends events. Answers how many there were, or fails if one of them was not taken.
+    /// Sends events. Answers with their number, or fails if the bus refused one of them.
     pub(crate) async fn send(&self, events: Vec<Event>) -> Result<usize, Error> {
         let entries: Vec<Entry> = events.into_iter().map(Entry::from).collect();
         for part in split_into_requests(&entries, |entry| entry) {
@@ -28,7 +28,7 @@ impl Reconciliation<'_> {
         Ok(entries.len())
     }
 
-    /// What may have been missed, by what the ledgers lack and since when is asked.
+    /// Finds the reservations that may have been missed, by the gaps of the ledgers and by the time that is asked for.
     pub(crate) fn find_missed(&self, states: &[UnitState]) -> Missed {
         let mut missed = Missed::default();
         if !self.request.republish {
@@ -44,14 +44,14 @@ impl Reconciliation<'_> {
         missed
     }
 
-    /// Since when everything is published again, where that is asked for.
+    /// The time since which everything is published again, if that is asked for.
     fn requested_since(&self) -> Option<Timestamp> {
         let hours = Duration::from_secs(u64::from(self.request.since_hours?) * 3_600);
         Some(self.invocation.now.checked_sub(hours).unwrap_or(Timestamp::MIN))
     }
 
-    /// What is published again of stock units: the figures of those whose ledger lacks movements, and their level. A
-    /// level that was set just now is published in the usual way.
+    /// The events of stock units to publish again: the figures of those whose ledger lacks movements, and their level.
+    /// A level that was set just now is published in the usual way.
     pub(crate) fn events_of_units(&self, states: &[UnitState]) -> Vec<Event> {
         let mut events = Vec::new();
         if !self.request.republish {

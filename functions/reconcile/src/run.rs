@@ -1,4 +1,4 @@
-//! One run: what is asked, and what is found of each stock unit.
+//! One reconciliation: its request, and the state of each stock unit.
 
 use serde::Deserialize;
 use shared::domain::{Alert, ProductId, StockUnit};
@@ -8,7 +8,7 @@ use shared::store::Invocation;
 
 use crate::ledger::Ledger;
 
-/// What is asked.
+/// The event that the function is called with.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ReconcileRequest {
@@ -17,11 +17,11 @@ pub(crate) struct ReconcileRequest {
     /// Whether gaps are filled and missed events sent again.
     #[serde(default)]
     pub(crate) republish: bool,
-    /// How far back what may have been missed is sent again, in hours. None: as far as the ledger has gaps.
+    /// For how many hours back events are sent again. None: as far back as the ledger has gaps.
     pub(crate) since_hours: Option<u32>,
 }
 
-/// A stock unit as it was read first, and what its ledger says.
+/// A stock unit as it was read first, with its ledger.
 pub(crate) struct UnitState {
     pub(crate) unit: StockUnit,
     pub(crate) ledger: Ledger,
@@ -29,7 +29,7 @@ pub(crate) struct UnitState {
     pub(crate) level: Option<(Alert, bool)>,
 }
 
-/// One run.
+/// One reconciliation.
 pub(crate) struct Reconciliation<'a> {
     pub(crate) deps: &'a Deps,
     pub(crate) bus: &'a Bus,

@@ -1,4 +1,4 @@
-//! What calls a function by itself: queues, streams and schedules.
+//! The sources that call a function by themselves: queues, streams and schedules.
 
 use std::time::Duration;
 

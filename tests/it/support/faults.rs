@@ -1,4 +1,4 @@
-//! A wire between the store and DynamoDB that misbehaves on purpose, once for each fault that is put in.
+//! A proxy between the store and DynamoDB that misbehaves on purpose, once for each fault that is injected.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-/// What goes wrong with the next write.
+/// A fault of the next write.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
     /// The request never arrives.
@@ -48,7 +48,7 @@ pub(crate) enum Fault {
     InProgress(tokio::time::Instant),
 }
 
-/// The proxy.
+/// The proxy. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct FaultProxy {
     pub(crate) url: String,
@@ -74,13 +74,13 @@ pub(crate) struct HeldUp {
 impl FaultProxy {
     /// A proxy to the endpoint at `real`.
     pub(crate) async fn to(real: &str) -> Self {
-        let proxy = Self::loose().await;
+        let proxy = Self::unconnected().await;
         proxy.connect(real);
         proxy
     }
 
     /// A proxy to an endpoint that is not there yet.
-    pub(crate) async fn loose() -> Self {
+    pub(crate) async fn unconnected() -> Self {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let proxy = Self {
@@ -92,12 +92,12 @@ impl FaultProxy {
             stale: Arc::default(),
             scans: Arc::default(),
         };
-        let router = axum::Router::new().fallback(pass).with_state(proxy.clone());
+        let router = axum::Router::new().fallback(answer_or_misbehave).with_state(proxy.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         proxy
     }
 
-    /// Connects a loose end.
+    /// Connects it to the endpoint at `real`.
     pub(crate) fn connect(&self, real: &str) {
         self.real.set(real.to_owned()).expect("it is connected once");
     }
@@ -108,17 +108,17 @@ impl FaultProxy {
     }
 
     /// Nothing goes wrong any more with writes.
-    pub(crate) fn mend(&self) {
+    pub(crate) fn clear_faults(&self) {
         self.faults.lock().unwrap().clear();
     }
 
-    /// Puts in what goes wrong with the next writes.
-    pub(crate) fn put_in(&self, faults: impl IntoIterator<Item = Fault>) {
+    /// Adds faults for the next writes.
+    pub(crate) fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.lock().unwrap().extend(faults);
     }
 
     /// How many faults have not happened yet.
-    pub(crate) fn left(&self) -> usize {
+    pub(crate) fn remaining_faults(&self) -> usize {
         self.faults.lock().unwrap().len() + self.stale.load(Ordering::SeqCst)
     }
 
@@ -144,13 +144,13 @@ impl FaultProxy {
         reqwest::Client::new().post(real).headers(headers).body(body).send().await.unwrap()
     }
 
-    async fn real(&self, headers: HeaderMap, body: String) -> Response {
+    async fn forward(&self, headers: HeaderMap, body: String) -> Response {
         let sent = self.send(headers, body).await;
         let status = sent.status();
         (status, sent.text().await.unwrap()).into_response()
     }
 
-    async fn real_without_item(&self, headers: HeaderMap, body: String) -> Response {
+    async fn forward_without_item(&self, headers: HeaderMap, body: String) -> Response {
         let sent = self.send(headers, body).await;
         let status = sent.status();
         let answer: Value = serde_json::from_str(&sent.text().await.unwrap()).unwrap();
@@ -158,7 +158,7 @@ impl FaultProxy {
     }
 }
 
-/// What an endpoint answers that does not know `ReturnValuesOnConditionCheckFailure`.
+/// The answer of an endpoint that does not know `ReturnValuesOnConditionCheckFailure`.
 fn without_item(mut answer: Value) -> Value {
     let reasons = answer["CancellationReasons"].as_array_mut().into_iter().flatten();
     reasons.filter_map(Value::as_object_mut).for_each(|reason| drop(reason.remove("Item")));
@@ -168,7 +168,7 @@ fn without_item(mut answer: Value) -> Value {
     answer
 }
 
-async fn pass(State(proxy): State<FaultProxy>, headers: HeaderMap, body: String) -> Response {
+async fn answer_or_misbehave(State(proxy): State<FaultProxy>, headers: HeaderMap, body: String) -> Response {
     let target = headers["x-amz-target"].to_str().unwrap().to_owned();
     let hangs = target.ends_with("GetItem") && proxy.reads_hang.load(Ordering::SeqCst);
     if hangs || proxy.silent.load(Ordering::SeqCst) {
@@ -190,7 +190,7 @@ async fn pass(State(proxy): State<FaultProxy>, headers: HeaderMap, body: String)
     let writes = ["TransactWriteItems", "PutItem", "UpdateItem"].iter().any(|write| target.ends_with(write));
     let fault = if writes { proxy.faults.lock().unwrap().pop_front() } else { None };
     match fault {
-        None => proxy.real(headers, body).await,
+        None => proxy.forward(headers, body).await,
         Some(fault) => proxy.misbehave(fault, headers, body).await,
     }
 }
@@ -201,11 +201,11 @@ impl FaultProxy {
         match fault {
             Fault::Drop => std::future::pending().await,
             Fault::Lose => {
-                self.real(headers, body).await;
+                self.forward(headers, body).await;
                 std::future::pending().await
             }
             Fault::Error500 => {
-                self.real(headers, body).await;
+                self.forward(headers, body).await;
                 error(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     &json!({"__type": "InternalServerError", "message": "on purpose"}),
@@ -214,19 +214,19 @@ impl FaultProxy {
             Fault::Late(after) => {
                 tokio::spawn(async move {
                     tokio::time::sleep(after).await;
-                    self.real(headers, body).await;
+                    self.forward(headers, body).await;
                 });
                 std::future::pending().await
             }
             Fault::Wait { arrived, go_on } => {
                 arrived.notify_one();
                 go_on.notified().await;
-                self.real(headers, body).await
+                self.forward(headers, body).await
             }
-            Fault::WithoutItem => self.real_without_item(headers, body).await,
+            Fault::WithoutItem => self.forward_without_item(headers, body).await,
             Fault::Conflict => cancelled(&body, "TransactionConflict"),
             Fault::Twice => {
-                self.real(headers, body.clone()).await;
+                self.forward(headers, body.clone()).await;
                 cancelled(&body, "TransactionConflict")
             }
             Fault::Denied => error(
@@ -242,7 +242,7 @@ impl FaultProxy {
             Fault::InProgress(until) | Fault::ConflictUntil(until)
                 if tokio::time::Instant::now() >= until =>
             {
-                self.real(headers, body).await
+                self.forward(headers, body).await
             }
             Fault::ConflictUntil(until) => {
                 self.faults.lock().unwrap().push_front(Fault::ConflictUntil(until));
