@@ -18,13 +18,13 @@ use shared::domain::reservation::CLOCK_MARGIN;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-/// How often is looked whether something has come about.
-const LOOK: Duration = Duration::from_millis(10);
+/// The pause between two looks at a condition that is waited for.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Pairs of one raw transaction and one reserve.
 const PAIRS: usize = 1_000;
 /// Clients at once.
 const CLIENTS: usize = 32;
-/// How long these keep on.
+/// How long these go on.
 const LOAD: Duration = Duration::from_secs(10);
 /// Order events, and how many a second.
 const EVENTS: usize = 1_000;
@@ -270,11 +270,11 @@ impl Calls {
             if found["items"].as_array().is_some_and(|items| !items.is_empty()) {
                 break;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         let held = Instant::now();
         while !self.published(order).await? {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok((held - sent, held.elapsed()))
     }

@@ -1,5 +1,5 @@
-//! What the first call of a function costs that has just started, over TLS as on AWS: with a connection that it has to make
-//! itself, and with one that was made while the function started.
+//! Measures the first call of a function that has just started, over TLS as on AWS: with a connection that the call has
+//! to make, and with one that was made while the function started.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -92,7 +92,7 @@ impl Issuer {
         .map_err(|e| e.to_string())
     }
 
-    /// What checks this issuer's tokens.
+    /// The key with which this issuer's tokens are checked.
     ///
     /// # Errors
     /// If the key has no public half, which cannot be.

@@ -24,7 +24,7 @@ const DYNAMODB_STREAMS: &str = "DynamoDBStreams_20120810.";
 const SQS: &str = "AmazonSQS.";
 const EVENTS: &str = "AWSEvents.";
 
-/// What the endpoint speaks for.
+/// The services behind the endpoint.
 #[derive(Clone)]
 pub struct Endpoint {
     /// DynamoDB and its streams.
@@ -48,7 +48,7 @@ pub fn router(endpoint: Endpoint) -> Router {
         // Where the address of a queue points.
         .route("/{account}/{queue}", post(answer))
         .route("/_local/calls", get(list_calls))
-        .route("/_local/rights", get(list_rights))
+        .route("/_local/rights", get(list_requested_permissions))
         .route("/_local/events", get(list_events))
         .route("/2015-03-31/functions/{name}/invocations", post(invoke))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
@@ -133,8 +133,8 @@ async fn ask_dynamodb(dynamodb: DynamoDb, operation: &str, body: String, headers
 
 fn refuse_unknown(target: &str) -> Response {
     let message = format!(
-        "this endpoint speaks DynamoDB, DynamoDB Streams, SQS (JSON), PutEvents and DescribeEventBus of EventBridge, and Lambda's Invoke; \
-         the request's target is {target:?}"
+        "this endpoint speaks DynamoDB, DynamoDB Streams, SQS (JSON), PutEvents and DescribeEventBus of EventBridge, and \
+         Lambda's Invoke; the request's target is {target:?}"
     );
     respond(
         400,
@@ -143,9 +143,9 @@ fn refuse_unknown(target: &str) -> Response {
     )
 }
 
-/// What was published after the event of a number, of one order or of all.
-async fn list_events(State(endpoint): State<Endpoint>, Query(asked): Query<Events>) -> Response {
-    match endpoint.bus.published_after(asked.after, asked.order_id.as_deref()) {
+/// The events that were published after the one of a number, of one order or of all.
+async fn list_events(State(endpoint): State<Endpoint>, Query(query): Query<Events>) -> Response {
+    match endpoint.bus.published_after(query.after, query.order_id.as_deref()) {
         Ok(page) => axum::Json(page).into_response(),
         Err(e) => respond(500, e.to_json()),
     }
@@ -166,17 +166,22 @@ async fn list_calls(State(endpoint): State<Endpoint>) -> Response {
         .calls()
         .into_iter()
         .map(|((caller, operation), usage)| {
-            json!({"caller": caller, "operation": operation, "calls": usage.calls, "tableWriteUnits": usage.table_write_units})
+            let (calls, units) = (usage.calls, usage.table_write_units);
+            json!({"caller": caller, "operation": operation, "calls": calls, "tableWriteUnits": units})
         })
         .collect();
     axum::Json(calls).into_response()
 }
 
-/// What each function has asked for so far, as IAM sees it.
-async fn list_rights(State(endpoint): State<Endpoint>) -> Response {
-    let asked: Vec<_> =
-        endpoint.iam.asked().into_iter().map(|(caller, ask)| json!({"caller": caller, "ask": ask})).collect();
-    axum::Json(asked).into_response()
+/// The permissions that each function has requested so far.
+async fn list_requested_permissions(State(endpoint): State<Endpoint>) -> Response {
+    let requested: Vec<_> = endpoint
+        .iam
+        .requested()
+        .into_iter()
+        .map(|(caller, permission)| json!({"caller": caller, "ask": permission}))
+        .collect();
+    axum::Json(requested).into_response()
 }
 
 /// The access key that signed the request; on this machine it is the name of the function.

@@ -35,7 +35,7 @@ impl Bus {
         Self { rules: Arc::new(rules), queues, lambda }
     }
 
-    /// What was published after the event of a number, of one order or of all, oldest first, a page of it.
+    /// A page of the events that were published after the one of a number, of one order or of all, oldest first.
     ///
     /// # Errors
     /// If it cannot be read.

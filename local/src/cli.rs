@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
 use crate::client;
-use crate::redrive::{self, Target};
+use crate::redrive::{self, Deployment};
 use crate::run::{self, Options};
 
 /// How long a token from `token` is valid, in hours, unless said otherwise.
@@ -150,7 +150,7 @@ pub fn main() -> ExitCode {
             client::reconcile(&asked, aws_port)
         }
         Cli { command: Some(Command::Redrive { files, stack, aws_port }), .. } => {
-            redrive::redrive(&files, &stack.map_or(Target::Runner(aws_port), Target::Stack))
+            redrive::redrive(&files, &stack.map_or(Deployment::Runner(aws_port), Deployment::Stack))
         }
         Cli { command: None, run } => run_everything(run),
     };

@@ -33,7 +33,7 @@ pub fn reconcile(asked: &Value, aws_port: u16) -> Result<(), String> {
     judge_report(&report)
 }
 
-/// What a report comes to.
+/// The verdict of a report.
 fn judge_report(report: &Value) -> Result<(), String> {
     let differs = report["differences"].as_array().is_some_and(|differences| !differences.is_empty());
     match report["holds"].as_bool() {

@@ -44,14 +44,14 @@ pub struct DynamoDb {
 /// How often each operation was called, and the write units it took, by who called it.
 pub type Calls = BTreeMap<(String, String), Usage>;
 
-/// What a read of the key that nothing lies under is counted as: functions ask for it when they start.
+/// The operation as which a read of a key without an item is counted: functions read it when they start.
 pub const HEALTH_CHECK: &str = "HealthCheck";
 
 fn is_health_check(operation: &str, body: &str) -> bool {
     operation == "GetItem" && body.contains(r#"{"S":"HEALTH"}"#)
 }
 
-/// What an operation has used.
+/// The use of an operation so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
@@ -126,7 +126,7 @@ impl DynamoDb {
         Ok(())
     }
 
-    /// What was called so far.
+    /// The calls so far.
     #[must_use]
     pub fn calls(&self) -> Calls {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -206,8 +206,7 @@ impl DynamoDb {
         }
     }
 
-    /// The same for a caller whose calls are not counted, without what is read of requests and answers for
-    /// that. Blocks.
+    /// The same for a caller whose calls are not counted; neither requests nor answers are read for that. Blocks.
     #[must_use]
     pub fn answer_uncounted(&self, operation: &str, body: &str) -> Answer {
         let outcome = match operation {
@@ -253,7 +252,7 @@ impl DynamoDb {
             return Ok(answer);
         }
         let answer = self.execute("TransactWriteItems", &body)?;
-        tokens.keep(token.to_owned(), body, answer.clone());
+        tokens.remember_answer(token.to_owned(), body, answer.clone());
         Ok(answer)
     }
 
@@ -298,7 +297,7 @@ fn run<Request: DeserializeOwned, Response: Serialize>(
     serde_json::to_string(&response).map_err(|e| DynoxideError::InternalServerError(e.to_string()))
 }
 
-/// Makes sure of a database file with the index that streams need.
+/// Creates a database file, if there is none, and the index that streams need.
 fn prepare(file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     drop(Database::new(&file.to_string_lossy())?);
     rusqlite::Connection::open(file)?.execute_batch(STREAM_INDEX)?;
@@ -348,7 +347,7 @@ impl Tokens {
         self.answers.get(token).cloned()
     }
 
-    fn keep(&mut self, token: String, request: String, answer: String) {
+    fn remember_answer(&mut self, token: String, request: String, answer: String) {
         self.by_age.push_back((Instant::now(), token.clone()));
         self.answers.insert(token, (request, answer));
     }

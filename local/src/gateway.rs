@@ -76,8 +76,8 @@ impl Gateway {
     }
 }
 
-/// What carries the id of a request in every answer of an HTTP API, its own included. It is the `requestId` that a
-/// function is told.
+/// The header with the id of a request in every answer of an HTTP API, its own included. The id is the `requestId` in
+/// the event of the function.
 const REQUEST_ID: HeaderName = HeaderName::from_static("apigw-requestid");
 
 /// An id of the form that API Gateway's have: base64 that may stand in an address.
@@ -204,7 +204,7 @@ fn build_event(
     event
 }
 
-/// What a function answers an HTTP API with.
+/// The answer of a function to an HTTP API.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct FunctionResponse {

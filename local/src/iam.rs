@@ -1,7 +1,10 @@
-//! IAM, as far as the roles in the template use it: what a request asks for, and whether a role allows it.
+//! IAM, as far as the roles in the template use it: the permissions that a request needs, and whether a role allows
+//! them.
 //!
-//! What is not in a role is refused here as it would be on AWS, so that a missing permission is found on this
-//! machine. Source: Service Authorization Reference, "Actions, resources, and condition keys for Amazon DynamoDB".
+//! A request that its role does not allow is refused here as it would be on AWS, so that a missing permission is found
+//! on this machine.
+//!
+//! Source: Service Authorization Reference, "Actions, resources, and condition keys for Amazon DynamoDB".
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +15,10 @@ use serde_json::Value;
 use crate::account::{ACCOUNT_ID, REGION};
 use crate::template::Function;
 
-/// What one request asks for; a transaction asks for several.
+/// A permission that a request needs; a transaction needs several.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Ask {
+pub struct RequestedPermission {
     /// `dynamodb:PutItem` and the like.
     pub action: String,
     /// The ARN.
@@ -26,11 +29,11 @@ pub struct Ask {
     pub enclosing_operation: Option<String>,
 }
 
-/// The functions' roles, and what has been asked for.
+/// The functions' roles, and the permissions that were requested so far.
 #[derive(Debug, Clone, Default)]
 pub struct Iam {
     roles: Arc<BTreeMap<String, Vec<Value>>>,
-    asked: Arc<Mutex<BTreeSet<(String, Ask)>>>,
+    requested: Arc<Mutex<BTreeSet<(String, RequestedPermission)>>>,
 }
 
 impl Iam {
@@ -38,21 +41,24 @@ impl Iam {
     #[must_use]
     pub fn new(functions: &[Function]) -> Self {
         let roles = functions.iter().map(|f| (f.name.clone(), f.statements.clone())).collect();
-        Self { roles: Arc::new(roles), asked: Arc::default() }
+        Self { roles: Arc::new(roles), requested: Arc::default() }
     }
 
     /// Whether the caller's role allows a request.
     ///
     /// # Errors
-    /// What it does not allow, as AWS says it.
+    /// Names the permission that is missing, as AWS does.
     pub fn check(&self, caller: &str, service: &str, operation: &str, request: &str) -> Result<(), String> {
         let Some(statements) = self.roles.get(caller) else { return Ok(()) };
         // What is no JSON is refused by the service itself.
         let Ok(request) = serde_json::from_str(request) else { return Ok(()) };
-        for ask in asks_of(service, operation, &request) {
-            let allowed = statements.iter().any(|statement| allows(statement, &ask));
-            let Ask { action, resource, .. } = ask.clone();
-            self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert((caller.to_owned(), ask));
+        for permission in permissions_of(service, operation, &request) {
+            let allowed = statements.iter().any(|statement| allows(statement, &permission));
+            let RequestedPermission { action, resource, .. } = permission.clone();
+            self.requested
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert((caller.to_owned(), permission));
             if !allowed {
                 return Err(format!(
                     "User: {caller} is not authorized to perform: {action} on resource: {resource} because no \
@@ -63,16 +69,16 @@ impl Iam {
         Ok(())
     }
 
-    /// What each function has asked for so far, allowed or not.
+    /// The permissions that each function has requested so far, allowed or not.
     #[must_use]
-    pub fn asked(&self) -> BTreeSet<(String, Ask)> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn requested(&self) -> BTreeSet<(String, RequestedPermission)> {
+        self.requested.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Whether a statement of a policy allows what is asked for.
+/// Whether a statement of a policy allows what is requested.
 #[must_use]
-pub fn allows(statement: &Value, ask: &Ask) -> bool {
+pub fn allows(statement: &Value, permission: &RequestedPermission) -> bool {
     let one_of = |value: &Value, wanted: &str| match value {
         Value::Array(all) => all.iter().any(|one| matches_pattern(one, wanted)),
         one => matches_pattern(one, wanted),
@@ -81,10 +87,11 @@ pub fn allows(statement: &Value, ask: &Ask) -> bool {
     let keys = &condition["ForAllValues:StringLike"]["dynamodb:LeadingKeys"];
     let enclosing = &condition["ForAnyValue:StringEquals"]["dynamodb:EnclosingOperation"];
     statement["Effect"] == "Allow"
-        && one_of(&statement["Action"], &ask.action)
-        && one_of(&statement["Resource"], &ask.resource)
-        && (keys.is_null() || ask.leading_keys.iter().all(|key| one_of(keys, key)))
-        && (enclosing.is_null() || ask.enclosing_operation.iter().any(|inside| one_of(enclosing, inside)))
+        && one_of(&statement["Action"], &permission.action)
+        && one_of(&statement["Resource"], &permission.resource)
+        && (keys.is_null() || permission.leading_keys.iter().all(|key| one_of(keys, key)))
+        && (enclosing.is_null()
+            || permission.enclosing_operation.iter().any(|inside| one_of(enclosing, inside)))
 }
 
 fn matches_pattern(pattern: &Value, text: &str) -> bool {
@@ -97,8 +104,8 @@ fn matches_pattern(pattern: &Value, text: &str) -> bool {
     }
 }
 
-fn asks_of(service: &str, operation: &str, request: &Value) -> Vec<Ask> {
-    let ask = |resource: String| Ask {
+fn permissions_of(service: &str, operation: &str, request: &Value) -> Vec<RequestedPermission> {
+    let on_resource = |resource: String| RequestedPermission {
         action: format!("{service}:{operation}"),
         resource,
         leading_keys: BTreeSet::new(),
@@ -107,14 +114,17 @@ fn asks_of(service: &str, operation: &str, request: &Value) -> Vec<Ask> {
     match (service, operation) {
         ("dynamodb", "TransactWriteItems") => {
             let actions = request["TransactItems"].as_array().into_iter().flatten();
-            actions.flat_map(|action| action.as_object().into_iter().flatten()).map(ask_of_action).collect()
+            actions
+                .flat_map(|action| action.as_object().into_iter().flatten())
+                .map(permission_of_action)
+                .collect()
         }
         ("dynamodb", "BatchGetItem" | "BatchWriteItem") => {
             let tables = request["RequestItems"].as_object().into_iter().flatten();
             tables
-                .map(|(table, wanted)| Ask {
+                .map(|(table, wanted)| RequestedPermission {
                     leading_keys: wanted["Keys"].as_array().into_iter().flatten().map(kind_of_item).collect(),
-                    ..ask(table_arn(table))
+                    ..on_resource(table_arn(table))
                 })
                 .collect()
         }
@@ -124,34 +134,34 @@ fn asks_of(service: &str, operation: &str, request: &Value) -> Vec<Ask> {
             let resource = index.map_or_else(|| table.clone(), |index| format!("{table}/index/{index}"));
             let key = match operation {
                 "PutItem" => Some(kind_of_item(&request["Item"])),
-                "Query" if index.is_none() => kind_of_query(request),
+                "Query" if index.is_none() => queried_key_kind(request),
                 "Query" | "Scan" => None,
                 _ => Some(kind_of_item(&request["Key"])),
             };
-            vec![Ask { leading_keys: key.into_iter().collect(), ..ask(resource) }]
+            vec![RequestedPermission { leading_keys: key.into_iter().collect(), ..on_resource(resource) }]
         }
         ("events", "DescribeEventBus") => {
             let bus = request["Name"].as_str().unwrap_or("default");
-            vec![ask(arn_of("events", &format!("event-bus/{bus}")))]
+            vec![on_resource(arn_of("events", &format!("event-bus/{bus}")))]
         }
         ("events", _) => {
             let entries = request["Entries"].as_array().into_iter().flatten();
             let bus = |entry: &Value| entry["EventBusName"].as_str().unwrap_or("default").to_owned();
             let buses: BTreeSet<String> = entries.map(bus).collect();
-            buses.iter().map(|bus| ask(arn_of("events", &format!("event-bus/{bus}")))).collect()
+            buses.iter().map(|bus| on_resource(arn_of("events", &format!("event-bus/{bus}")))).collect()
         }
         _ => {
             let url = request["QueueUrl"].as_str().unwrap_or_default();
-            vec![ask(arn_of("sqs", url.rsplit('/').next().unwrap_or_default()))]
+            vec![on_resource(arn_of("sqs", url.rsplit('/').next().unwrap_or_default()))]
         }
     }
 }
 
 /// One action of a transaction.
-fn ask_of_action((name, action): (&String, &Value)) -> Ask {
+fn permission_of_action((name, action): (&String, &Value)) -> RequestedPermission {
     let name = if name == "ConditionCheck" { "ConditionCheckItem".to_owned() } else { format!("{name}Item") };
     let item = if action["Item"].is_null() { &action["Key"] } else { &action["Item"] };
-    Ask {
+    RequestedPermission {
         action: format!("dynamodb:{name}"),
         resource: table_arn(action["TableName"].as_str().unwrap_or_default()),
         leading_keys: [kind_of_item(item)].into(),
@@ -172,8 +182,8 @@ fn kind_of(key: &str) -> String {
     }
 }
 
-/// The kind of the key that a query is for: what stands at the first placeholder of its key condition.
-fn kind_of_query(request: &Value) -> Option<String> {
+/// The kind of the key that a query is for: that of the value at the first placeholder of its key condition.
+fn queried_key_kind(request: &Value) -> Option<String> {
     let condition = request["KeyConditionExpression"].as_str()?;
     let name = condition.split(|c: char| !(c.is_alphanumeric() || c == ':')).find(|w| w.starts_with(':'))?;
     Some(kind_of(request["ExpressionAttributeValues"][name]["S"].as_str()?))

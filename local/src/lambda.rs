@@ -87,7 +87,7 @@ struct Invocation {
     event: Bytes,
 }
 
-/// What a process tells the Runtime API.
+/// A call of a process to the Runtime API.
 enum Report {
     Polled,
     Answer { id: String, body: Bytes },

@@ -1,7 +1,7 @@
-//! SQS: standard queues with visibility, delay, receive counts and dead-letter queues, kept in SQLite. In reading order:
+//! SQS: standard queues with visibility, delay, receive counts and dead-letter queues, in SQLite. In reading order:
 //!
-//! - `error` and `limits`: what SQS refuses, in its words
-//! - `message`: a message; `store`: the queues themselves; `records`: what else lies in their database
+//! - `error` and `limits`: the requests that SQS refuses, and its words for that
+//! - `message`: a message; `store`: the queues themselves; `records`: the other tables
 //! - `api`: the requests of the SQS API
 //!
 //! Source of the protocol: Amazon SQS API Reference (AWS JSON 1.0).

@@ -1,5 +1,5 @@
-//! `holdfast redrive`: gives the publisher the records again that were given up, from the files in which they
-//! are kept. To give them twice is harmless: movements have keys, and events the ids that they had.
+//! `holdfast redrive`: gives records that were given up to the publisher again, from the files in which they are kept.
+//! To give them twice is harmless: movements have keys, and events keep their ids.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,20 +12,20 @@ use crate::client;
 /// The function that publishes.
 const PUBLISHER: &str = "publisher";
 
-/// Whose publisher is called.
+/// The deployment whose publisher is called.
 #[derive(Debug)]
-pub enum Target {
-    /// That of a runner on this machine, by the port of its AWS endpoint.
+pub enum Deployment {
+    /// A runner on this machine, by the port of its AWS endpoint.
     Runner(u16),
-    /// That of a stack on AWS, called by the AWS CLI and so as whoever is signed in there.
+    /// A stack on AWS. The AWS CLI calls it, as whoever is signed in there.
     Stack(String),
 }
 
-/// Gives the records of all files again, one after the other, and says of each file what became of it.
+/// Redrives the records of all files, one file after the other, and prints the outcome of each.
 ///
 /// # Errors
 /// If anything was not done.
-pub fn redrive(paths: &[PathBuf], target: &Target) -> Result<(), String> {
+pub fn redrive(paths: &[PathBuf], deployment: &Deployment) -> Result<(), String> {
     let mut files = Vec::new();
     for path in paths {
         collect(path, &mut files)?;
@@ -33,7 +33,7 @@ pub fn redrive(paths: &[PathBuf], target: &Target) -> Result<(), String> {
     let mut failed = 0;
     for file in &files {
         let name = file.display();
-        match redrive_file(file, target) {
+        match redrive_file(file, deployment) {
             Ok(records) => println!("{name}: done, {records} records"),
             Err(error) => {
                 println!("{name}: NOT DONE: {error}");
@@ -63,11 +63,11 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
 }
 
 /// Answers with how many records the publisher has done.
-fn redrive_file(file: &Path, target: &Target) -> Result<usize, String> {
+fn redrive_file(file: &Path, deployment: &Deployment) -> Result<usize, String> {
     let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
     let mut done = 0;
     for event in events_in(&text)? {
-        let answer = target.invoke(&event)?;
+        let answer = deployment.invoke(&event)?;
         let (records, of) = (done_of(&event, &answer)?, records_of(&event).len());
         done += records;
         if records < of {
@@ -127,7 +127,7 @@ fn done_of(event: &Value, answer: &Value) -> Result<usize, String> {
     }
 }
 
-impl Target {
+impl Deployment {
     fn invoke(&self, event: &Value) -> Result<Value, String> {
         match self {
             Self::Runner(aws_port) => client::invoke(PUBLISHER, event, *aws_port),

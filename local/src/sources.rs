@@ -1,5 +1,5 @@
-//! What calls functions besides HTTP: queues, the table's stream, schedules. As Lambda's event source
-//! mappings and EventBridge Scheduler do it, with batches, partial answers, bisecting and retries.
+//! The sources that call functions besides HTTP: queues, the table's stream, and schedules. They do it as the event
+//! source mappings of Lambda and EventBridge Scheduler do, with batches, partial answers, bisecting and retries.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use crate::template::{Function, NO_EVENT, Queue, QueueSource, Schedule, StreamSo
 /// Batches of one queue that are worked on at once.
 const QUEUE_READERS: usize = 2;
 
-/// How often it is looked whether something has become visible or was written.
+/// How often queues and streams are read without a sign of anything new.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Pause before a failed batch of a stream is tried again.
 const STREAM_RETRY: Duration = Duration::from_millis(200);
 
-/// What sources need.
+/// Calls the functions from their sources.
 #[derive(Clone)]
 pub struct Sources {
     /// The functions.
@@ -140,7 +140,7 @@ impl Sources {
     /// Delivers records in order, until all are done or given up.
     async fn deliver(&self, function: &str, source: &StreamSource, name: &str, records: Vec<Value>) {
         let last = sequence_number(records.last().unwrap_or(&Value::Null)).to_owned();
-        let wanted = records.into_iter().filter(|record| source.wants(record, bus::matches));
+        let wanted = records.into_iter().filter(|record| source.matches(record, bus::matches));
         // What is still to be delivered, as parts that are called for one by one.
         let mut parts: Vec<Vec<Value>> = vec![wanted.collect()];
         let mut tries = 0;
@@ -164,7 +164,7 @@ impl Sources {
             let done_until = from.unwrap_or(part.len());
             if done_until > 0 {
                 tries = 0;
-                self.keep_position(name, numbers[done_until - 1]);
+                self.save_checkpoint(name, numbers[done_until - 1]);
             }
             let Some(from) = from else { continue };
             tries += 1;
@@ -179,11 +179,11 @@ impl Sources {
             parts.push(rest);
             tokio::time::sleep(STREAM_RETRY).await;
         }
-        self.keep_position(name, &last);
+        self.save_checkpoint(name, &last);
     }
 
-    fn keep_position(&self, name: &str, position: &str) {
-        if let Err(e) = self.queues.keep_checkpoint(name, position) {
+    fn save_checkpoint(&self, name: &str, position: &str) {
+        if let Err(e) = self.queues.save_checkpoint(name, position) {
             eprintln!("{name}: {}", e.to_json());
         }
     }
@@ -238,7 +238,7 @@ impl Sources {
     }
 }
 
-/// What Lambda says of records that it gives up.
+/// The invocation record that Lambda writes for records that it gives up.
 /// Source: AWS Lambda Developer Guide, "Retain discarded records for a DynamoDB event source".
 fn invocation_record(function: &str, records: &[Value], tries: u64, now: jiff::Timestamp) -> Value {
     json!({

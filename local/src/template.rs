@@ -1,4 +1,4 @@
-//! What `template.yaml` declares, with its references resolved as CloudFormation would. In reading order:
+//! Reads `template.yaml`, and resolves its references as CloudFormation would. In reading order:
 //!
 //! - `value`: values that may be written as text, and what is wrong with one; `yaml`: the file as JSON
 //! - `scope`: references and conditions
@@ -26,7 +26,7 @@ pub use value::BadTemplate;
 use value::{bad, object};
 pub use yaml::yaml_as_json;
 
-/// What this machine runs of a template.
+/// The resources of a template that this machine runs.
 #[derive(Debug)]
 pub struct Template {
     /// The functions.

@@ -131,7 +131,7 @@ fn schedules_are_rates_or_daily_and_may_be_off() {
     }
 }
 
-/// What a processor, a price or an account limits on AWS is no part of the database of this machine.
+/// The limits of throughput on AWS are no part of the database of this machine.
 #[test]
 fn tables_are_made_without_their_limits() {
     let limits =

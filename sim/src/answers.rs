@@ -1,4 +1,4 @@
-//! Whether what was answered is true: every success is there, every refusal had its reason.
+//! Checks that the answers were true: every success is in the history, every refusal had its reason there.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ use crate::history::{History, Violation};
 use crate::ops::{Ask, Change, Kind, Lines, Op, has_lines, totals_of, unit};
 use crate::world::{Try, World};
 
-/// Holds every answer against the history. Answers how often a write landed after a refusal, where a try
-/// before it had no answer.
+/// Checks every answer against the history. Answers with how often a write landed after a refusal, where an earlier try
+/// had no answer.
 pub fn check_answers(world: &World, ops: &[Op], violations: &mut Vec<Violation>) -> u64 {
     let ops: BTreeMap<u32, &Op> = ops.iter().map(|op| (op.id, op)).collect();
     let tries = world.tries.borrow();
@@ -25,26 +25,27 @@ pub fn check_answers(world: &World, ops: &[Op], violations: &mut Vec<Violation>)
     }
     let mut landed_late = 0;
     for (id, tries) in of_op {
-        let mut look = Look { history: &seen.history, tries: &tries, broken: violations, landed_late: 0 };
+        let mut check =
+            AnswerCheck { history: &seen.history, tries: &tries, broken: violations, landed_late: 0 };
         match &ops[&id].kind {
-            Kind::Ask(_, ask) => look.check_ask(ops[&id], ask),
-            Kind::Stock(product, change) => look.check_change(product, change, id),
+            Kind::Ask(_, ask) => check.check_request(ops[&id], ask),
+            Kind::Stock(product, change) => check.check_change(product, change, id),
             _ => {}
         }
-        landed_late += look.landed_late;
+        landed_late += check.landed_late;
     }
     landed_late
 }
 
-/// The tries of one operation, oldest first.
-struct Look<'a> {
+/// Checks the tries of one operation, oldest first.
+struct AnswerCheck<'a> {
     history: &'a History,
     tries: &'a [&'a Try],
     broken: &'a mut Vec<Violation>,
     landed_late: u64,
 }
 
-impl Look<'_> {
+impl AnswerCheck<'_> {
     fn note(&mut self, rule: &'static str, what: impl Into<String>) {
         self.broken.push(Violation { rule, what: what.into() });
     }
@@ -74,13 +75,14 @@ impl Look<'_> {
         }
     }
 
-    fn check_ask(&mut self, op: &Op, ask: &Ask) {
-        let is_done = |look: &Self, tried: &Try, status: u16, body: &Value| {
+    fn check_request(&mut self, op: &Op, ask: &Ask) {
+        let is_done = |check: &Self, tried: &Try, status: u16, body: &Value| {
             // 200 says that it was so before.
             let repeated = status == 200 && matches!(ask, Ask::Reserve(..));
-            look.is_true_success(op, ask, tried, status, body) && !(repeated && look.made_it_so(op, tried))
+            check.is_true_success(op, ask, tried, status, body) && !(repeated && check.made_it_so(op, tried))
         };
-        let is_refused = |look: &Self, tried: &Try, body: &Value| look.is_true_refusal(op, ask, tried, body);
+        let is_refused =
+            |check: &Self, tried: &Try, body: &Value| check.is_true_refusal(op, ask, tried, body);
         self.check_each_answer(&format!("{ask:?}"), is_done, is_refused);
     }
 
@@ -89,19 +91,18 @@ impl Look<'_> {
         let Some(command) = op.command(&tried.label, tried.now) else { return false };
         let state = body["status"].as_str().unwrap_or_default();
         let begun = self.tries.first().map_or(tried.from, |first| first.from);
-        let says = |record: &Reservation| {
-            record.state_at(tried.now).name() == state && granted(ask, record, tried.now)
+        let matches_answer = |record: &Reservation| {
+            record.state_at(tried.now).name() == state && may_succeed(ask, record, tried.now)
         };
-        let written = self
-            .history
-            .reservation_between(command.target.id(), begun, tried.to)
-            .flatten()
-            .any(|record| self.tries.iter().any(|t| t.label == record.correlation_id) && says(record));
+        let written =
+            self.history.reservation_between(command.target.id(), begun, tried.to).flatten().any(|record| {
+                self.tries.iter().any(|t| t.label == record.correlation_id) && matches_answer(record)
+            });
         let was_so = || {
             let mut records = self.history.reservation_between(command.target.id(), tried.from, tried.to);
             records.any(|record| {
                 let decision = decide(&Seen::record_alone(record.cloned()), &command, tried.now);
-                decision == Decision::Unchanged && record.is_some_and(says)
+                decision == Decision::Unchanged && record.is_some_and(matches_answer)
             })
         };
         if status == 201 { written } else { written || was_so() }
@@ -140,7 +141,7 @@ impl Look<'_> {
                 let decided = |record: Option<&Reservation>| {
                     decide(&Seen::record_alone(record.cloned()), &command, tried.now)
                 };
-                let says = |record: Option<&Reservation>| match decided(record) {
+                let matches_answer = |record: Option<&Reservation>| match decided(record) {
                     Decision::Refuse(refusal) => {
                         let problem = Problem::from_refusal(&refusal, None).to_json("");
                         serde_json::from_str::<Value>(&problem).is_ok_and(|problem| problem["code"] == code)
@@ -148,13 +149,12 @@ impl Look<'_> {
                     _ => false,
                 };
                 let mut records = self.history.reservation_between(command.target.id(), from, to);
-                records.any(|record| says(record) && fits(code, ask, record, tried.now))
+                records.any(|record| matches_answer(record) && may_refuse(code, ask, record, tried.now))
             }
         }
     }
 
-    /// What was refused must not be written afterwards by that try; by an earlier one only where it had no
-    /// answer.
+    /// A try that was refused must not write afterwards; an earlier one may, if it had no answer.
     fn check_nothing_lands_after(&mut self, n: usize) {
         let tried = self.tries[n];
         let after = self.history.entries.iter().skip(tried.to);
@@ -183,23 +183,24 @@ impl Look<'_> {
         if written.len() > 1 {
             self.note("twice", format!("{key} {change:?} was applied {} times", written.len()));
         }
-        let is_done = |look: &Self, tried: &Try, _, body: &Value| {
+        let is_done = |check: &Self, tried: &Try, _, body: &Value| {
             let by_then = written.iter().find(|i| **i < tried.to);
-            by_then.is_some_and(|i| look.figures_are_true(product, body, tried.from.max(i + 1), tried.to))
+            by_then.is_some_and(|i| check.figures_are_true(product, body, tried.from.max(i + 1), tried.to))
         };
-        let is_refused =
-            |look: &Self, tried: &Try, body: &Value| look.is_true_stock_refusal(product, change, tried, body);
+        let is_refused = |check: &Self, tried: &Try, body: &Value| {
+            check.is_true_stock_refusal(product, change, tried, body)
+        };
         self.check_each_answer(&format!("{product} {change:?}"), is_done, is_refused);
     }
 
     /// Figures in an answer were so at a moment after the write; or there are none.
     fn figures_are_true(&self, product: &str, body: &Value, from: usize, to: usize) -> bool {
-        let told = ["availableQuantity", "reservedQuantity", "totalQuantity", "soldQuantity"];
-        let told = told.map(|name| body[name].as_u64());
+        let answered = ["availableQuantity", "reservedQuantity", "totalQuantity", "soldQuantity"];
+        let answered = answered.map(|name| body[name].as_u64());
         let figures = |unit: &StockUnit| [unit.available, unit.reserved, unit.on_hand(), unit.sold].map(Some);
         let key = unit(product);
         let mut units = self.history.unit_between(&key, from, to).flatten();
-        told == [None; 4] || units.any(|unit| figures(unit) == told)
+        answered == [None; 4] || units.any(|unit| figures(unit) == answered)
     }
 
     fn is_true_stock_refusal(&self, product: &str, change: &Change, tried: &Try, body: &Value) -> bool {
@@ -226,8 +227,8 @@ impl Look<'_> {
     }
 }
 
-/// Whether such a record may be told as a success, by rules of their own, apart from `decide`.
-fn granted(ask: &Ask, record: &Reservation, now: Timestamp) -> bool {
+/// Whether a request may succeed with such a record, by rules of their own, apart from `decide`.
+fn may_succeed(ask: &Ask, record: &Reservation, now: Timestamp) -> bool {
     let state = record.state;
     match ask {
         Ask::Reserve(lines, _) => {
@@ -245,8 +246,8 @@ fn granted(ask: &Ask, record: &Reservation, now: Timestamp) -> bool {
     }
 }
 
-/// Whether such a record may be told as this refusal, by rules of their own, apart from `decide`.
-fn fits(code: &str, ask: &Ask, record: Option<&Reservation>, now: Timestamp) -> bool {
+/// Whether a request may be refused so with such a record, by rules of their own, apart from `decide`.
+fn may_refuse(code: &str, ask: &Ask, record: Option<&Reservation>, now: Timestamp) -> bool {
     let state = record.map_or(State::Pending, |record| record.state);
     let waits_after = |fact| state == State::Pending && record.is_some_and(|record| record.heard(fact));
     let begins_or_goes_on = !matches!(ask, Ask::Release(_));

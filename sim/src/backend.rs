@@ -1,4 +1,4 @@
-//! The other side of the wire: the embedded DynamoDB in this process, notes of the bus and of the dead-letter queue, and
+//! The other side of the wire: the embedded DynamoDB in this process, notes of the bus and the dead-letter queue, and
 //! models of what the emulator lacks: transactions that meet, and partitions that are busy.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ use crate::refusals;
 use crate::requests::{self, Call, INVENTORY, Reply, Service};
 use crate::time::VirtualTime;
 
-/// What is on the other side, and what has been seen of it.
+/// Everything that was seen on the other side of the wire.
 #[derive(Default)]
 pub struct Seen {
     /// Everything that was committed.
@@ -24,7 +24,7 @@ pub struct Seen {
     pub bus: Vec<Value>,
     /// The records that were set aside.
     pub set_aside: Vec<Value>,
-    /// What went wrong how often.
+    /// How often each fault happened.
     pub fired: Fired,
     /// Line by line what happened.
     pub trace: Vec<String>,
@@ -62,7 +62,7 @@ impl Backend {
         Self { db, time, units_a_second, seen: Arc::default() }
     }
 
-    /// What has been seen.
+    /// Everything that was seen so far.
     pub fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,8 +74,7 @@ impl Backend {
         serde_json::from_str(&answer.body).unwrap_or(Value::Null)
     }
 
-    /// What the service does. A transaction is under way on its items for a while; whoever comes meanwhile
-    /// is refused.
+    /// Serves a call. A transaction is under way on its items for a while; another write on them is refused meanwhile.
     pub async fn serve(
         &self,
         call: &Call,

@@ -1,4 +1,4 @@
-//! What must hold when all is done (ARCHITECTURE.md, "What always holds"), from the tables, the bus and the history.
+//! Checks that everything holds in the end (ARCHITECTURE.md, "What always holds"): the tables, the bus and the history.
 
 use std::collections::BTreeMap;
 

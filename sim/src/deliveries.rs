@@ -54,8 +54,8 @@ fn is_contradiction(record: &Reservation, fact: Fact, lines: &Lines, shipment: O
         })
 }
 
-/// What has left of an order is what was delivered, where nobody deducted by request and no shipment was told in two
-/// ways.
+/// The quantities that have left for an order are those that were delivered, unless somebody deducted by request or a
+/// shipment came in two versions.
 fn find_untold_departure(record: &Reservation, ops: &BTreeMap<u32, &Op>) -> Option<Violation> {
     let (mut is_all, mut totals, mut shipments) = (false, BTreeMap::new(), BTreeMap::new());
     for op in ops.values() {

@@ -7,7 +7,7 @@ use shared::domain::StockUnit;
 use crate::requests::published_detail;
 use crate::world::World;
 
-/// What does not depend on times.
+/// The end of a run, as far as it does not depend on times.
 #[must_use]
 pub fn end_of(world: &World) -> Vec<String> {
     let seen = world.wire.seen();

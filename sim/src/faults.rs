@@ -1,10 +1,10 @@
-//! What can go wrong on the wire, and when it does.
+//! The faults on the wire, and when they happen.
 
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
 
-/// What goes wrong with one request.
+/// A fault of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
     /// It never arrives, and the caller is told at once.
@@ -109,7 +109,7 @@ pub struct Planned {
     pub label: String,
     /// Which of its calls that the fault applies to, from 0.
     pub nth: u32,
-    /// What happens.
+    /// The fault that happens.
     pub fault: Fault,
     /// Whether it goes on happening to all later calls of the invocation.
     pub lasting: bool,
@@ -118,7 +118,7 @@ pub struct Planned {
 /// How late a late write may be unless a run says otherwise, in milliseconds: later than the caller waits.
 pub const LATE_MS: u64 = 2_500;
 
-/// What the label of an invocation begins with that sets the scene; nothing goes wrong there.
+/// The beginning of the labels of invocations that set the scene; nothing goes wrong there.
 pub const SETUP: &str = "setup";
 
 /// When faults happen.

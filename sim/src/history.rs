@@ -15,7 +15,7 @@ use shared::store::{StreamChange, parse_change};
 pub struct Violation {
     /// Which rule.
     pub rule: &'static str,
-    /// What was seen.
+    /// The values that break it.
     pub what: String,
 }
 
@@ -28,7 +28,7 @@ pub struct Entry {
     pub writer: String,
     /// The stream record.
     pub raw: Value,
-    /// What it says.
+    /// The change that the record describes.
     pub change: StreamChange,
 }
 
@@ -41,7 +41,7 @@ pub struct History {
     pub units: BTreeMap<UnitKey, Vec<usize>>,
     /// Changes of each reservation.
     pub reservations: BTreeMap<ReservationId, Vec<usize>>,
-    /// What was broken.
+    /// The rules that were broken.
     pub violations: Vec<Violation>,
     levels: BTreeMap<UnitKey, Alert>,
     allocated: BTreeMap<UnitKey, u64>,

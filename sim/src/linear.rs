@@ -16,7 +16,7 @@ enum Order {
     Expired,
 }
 
-/// What somebody does.
+/// An operation on one order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
     /// Holds a quantity, for so many milliseconds.
@@ -29,7 +29,7 @@ pub enum Act {
     Sweep,
 }
 
-/// What came of it, as far as it is known.
+/// Its outcome, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// No answer: it may have happened, now or later or never.
@@ -45,7 +45,7 @@ pub enum Outcome {
 pub struct Event {
     /// The order's number.
     pub order: usize,
-    /// What was asked.
+    /// The operation.
     pub act: Act,
     /// The time by which it counts, in milliseconds.
     pub now: i64,
@@ -53,7 +53,7 @@ pub struct Event {
     pub began: u64,
     /// When the answer came; never, where none did.
     pub ended: u64,
-    /// What it was.
+    /// The answer, or that there was none.
     pub outcome: Outcome,
 }
 

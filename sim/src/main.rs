@@ -66,16 +66,16 @@ fn main() -> ExitCode {
     let from = options.from.unwrap_or_else(fresh);
     let began = Instant::now();
     let good = if let Some(seed) = options.seed {
-        run_one(&options, seed)
+        run_seed(&options, seed)
     } else if let Some(wanted) = options.matrix {
         println!("seeds from {from}");
         matrix::matrix(wanted, from, options.threads, |_| true)
     } else if options.crashes {
         matrix::crashes(options.threads, |_| true)
     } else if options.first {
-        find_first(&options, from)
+        run_until_failure(&options, from)
     } else {
-        run_many(&options, from)
+        run_seeds(&options, from)
     };
     println!("took {:.1} s", began.elapsed().as_secs_f64());
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -92,7 +92,7 @@ fn case_of(options: &Options, seed: u64) -> (Case, fn(&Case) -> Report) {
     (case, run)
 }
 
-fn run_one(options: &Options, seed: u64) -> bool {
+fn run_seed(options: &Options, seed: u64) -> bool {
     let (case, run) = case_of(options, seed);
     let report = run(&case);
     if options.trace {
@@ -107,7 +107,7 @@ fn run_one(options: &Options, seed: u64) -> bool {
     report.violations.is_empty()
 }
 
-fn find_first(options: &Options, from: u64) -> bool {
+fn run_until_failure(options: &Options, from: u64) -> bool {
     let ended = AtomicBool::new(false);
     let seeds: Vec<u64> = (from..from + options.histories.unwrap_or(options.seeds)).collect();
     let broken = spread(options.threads, &seeds, |seed| {
@@ -127,7 +127,7 @@ fn find_first(options: &Options, from: u64) -> bool {
     false
 }
 
-/// What some runs have come to.
+/// The sum of several runs.
 #[derive(Default)]
 struct Sum {
     runs: u64,
@@ -139,7 +139,7 @@ struct Sum {
     answers: BTreeMap<String, u64>,
 }
 
-fn run_many(options: &Options, from: u64) -> bool {
+fn run_seeds(options: &Options, from: u64) -> bool {
     let count = options.histories.unwrap_or(options.seeds);
     println!("seeds {from} to {}", from + count - 1);
     let began = Instant::now();

@@ -19,7 +19,7 @@ pub struct Cell {
     pub survived: u64,
     /// Runs in which it did not fire; they say nothing.
     pub idle: u64,
-    /// What was broken first, with the seed.
+    /// The rule that was broken first, with the seed.
     pub broken: Option<(u64, Violation)>,
 }
 

@@ -1,4 +1,4 @@
-//! What the shop, its people and its machines do in a run. In reading order:
+//! The operations of the shop, its people and its machines in a run. In reading order:
 //!
 //! - `lines`: products and quantities; `op`: what is done
 //! - `sent`: as requests and events; `decided`: as the domain takes it, for comparison

@@ -67,7 +67,7 @@ impl Queue {
         self.messages.retain(|message| !done.contains(&message.id.as_str()));
     }
 
-    /// What was set aside comes again.
+    /// Sends the messages that were set aside once more.
     pub fn redrive(&mut self) {
         for mut message in self.dead.drain(..) {
             message.receives = 0;

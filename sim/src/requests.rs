@@ -33,7 +33,7 @@ pub struct Call {
     pub number: u32,
     /// Who is called.
     pub service: Service,
-    /// What for.
+    /// The operation of that service.
     pub operation: String,
     /// The body as it was sent.
     pub text: String,
@@ -45,7 +45,7 @@ pub struct Call {
     pub due: bool,
 }
 
-/// What comes back on the wire.
+/// A reply on the wire.
 #[derive(Debug)]
 pub enum Reply {
     /// A status and a body.
@@ -132,7 +132,7 @@ pub fn with_left(operation: &str, status: u16, body: &str, left: Value) -> Reply
     Reply::Answer(status, body.to_string())
 }
 
-/// What the index of due holds answered when only these changes had got there.
+/// The answer of the index of due holds when only these changes had reached it.
 #[must_use]
 pub fn stale_due(call: &Call, known: &[Entry]) -> Reply {
     let mut items: BTreeMap<&str, &Value> = BTreeMap::new();
@@ -170,7 +170,7 @@ pub fn stale_due(call: &Call, known: &[Entry]) -> Reply {
     Reply::Answer(200, body.to_string())
 }
 
-/// What an entry that the bus has taken says.
+/// The detail of an entry that the bus has taken.
 #[must_use]
 pub fn published_detail(entry: &Value) -> Value {
     serde_json::from_str(entry["Detail"].as_str().unwrap_or_default()).unwrap_or(Value::Null)

@@ -23,26 +23,26 @@ const LONG: Duration = Duration::from_secs(60 * 60);
 /// A run, before it has run.
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// What everything random follows from.
+    /// The seed of everything random.
     pub seed: u64,
     /// The products, with their first stock and purchase limits.
     pub products: Vec<(String, u64, Option<u64>)>,
-    /// What is done.
+    /// The operations.
     pub ops: Vec<Op>,
-    /// What goes wrong.
+    /// The faults.
     pub mix: Mix,
     /// By how much clocks are off at most, in milliseconds.
     pub skew_ms: i64,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Rules that were broken.
     pub violations: Vec<Violation>,
-    /// What happened, line by line.
+    /// The trace, line by line.
     pub trace: Vec<String>,
-    /// What went wrong how often.
+    /// How often each fault happened.
     pub fired: Fired,
     /// Requests to AWS.
     pub requests: u64,
@@ -50,7 +50,7 @@ pub struct Report {
     pub calls: BTreeMap<String, u32>,
     /// The calls that something happened to by chance.
     pub chances: Vec<(String, u32)>,
-    /// What was asked and answered over HTTP.
+    /// The requests over HTTP and their answers.
     pub tries: Vec<Try>,
     /// Answers by kind.
     pub answers: BTreeMap<String, u64>,
@@ -86,12 +86,12 @@ pub fn run(case: &Case) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.unwrap_or_else(|e| panic!("a runtime: {e}"));
     let local = tokio::task::LocalSet::new();
-    let report = local.block_on(&runtime, run_to_the_end(case));
+    let report = local.block_on(&runtime, run_case(case));
     drop(local);
     report
 }
 
-async fn run_to_the_end(case: &Case) -> Report {
+async fn run_case(case: &Case) -> Report {
     let world = World::begin(case.seed, case.mix.clone(), case.skew_ms).await;
     for (i, (product, quantity, limit)) in case.products.iter().enumerate() {
         let request = Change::Create(*quantity, *limit).request(product);

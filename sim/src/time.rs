@@ -32,7 +32,7 @@ impl VirtualTime {
         i64::try_from(self.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// What a clock shows that is off by so many milliseconds.
+    /// The time by a clock that is off by so many milliseconds.
     #[must_use]
     pub fn shown(self, skew_ms: i64) -> Timestamp {
         Timestamp::from_millisecond(EPOCH_MS + self.ms() + skew_ms).unwrap_or(Timestamp::MAX)

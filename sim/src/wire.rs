@@ -60,7 +60,7 @@ impl Wire {
         http_client_fn(move |_, _| connector.clone())
     }
 
-    /// What has been seen.
+    /// Everything that was seen so far.
     pub fn seen(&self) -> MutexGuard<'_, Seen> {
         self.backend.seen()
     }
@@ -99,7 +99,7 @@ impl Wire {
         }
     }
 
-    /// What goes wrong with a call, planned or by chance, and counts it.
+    /// Draws the fault of a call, planned or by chance, and counts it.
     fn draw_fault(&self, call: &Call, invoked: &Invoked, rng: &mut Rng) -> Option<Fault> {
         let mut seen = self.seen();
         seen.requests += 1;

@@ -48,7 +48,7 @@ pub struct Try {
     pub op: u32,
     /// Its label, which is its correlation id too.
     pub label: String,
-    /// What the clock of its instance showed.
+    /// The time by the clock of its instance.
     pub now: Timestamp,
     /// How many changes there were when it began.
     pub from: usize,
@@ -79,11 +79,11 @@ pub struct World {
     pub seed: u64,
     /// The queue of order events.
     pub queue: RefCell<Queue>,
-    /// What was asked and answered over HTTP.
+    /// The requests over HTTP and their answers.
     pub tries: RefCell<Vec<Try>>,
     /// The messages that were sent.
     pub sent: RefCell<Vec<Sent>>,
-    /// What was broken, apart from what the history finds.
+    /// Rules that were broken, apart from those that the history checks.
     pub broken: RefCell<Vec<Violation>>,
     /// How far the publisher has come.
     pub published: RefCell<usize>,
@@ -188,7 +188,7 @@ impl World {
         &self.instances[rng.usize(0..self.instances.len())]
     }
 
-    /// What the clock of the instance shows that is called with this label.
+    /// The time by the clock of the instance that is called with this label.
     #[must_use]
     pub fn now_at(&self, label: &str) -> Timestamp {
         self.wire.time.shown(self.instance(label).0)
@@ -284,8 +284,7 @@ impl World {
         outcome
     }
 
-    /// One invocation of the sweep, for one pass, or for as many as there are in a minute. Answers how many entries were
-    /// due.
+    /// Invokes the sweep for one pass, or for as many as there are in a minute. Answers with its report.
     pub async fn sweep(&self, label: &str, every_seconds: Option<u64>) -> Option<Result<Value, String>> {
         let event = json!({"everySeconds": every_seconds});
         self.event(label, SWEEP_TIMEOUT, async |deps, invocation| {

@@ -15,7 +15,7 @@ async fn token(data: &str, roles: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// What a valid token says, to be made wrong in one way.
+/// The claims of a valid token, to be made wrong in one way.
 fn claims_of_an_admin() -> Value {
     let mut claims = claims();
     claims["cognito:groups"] = json!(["ADMIN", "SYSTEM"]);

@@ -135,9 +135,9 @@ async fn a_route_that_is_missing_in_the_template_is_missing_here() {
     let shop = Runner::with(&["--template", file.to_str().unwrap()]).await;
     let missing = shop.order("confirm", "order-1").await;
     assert_eq!((missing.status, missing.body.to_string().as_str()), (404, r#"{"message":"Not Found"}"#));
-    assert_eq!(shop.order("elsewhere", "order-1").await.says(), (404, "not_found"));
+    assert_eq!(shop.order("elsewhere", "order-1").await.code_or_status(), (404, "not_found"));
     assert_eq!(
-        shop.get("/api/inventory/reserve").await.says(),
+        shop.get("/api/inventory/reserve").await.code_or_status(),
         (404, "unknown_product"),
         "a product of that name"
     );

@@ -1,4 +1,4 @@
-//! What is declared for production, so that nothing of it is lost by an edit.
+//! The declarations for production, so that no edit loses one of them.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ fn resources(of_type: &str) -> Vec<Value> {
     found
 }
 
-/// What may not be lost is kept when the stack goes, but not what a first deployment that failed had just made.
+/// Resources with data outlive their stack, unless a first deployment that failed had just made them.
 #[test]
 fn what_may_not_be_lost_outlives_its_stack() {
     let kept = ["AWS::DynamoDB::Table", "AWS::Cognito::UserPool", "AWS::S3::Bucket"];
@@ -98,7 +98,7 @@ fn browsers_may_send_what_there_are_routes_for() {
     assert!(listed("ExposeHeaders").contains("apigw-requestid"));
 }
 
-/// What anybody may read has limits of its own, on both bases.
+/// Routes that anybody may read have limits of their own, on both bases.
 #[test]
 fn public_reads_are_throttled_by_themselves() {
     let api = resources("AWS::Serverless::HttpApi").remove(0)["Properties"].clone();

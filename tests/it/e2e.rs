@@ -24,7 +24,7 @@ fn event(name: &str, order: &str, items: &[(&str, u64)]) -> Value {
 
 /// Waits until an event of this name was published of an order or product; answers with it.
 async fn hears(shop: &Api, name: &str, of: &str) -> Value {
-    shop.until(&format!("{name} of {of}"), async |shop: &Api| shop.said(name, of).await > 0).await;
+    shop.until(&format!("{name} of {of}"), async |shop: &Api| shop.published_count(name, of).await > 0).await;
     let all = shop.published().await;
     let about = |e: &&Value| e["eventType"] == name && (e["orderId"] == of || e["productId"] == of);
     all.iter().find(about).unwrap().clone()
@@ -36,18 +36,18 @@ async fn an_order_over_http() {
     let (shoe, hat, order, other) = (own("SHOE"), own("HAT"), own("order"), own("order"));
     shop.add(&shoe, 10).await;
     shop.add(&hat, 1).await;
-    assert_eq!(shop.reserve(&order, &[(&shoe, 4), (&hat, 1)]).await.says(), (201, "RESERVED"));
-    assert_eq!(shop.reserve(&order, &[(&hat, 1), (&shoe, 4)]).await.says(), (200, "RESERVED"));
-    assert_eq!(shop.reserve(&order, &[(&shoe, 5)]).await.says(), (422, "order_lines_differ"));
+    assert_eq!(shop.reserve(&order, &[(&shoe, 4), (&hat, 1)]).await.code_or_status(), (201, "RESERVED"));
+    assert_eq!(shop.reserve(&order, &[(&hat, 1), (&shoe, 4)]).await.code_or_status(), (200, "RESERVED"));
+    assert_eq!(shop.reserve(&order, &[(&shoe, 5)]).await.code_or_status(), (422, "order_lines_differ"));
     let short = shop.reserve(&other, &[(&shoe, 6), (&hat, 1)]).await;
-    assert_eq!(short.says(), (409, "insufficient_stock"));
+    assert_eq!(short.code_or_status(), (409, "insufficient_stock"));
     assert_eq!(short.body["products"][0]["productId"], hat);
     assert_eq!((shop.stock(&shoe).await, shop.stock(&hat).await), ([6, 4, 0], [0, 1, 0]));
-    assert_eq!(shop.order("confirm", &order).await.says(), (200, "CONFIRMED"));
-    assert_eq!(shop.order("deduct", &order).await.says(), (200, "FULFILLED"));
-    assert_eq!(shop.order("release", &order).await.says(), (409, "reservation_fulfilled"));
-    assert_eq!(shop.reserve(&other, &[(&shoe, 6)]).await.says(), (201, "RESERVED"));
-    assert_eq!(shop.order("release", &other).await.says(), (200, "RELEASED"));
+    assert_eq!(shop.order("confirm", &order).await.code_or_status(), (200, "CONFIRMED"));
+    assert_eq!(shop.order("deduct", &order).await.code_or_status(), (200, "FULFILLED"));
+    assert_eq!(shop.order("release", &order).await.code_or_status(), (409, "reservation_fulfilled"));
+    assert_eq!(shop.reserve(&other, &[(&shoe, 6)]).await.code_or_status(), (201, "RESERVED"));
+    assert_eq!(shop.order("release", &other).await.code_or_status(), (200, "RELEASED"));
     assert_eq!((shop.stock(&shoe).await, shop.stock(&hat).await), ([6, 0, 4], [0, 0, 1]));
     assert_eq!(hears(&shop, "InventoryDeducted", &order).await["complete"], true);
     shop.adds_up_for(&shoe).await;
@@ -112,12 +112,15 @@ async fn orders_that_end_otherwise() {
     shop.tell(&json!({"event": "order.delivered", "data": {"orderId": gone}})).await;
     hears(&shop, "InventoryDeducted", &gone).await;
     shop.add(&shoe, 1).await;
-    shop.until("both are told", async |shop: &Api| shop.said("InventoryReplenished", &shoe).await == 2).await;
+    shop.until("both are told", async |shop: &Api| {
+        shop.published_count("InventoryReplenished", &shoe).await == 2
+    })
+    .await;
     assert_eq!(shop.stock(&shoe).await, [18, 0, 3]);
     shop.adds_up_for(&shoe).await;
 }
 
-/// What is looked at and what is refused changes nothing.
+/// Neither reads nor refused requests change anything.
 #[tokio::test]
 async fn checks_and_bad_requests() {
     let shop = Place::open().await;
@@ -127,8 +130,14 @@ async fn checks_and_bad_requests() {
     assert_eq!((checked.status, &checked.body[&shoe], &checked.body[&nothing]), (200, &json!(7), &json!(0)));
     let asked = json!({"productId": shoe, "quantity": 8});
     assert_eq!(shop.post("/api/inventory/check-availability", &asked).await.body["available"], false);
-    assert_eq!(shop.get(&format!("/api/inventory/{nothing}")).await.says(), (404, "unknown_product"));
-    assert_eq!(shop.reserve(&own("order"), &[(&nothing, 1)]).await.says(), (404, "unknown_product"));
+    assert_eq!(
+        shop.get(&format!("/api/inventory/{nothing}")).await.code_or_status(),
+        (404, "unknown_product")
+    );
+    assert_eq!(
+        shop.reserve(&own("order"), &[(&nothing, 1)]).await.code_or_status(),
+        (404, "unknown_product")
+    );
     for quantity in [json!(-1), json!(0), json!(1.5), json!("two"), json!(1_000_001), json!(null)] {
         for path in ["reserve", "add", "check-availability"] {
             let mut body = json!({"productId": shoe, "quantity": quantity});
@@ -136,7 +145,7 @@ async fn checks_and_bad_requests() {
                 body["orderId"] = own("order").into();
             }
             let refused = shop.post(&format!("/api/inventory/{path}"), &body).await;
-            assert_eq!(refused.says(), (400, "invalid_request"), "{path} {body}");
+            assert_eq!(refused.code_or_status(), (400, "invalid_request"), "{path} {body}");
             assert!(
                 refused.body["detail"].as_str().unwrap().contains("quantity"),
                 "{path} {body}: {refused:?}"
@@ -145,7 +154,7 @@ async fn checks_and_bad_requests() {
     }
     for text in ["", "{", "[]", "null", "\u{1f45f}"] {
         let refused = shop.post_text("/api/inventory/reserve", text, &[]).await;
-        assert_eq!(refused.says(), (400, "invalid_request"), "{text}");
+        assert_eq!(refused.code_or_status(), (400, "invalid_request"), "{text}");
     }
     assert_eq!(shop.stock(&shoe).await, [7, 0, 0]);
     shop.adds_up_for(&shoe).await;
@@ -164,7 +173,7 @@ async fn a_hold_that_nobody_comes_for() {
         shop.stock(&shoe).await == [5, 0, 0]
     })
     .await;
-    assert_eq!(shop.order("confirm", &order).await.says(), (409, "reservation_expired"));
+    assert_eq!(shop.order("confirm", &order).await.code_or_status(), (409, "reservation_expired"));
     hears(&shop, "ReservationExpired", &order).await;
     hears(&shop, "BackInStock", &shoe).await;
     shop.adds_up_for(&shoe).await;
@@ -268,7 +277,7 @@ async fn who_may_do_what() {
     assert_eq!(shop.stock(&shoe).await, [5, 1, 0]);
 }
 
-/// What a role does not allow is refused, nothing is done, and the caller is told that it is not its fault.
+/// A request that a role does not allow is refused and changes nothing, and its caller learns that it is not at fault.
 #[tokio::test]
 async fn a_permission_taken_away() {
     let shop = Place::without("settle", "dynamodb:UpdateItem").await;
@@ -276,7 +285,7 @@ async fn a_permission_taken_away() {
     shop.add(&shoe, 5).await;
     assert_eq!(shop.reserve(&order, &[(&shoe, 1)]).await.status, 201);
     shop.until("it is refused", async |shop: &Api| {
-        shop.order("confirm", &order).await.says() == (500, "internal")
+        shop.order("confirm", &order).await.code_or_status() == (500, "internal")
     })
     .await;
     assert_eq!((shop.stock(&shoe).await, shop.status(&order).await), ([4, 1, 0], "RESERVED".to_owned()));

@@ -1,5 +1,4 @@
-//! What comes from outside and is odd, or more than one answer should hold: scenarios 51, 54, 55 and 59, and requests
-//! that are none.
+//! Odd input, and more of it than one answer should hold: scenarios 51, 54, 55 and 59, and malformed requests.
 
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use tokio::net::TcpStream;
 use crate::support::tables::{INVENTORY, at};
 use crate::support::{Api, Runner, Tables, deps, product};
 
-/// What the functions log of a message, one line each.
+/// The lines that the functions have logged with this text.
 fn logged(shop: &Runner, what: &str) -> Vec<String> {
     shop.log().into_iter().filter(|line| line.contains(what)).collect()
 }
@@ -138,7 +137,7 @@ async fn what_is_no_request_is_answered_with_400() {
     assert!(logged(&shop, "panicked").is_empty());
 }
 
-/// What a client sent is quoted, but not at any length.
+/// The input of a client is quoted, but not at any length.
 #[tokio::test]
 async fn what_is_quoted_is_cut() {
     let shop = Runner::start().await;
@@ -171,7 +170,7 @@ async fn what_is_quoted_is_cut() {
     assert!(shop.log().iter().all(|line| line.len() < 5_000));
 }
 
-/// What a public read was answered.
+/// The answer to a public read.
 struct Read {
     status: u16,
     cache_control: String,

@@ -44,8 +44,10 @@ async fn an_order_event_holds_stock_and_is_published_within_a_second() {
     for order in ["warm-up", "order-1"] {
         shop.tell(&created(order, &[("A", 5)])).await;
         let began = tokio::time::Instant::now();
-        shop.until("it is published", async |shop: &Api| shop.said("InventoryReserved", order).await == 1)
-            .await;
+        shop.until("it is published", async |shop: &Api| {
+            shop.published_count("InventoryReserved", order).await == 1
+        })
+        .await;
         let took = began.elapsed();
         assert!(order == "warm-up" || took < Duration::from_secs(1), "{took:?}");
     }
@@ -57,7 +59,10 @@ async fn an_order_event_holds_stock_and_is_published_within_a_second() {
     )
     .await;
     shop.tell(&json!({"eventType": "PaymentFailed", "data": {"bookingId": "b-1"}})).await;
-    shop.until("it is given back", async |shop: &Api| shop.said("InventoryReleased", "b-1").await == 1).await;
+    shop.until("it is given back", async |shop: &Api| {
+        shop.published_count("InventoryReleased", "b-1").await == 1
+    })
+    .await;
     let released =
         shop.published().await.into_iter().find(|e| e["eventType"] == "InventoryReleased").unwrap();
     assert_eq!(released["reason"], "payment_failed");
@@ -69,7 +74,7 @@ async fn an_order_event_holds_stock_and_is_published_within_a_second() {
     shop.until("all is done", async |shop: &Api| shop.queued("holdfast-orders").await == 0).await;
     assert_eq!(shop.stock("A").await, [87, 10, 3]);
     shop.adds_up().await;
-    assert_eq!(shop.said("InventoryDeducted", "o-2").await, 1);
+    assert_eq!(shop.published_count("InventoryDeducted", "o-2").await, 1);
 }
 
 #[tokio::test]
@@ -77,8 +82,10 @@ async fn an_order_that_does_not_fit_is_a_result_not_a_failure() {
     let shop = Runner::start().await;
     shop.add("A", 3).await;
     shop.tell(&created("o", &[("A", 4), ("NOPE", 1)])).await;
-    shop.until("it is published", async |shop: &Api| shop.said("StockReservationFailed", "o").await == 1)
-        .await;
+    shop.until("it is published", async |shop: &Api| {
+        shop.published_count("StockReservationFailed", "o").await == 1
+    })
+    .await;
     assert_eq!(shop.status("o").await, "REJECTED");
     let failed =
         shop.published().await.into_iter().find(|e| e["eventType"] == "StockReservationFailed").unwrap();
@@ -96,18 +103,18 @@ async fn a_threshold_is_crossed_once_each_way() {
     for (order, quantity) in [("o-1", 9), ("o-2", 2), ("o-3", 3), ("o-4", 6)] {
         assert_eq!(shop.reserve(order, &[("A", quantity)]).await.status, 201);
         // A crossing that nobody looked at in time is not told.
-        let low = async |shop: &Api| order == "o-1" || shop.said("LowStock", "A").await == 1;
+        let low = async |shop: &Api| order == "o-1" || shop.published_count("LowStock", "A").await == 1;
         shop.until("it is low", low).await;
     }
-    shop.until("it is out", async |shop: &Api| shop.said("OutOfStock", "A").await == 1).await;
+    shop.until("it is out", async |shop: &Api| shop.published_count("OutOfStock", "A").await == 1).await;
     let low = shop.get("/api/inventory?lowStock=true").await.body;
     assert_eq!(low["items"][0]["productId"], "A");
     shop.add("A", 50).await;
-    shop.until("it is back", async |shop: &Api| shop.said("BackInStock", "A").await == 1).await;
+    shop.until("it is back", async |shop: &Api| shop.published_count("BackInStock", "A").await == 1).await;
     shop.adds_up().await;
     for (name, times) in [("LowStock", 1), ("OutOfStock", 1), ("BackInStock", 1), ("InventoryReplenished", 2)]
     {
-        assert_eq!(shop.said(name, "A").await, times, "{name}");
+        assert_eq!(shop.published_count(name, "A").await, times, "{name}");
     }
     let low = async |shop: &Api| shop.get("/api/inventory?lowStock=true").await.body == json!({"items": []});
     shop.until("it is no longer listed", low).await;
@@ -246,14 +253,19 @@ async fn scenario_52_a_delivery_with_less_than_was_ordered() {
     ];
     assert_eq!(states, ["FULFILLED", "FULFILLED", "RESERVED", "RESERVED"]);
     assert_eq!((shop.stock("A").await, shop.stock("B").await), ([8, 4, 8], [16, 4, 0]));
-    shop.until("it is told", async |shop: &Api| shop.said("InventoryReleased", "o-1").await == 1).await;
+    shop.until("it is told", async |shop: &Api| shop.published_count("InventoryReleased", "o-1").await == 1)
+        .await;
     shop.adds_up().await;
     let published = shop.published().await;
     let released: Vec<&Value> = published.iter().filter(|e| e["eventType"] == "InventoryReleased").collect();
     let [released] = released.as_slice() else { panic!("{released:?}") };
     assert_eq!((&released["orderId"], &released["reason"]), (&json!("o-1"), &json!("not_delivered")));
     assert_eq!(released["items"], json!([{"productId": "B", "location": "main", "quantity": 2}]));
-    assert_eq!(shop.said("OrderConflict", "o-1").await + shop.said("OrderConflict", "o-2").await, 0);
+    assert_eq!(
+        shop.published_count("OrderConflict", "o-1").await
+            + shop.published_count("OrderConflict", "o-2").await,
+        0
+    );
     one_content_for_each_id(&published);
 }
 
@@ -275,7 +287,8 @@ async fn scenario_53_facts_that_contradict() {
     }
     assert_eq!((shop.status("o").await.as_str(), shop.stock("A").await), ("RESERVED", [17, 3, 0]));
     assert_eq!(shop.stock("B").await, [19, 0, 1], "what has left has left");
-    shop.until("each is told", async |shop: &Api| shop.said("OrderConflict", "o").await == 3).await;
+    shop.until("each is told", async |shop: &Api| shop.published_count("OrderConflict", "o").await == 3)
+        .await;
     shop.adds_up().await;
     assert_eq!(shop.queued("holdfast-orders-dead").await, 0);
     let published = shop.published().await;
@@ -313,8 +326,10 @@ async fn scenario_35_a_poison_message_among_ten() {
         .await;
     assert_eq!(shop.queued("holdfast-orders").await, 0);
     assert_eq!(shop.status("too-many").await, "REJECTED");
-    shop.until("it is told", async |shop: &Api| shop.said("StockReservationFailed", "too-many").await == 1)
-        .await;
+    shop.until("it is told", async |shop: &Api| {
+        shop.published_count("StockReservationFailed", "too-many").await == 1
+    })
+    .await;
     let failed = shop.published().await;
     let failed = failed.iter().find(|event| event["eventType"] == "StockReservationFailed").unwrap();
     assert_eq!((&failed["reason"], &failed["items"]), (&json!("too_many_lines"), &json!([])));
@@ -368,7 +383,7 @@ async fn scenario_39_time_runs_out_in_a_batch() {
 const FACTS: [&str; 5] =
     ["OrderCreated", "PaymentSucceeded", "PaymentFailed", "OrderCancelled", "OrderDelivered"];
 
-/// What a set of facts makes of an order when there is stock, written down apart from `decide`.
+/// The state of an order after a set of facts, when there is stock, written down apart from `decide`.
 fn expected(facts: &BTreeSet<&str>) -> &'static str {
     let heard = |fact: &str| facts.contains(fact);
     match () {
@@ -582,7 +597,10 @@ async fn scenario_42_a_poison_record_in_the_stream() {
         .await
         .unwrap();
     shop.reserve("o", &[("A", 2)]).await;
-    shop.until("the rest flows", async |shop: &Api| shop.said("InventoryReserved", "o").await == 1).await;
+    shop.until("the rest flows", async |shop: &Api| {
+        shop.published_count("InventoryReserved", "o").await == 1
+    })
+    .await;
     shop.until("it is set aside", async |shop: &Api| shop.queued("holdfast-publisher-dead").await == 1).await;
     let url = format!("{}/000000000000/holdfast-publisher-dead", shop.aws_url);
     let received = shop.sqs().receive_message().queue_url(url).send().await.unwrap();

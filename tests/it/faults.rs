@@ -13,22 +13,22 @@ use shared::http;
 use shared::metrics::Metric;
 use shared::store::{Invocation, Outcome, RetryPolicy, StockOutcome, Store, StoreError, StoreSettings};
 
-use crate::support::faults::{Fault, Wire};
+use crate::support::faults::{Fault, FaultProxy};
 use crate::support::tables::{at, command};
 use crate::support::{Tables, conserved, deps, product};
 
 struct Faulty {
     tables: Tables,
-    wire: Wire,
+    proxy: FaultProxy,
     store: Store,
 }
 
 async fn faulty() -> Faulty {
     let tables = Tables::start().await;
     tables.add("A", 10).await;
-    let wire = Wire::to(&tables.url).await;
-    let store = store_at(&wire.url).await;
-    Faulty { tables, wire, store }
+    let proxy = FaultProxy::to(&tables.url).await;
+    let store = store_at(&proxy.url).await;
+    Faulty { tables, proxy, store }
 }
 
 async fn store_at(url: &str) -> Store {
@@ -58,7 +58,7 @@ impl Faulty {
     }
 
     async fn holds(&self, figures: [u64; 3]) {
-        assert_eq!(self.wire.left(), 0, "a fault that did not happen does not count");
+        assert_eq!(self.proxy.remaining_faults(), 0, "a fault that did not happen does not count");
         assert_eq!(self.tables.stock("A").await, figures);
         conserved(&self.tables.dynamodb, &[("A", 10)]).await;
     }
@@ -84,7 +84,7 @@ async fn scenarios_1_2_7_9_10_a_reserve_that_is_disturbed() {
         vec![Fault::Twice],
     ] {
         let faulty = faulty().await;
-        faulty.wire.put_in(faults.clone());
+        faulty.proxy.inject(faults.clone());
         let invocation = at(0);
         let outcome = faulty.store.apply(reserve("o", 4), &invocation).await;
         assert_eq!(first(outcome), State::Reserved, "{faults:?}");
@@ -105,7 +105,7 @@ async fn what_a_refusal_does_not_show_is_read() {
     assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved);
     assert_eq!(first(faulty.does(confirm()).await), State::Confirmed);
     let repeated = async |again: Command| {
-        faulty.wire.put_in([Fault::WithoutItem]);
+        faulty.proxy.inject([Fault::WithoutItem]);
         match faulty.does(again).await {
             Ok(Outcome::Done { reservation, first: false }) => reservation.state,
             other => panic!("not a repetition: {other:?}"),
@@ -113,7 +113,7 @@ async fn what_a_refusal_does_not_show_is_read() {
     };
     assert_eq!(repeated(confirm()).await, State::Confirmed);
     assert_eq!(repeated(reserve("o", 4)).await, State::Confirmed);
-    faulty.wire.put_in([Fault::WithoutItem]);
+    faulty.proxy.inject([Fault::WithoutItem]);
     let nobody = command("nobody", Action::Confirm);
     let refused = faulty.does(nobody).await;
     assert!(matches!(refused, Ok(Outcome::Refused { refusal: Refusal::NotFound, .. })), "{refused:?}");
@@ -137,7 +137,7 @@ async fn every_other_operation_is_applied_once() {
             (Action::Deduct { part: Some(shipment) }, [6, 3, 1]),
             (Action::Release { reason: Reason::requested() }, [9, 0, 1]),
         ] {
-            faulty.wire.put_in([fault.clone()]);
+            faulty.proxy.inject([fault.clone()]);
             let outcome = faulty.does(command("o", action.clone())).await;
             assert!(matches!(outcome, Ok(Outcome::Done { .. })), "{fault:?} {action:?} {outcome:?}");
             faulty.holds(figures).await;
@@ -149,12 +149,12 @@ async fn every_other_operation_is_applied_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_3_lost_until_the_tries_run_out() {
     let faulty = faulty().await;
-    faulty.wire.put_in([Fault::Lose]);
+    faulty.proxy.inject([Fault::Lose]);
     // Time for one try: the record that it wrote is found by reading.
     let outcome = faulty.store.apply(reserve("o", 4), &within(Duration::from_secs(1))).await;
     assert_eq!(first(outcome), State::Reserved);
     faulty.holds([6, 4, 0]).await;
-    faulty.wire.put_in([Fault::Drop]);
+    faulty.proxy.inject([Fault::Drop]);
     let outcome = faulty.store.apply(reserve("p", 4), &within(Duration::from_secs(1))).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
     faulty.holds([6, 4, 0]).await;
@@ -164,7 +164,7 @@ async fn scenario_3_lost_until_the_tries_run_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn short_after_a_try_without_answer_is_not_known() {
     let faulty = faulty().await;
-    faulty.wire.put_in([Fault::Late(Duration::from_millis(1_500))]);
+    faulty.proxy.inject([Fault::Late(Duration::from_millis(1_500))]);
     first(faulty.tables.store.apply(reserve("other", 8), &at(0)).await.map_err(|e| panic!("{e}")));
     let outcome = faulty.does(reserve("o", 4)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
@@ -181,7 +181,7 @@ async fn short_after_a_try_without_answer_is_not_known() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_correction_after_a_try_without_answer_is_not_called_refused() {
     let faulty = faulty().await;
-    faulty.wire.put_in([Fault::Late(Duration::from_millis(1_500))]);
+    faulty.proxy.inject([Fault::Late(Duration::from_millis(1_500))]);
     first(faulty.tables.store.apply(reserve("other", 8), &at(0)).await.map_err(|e| panic!("{e}")));
     let write = StockCommand {
         unit: product("A"),
@@ -206,7 +206,7 @@ impl Faulty {
     /// An audit between whose look and write something else happens.
     async fn audits_while(&self, counted: u64, happens: impl Future<Output = ()>) -> StockOutcome {
         let [arrived, go_on] = [(); 2].map(|()| Arc::new(tokio::sync::Notify::new()));
-        self.wire.put_in([Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) }]);
+        self.proxy.inject([Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) }]);
         let meanwhile = async {
             arrived.notified().await;
             happens.await;
@@ -239,7 +239,7 @@ async fn sales_do_not_disturb_an_audit() {
     assert_eq!(faulty.tables.stock("A").await, [8, 4, 0]);
 }
 
-/// What leaves or comes between does change it, held before or not: what was counted is no longer what lies there.
+/// Goods that leave or come in between do change it, held before or not: the count is no longer that of the shelf.
 #[tokio::test(flavor = "multi_thread")]
 async fn goods_that_leave_or_come_disturb_an_audit() {
     let faulty = faulty().await;
@@ -287,14 +287,14 @@ async fn an_audit_gives_way_to_who_is_at_it() {
 
     let [arrived, go_on] = [(); 2].map(|()| Arc::new(tokio::sync::Notify::new()));
     let wait = || Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) };
-    faulty.wire.put_in([wait(), wait()]);
+    faulty.proxy.inject([wait(), wait()]);
     let settings = StoreSettings {
         inventory_table: "holdfast-inventory".to_owned(),
         ledger_table: "holdfast-ledger".to_owned(),
         retention: Duration::from_secs(86_400),
         retry: RetryPolicy { max_attempts: 2, backoff: Duration::from_millis(1) },
     };
-    let hasty = Store::connect(shared::aws::config_for(&faulty.wire.url, "store"), settings).await;
+    let hasty = Store::connect(shared::aws::config_for(&faulty.proxy.url, "store"), settings).await;
     let write = StockCommand { idempotency_key: IdempotencyKey::parse("count-2").unwrap(), ..audit(3) };
     let others = async {
         for n in 1..3 {
@@ -323,10 +323,10 @@ async fn an_addition_is_decided_on_what_is_there_shown_or_not() {
     let all = StockChange::Audit { on_hand: most - 1 };
     faulty.store.change_stock(&write("count", all), &at(0)).await.unwrap();
     let add = || StockChange::Add(Quantity::ONE);
-    faulty.wire.put_in([Fault::WithoutItem]);
+    faulty.proxy.inject([Fault::WithoutItem]);
     let added = faulty.store.change_stock(&write("first", add()), &at(0)).await.unwrap();
     assert!(matches!(added, StockOutcome::Done { .. }), "{added:?}");
-    faulty.wire.put_in([Fault::WithoutItem]);
+    faulty.proxy.inject([Fault::WithoutItem]);
     let refused = faulty.store.change_stock(&write("second", add()), &at(0)).await.unwrap();
     assert_eq!(refused, StockOutcome::Refused(StockRefusal::TooMuch { on_hand: most }));
 }
@@ -341,7 +341,7 @@ async fn what_is_done_is_answered_without_figures_where_they_cannot_be_read() {
     let event = serde_json::from_str(&sample).unwrap();
     let mut context = lambda_http::Context::default();
     context.deadline = u64::try_from(local::clock::now_ms()).unwrap() + 10_000;
-    faulty.wire.let_reads_hang();
+    faulty.proxy.let_reads_hang();
     let began = tokio::time::Instant::now();
     let response = http::answer("test", event, &context, &deps, stock_admin::handle).await;
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
@@ -363,18 +363,18 @@ async fn an_error_after_a_try_without_answer_is_no_end() {
         idempotency_key: IdempotencyKey::parse("delivery-1").unwrap(),
         answer: "done".to_owned(),
     };
-    faulty.wire.put_in([Fault::Lose, Fault::Denied]);
+    faulty.proxy.inject([Fault::Lose, Fault::Denied]);
     let outcome = faulty.store.change_stock(&write, &at(0)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
     let again = faulty.store.change_stock(&write, &at(0)).await;
     assert!(matches!(again, Ok(StockOutcome::Done { first: false, .. })), "{again:?}");
-    faulty.wire.put_in([Fault::Drop, Fault::Denied]);
+    faulty.proxy.inject([Fault::Drop, Fault::Denied]);
     let outcome = faulty.does(reserve("o", 4)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
-    faulty.wire.put_in([Fault::Denied]);
+    faulty.proxy.inject([Fault::Denied]);
     let outcome = faulty.does(reserve("o", 4)).await;
     assert!(matches!(outcome, Err(StoreError::Refused(_))), "{outcome:?}");
-    assert_eq!((faulty.wire.left(), faulty.tables.stock("A").await), (0, [15, 0, 0]));
+    assert_eq!((faulty.proxy.remaining_faults(), faulty.tables.stock("A").await), (0, [15, 0, 0]));
 }
 
 /// An order is short; before that is written, it has left, and stock has come. What it was short of is no answer to
@@ -386,7 +386,7 @@ async fn what_was_short_before_is_not_short_now() {
     let hear = |heard| command("o", Action::Hear { heard, expires_at: None });
     let [go, arrived, go_on] = [(); 3].map(|()| Arc::new(tokio::sync::Notify::new()));
     go.notify_one();
-    faulty.wire.put_in([
+    faulty.proxy.inject([
         Fault::Wait { arrived: Arc::default(), go_on: go },
         Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) },
     ]);
@@ -400,14 +400,14 @@ async fn what_was_short_before_is_not_short_now() {
     };
     let (created, ()) = tokio::join!(created, meanwhile);
     assert_eq!(first(created), State::Fulfilled);
-    assert_eq!((faulty.wire.left(), faulty.tables.stock("A").await), (0, [8, 0, 12]));
+    assert_eq!((faulty.proxy.remaining_faults(), faulty.tables.stock("A").await), (0, [8, 0, 12]));
 }
 
 /// Scenario 4: a reserve that is late meets the tombstone of the release.
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_4_a_late_reserve_of_an_order_that_was_given_up() {
     let faulty = faulty().await;
-    faulty.wire.put_in([Fault::Late(Duration::from_millis(1_500))]);
+    faulty.proxy.inject([Fault::Late(Duration::from_millis(1_500))]);
     let given_up = faulty.store.apply(reserve("o", 4), &within(Duration::from_secs(1))).await;
     assert!(matches!(given_up, Err(StoreError::TryAgain(_))), "{given_up:?}");
     let released = faulty.does(command("o", Action::Release { reason: Reason::requested() })).await;
@@ -421,7 +421,7 @@ async fn scenario_4_a_late_reserve_of_an_order_that_was_given_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_confirm_without_an_answer_is_not_called_refused() {
     let faulty = faulty().await;
-    faulty.wire.put_in([Fault::Late(Duration::from_millis(1_200))]);
+    faulty.proxy.inject([Fault::Late(Duration::from_millis(1_200))]);
     let outcome = faulty.does(command("o", Action::Confirm)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
 }
@@ -431,7 +431,7 @@ async fn a_confirm_without_an_answer_is_not_called_refused() {
 async fn scenario_6_transaction_in_progress_for_long() {
     let faulty = faulty().await;
     let until = tokio::time::Instant::now() + Duration::from_secs(6);
-    faulty.wire.put_in([Fault::InProgress(until)]);
+    faulty.proxy.inject([Fault::InProgress(until)]);
     assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved);
     assert!(tokio::time::Instant::now() > until);
     faulty.holds([6, 4, 0]).await;
@@ -447,7 +447,7 @@ async fn scenario_7_conflicts_that_do_not_end() {
     let (function, sample) = samples.iter().find(|(_, sample)| sample.contains("/reserve")).unwrap();
     let began = tokio::time::Instant::now();
     let until = began + Duration::from_secs(6);
-    faulty.wire.put_in([Fault::ConflictUntil(until)]);
+    faulty.proxy.inject([Fault::ConflictUntil(until)]);
     assert_eq!(answer(&deps, function, sample, Duration::from_secs(10)).await, (503, true));
     let took = began.elapsed();
     assert!((Duration::from_secs(2)..Duration::from_millis(3_500)).contains(&took), "{took:?}");
@@ -462,7 +462,7 @@ async fn scenario_7_conflicts_that_do_not_end() {
 async fn conflicts_with_a_try_of_its_own_are_waited_out() {
     let faulty = faulty().await;
     let until = tokio::time::Instant::now() + Duration::from_secs(6);
-    faulty.wire.put_in([Fault::Drop, Fault::ConflictUntil(until)]);
+    faulty.proxy.inject([Fault::Drop, Fault::ConflictUntil(until)]);
     assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved);
     assert!(tokio::time::Instant::now() > until);
     faulty.holds([6, 4, 0]).await;
@@ -510,7 +510,7 @@ async fn scenario_5_every_operation_hangs() {
         deps(faulty.store.clone(), &[("EVENT_BUS", "holdfast-events"), ("DEAD_LETTER_QUEUE_URL", "-")]);
     let samples = samples();
     assert_eq!(samples.len(), 18);
-    faulty.wire.fall_silent();
+    faulty.proxy.fall_silent();
     let timeout = Duration::from_millis(2_500);
     let began = tokio::time::Instant::now();
     let (deps, tables) = (&deps, &faulty.tables);
@@ -538,7 +538,7 @@ async fn scenario_5_every_operation_hangs() {
         records.retain(|record| record["dynamodb"]["Keys"]["pk"]["S"] == "STOCK#A#0");
         let number = records[0]["dynamodb"]["SequenceNumber"].clone();
         let outbox =
-            publisher::Outbox::connect(deps.clone(), || shared::aws::config_for(&faulty.wire.url, "p"));
+            publisher::Outbox::connect(deps.clone(), || shared::aws::config_for(&faulty.proxy.url, "p"));
         let batch = json!({"Records": records});
         let answer = publisher::handle(&outbox.await.unwrap(), &batch, &invocation).await.unwrap();
         assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": number}]}));
@@ -608,15 +608,15 @@ async fn scenario_8_a_conflict_and_a_condition() {
         })
     };
     // Two are there and four are wanted: refused, whatever went on at A.
-    faulty.wire.put_in([Fault::ConflictAndCondition(shown(2))]);
+    faulty.proxy.inject([Fault::ConflictAndCondition(shown(2))]);
     let refused = faulty.does(reserve(lines.clone())).await.unwrap();
     let Outcome::Refused { refusal: Refusal::Short(short), .. } = refused else { panic!("{refused:?}") };
     assert_eq!(short.len(), 1);
     assert_eq!(short[0].unit, product("B"));
     // Conflicts alone never refuse.
-    faulty.wire.put_in([Fault::Conflict, Fault::Conflict]);
+    faulty.proxy.inject([Fault::Conflict, Fault::Conflict]);
     assert_eq!(first(faulty.does(reserve(lines)).await), State::Reserved);
-    assert_eq!(faulty.wire.left(), 0);
+    assert_eq!(faulty.proxy.remaining_faults(), 0);
     assert_eq!((faulty.tables.stock("A").await, faulty.tables.stock("B").await), ([6, 4, 0], [1, 4, 0]));
 }
 
@@ -630,7 +630,7 @@ async fn a_hold_that_is_confirmed_under_the_sweep() {
     let deps = deps(faulty.store.clone(), &[]);
     let later = Invocation { now: Timestamp::from_millisecond(1_000_000).unwrap(), ..at(0) };
     let (arrived, go_on) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
-    faulty.wire.put_in([Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) }]);
+    faulty.proxy.inject([Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) }]);
     let sweep = expiry_sweep::sweep(&deps, None, &later);
     let confirm = async {
         arrived.notified().await;
@@ -656,7 +656,7 @@ async fn scenario_25_the_index_lacks_a_due_hold() {
     let deps = deps(faulty.store.clone(), &[]);
     let later = Invocation { now: Timestamp::from_millisecond(1_000_000).unwrap(), ..at(0) };
     // Every shard is asked once for what is due.
-    faulty.wire.put_behind(16);
+    faulty.proxy.put_behind(16);
     let swept = expiry_sweep::sweep(&deps, None, &later).await.unwrap();
     assert_eq!((&swept["due"], &swept["complete"]), (&json!(0), &json!(true)));
     assert_eq!(faulty.tables.stock("A").await, [6, 4, 0]);
@@ -676,7 +676,7 @@ async fn scenario_45_an_addition_whose_answer_is_lost() {
             idempotency_key: IdempotencyKey::parse("delivery-1").unwrap(),
             answer: format!("{quantity}"),
         };
-        faulty.wire.put_in([fault.clone()]);
+        faulty.proxy.inject([fault.clone()]);
         let added = faulty.store.change_stock(&write(5), &at(0)).await.unwrap();
         assert_eq!(added, StockOutcome::Done { answer: "5".to_owned(), first: true }, "{fault:?}");
         let again = faulty.store.change_stock(&write(5), &at(0)).await.unwrap();

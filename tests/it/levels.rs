@@ -93,8 +93,8 @@ impl Desk {
         page.products.iter().map(|product| product.head.key.product.to_string()).collect()
     }
 
-    /// What was told of levels so far: how often which event was sent, by id.
-    async fn told(&self) -> BTreeMap<String, usize> {
+    /// How often each event about a level was published so far, by id.
+    async fn published_levels(&self) -> BTreeMap<String, usize> {
         let mut told = BTreeMap::new();
         for event in Api::new(String::new(), self.tables.url.clone()).published().await {
             let id = event["eventId"].as_str().unwrap();
@@ -106,7 +106,7 @@ impl Desk {
     }
 }
 
-fn told<const N: usize>(of: [(&str, usize); N]) -> BTreeMap<String, usize> {
+fn expected_levels<const N: usize>(of: [(&str, usize); N]) -> BTreeMap<String, usize> {
     of.map(|(id, times)| (id.to_owned(), times)).into()
 }
 
@@ -119,13 +119,17 @@ async fn a_batch_tells_where_stock_stands_after_it() {
         desk.adjusts("A", by).await;
     }
     desk.publishes().await;
-    assert_eq!((desk.low().await, desk.told().await), (vec![], told([])), "it has enough, as it began");
+    assert_eq!(
+        (desk.low().await, desk.published_levels().await),
+        (vec![], expected_levels([])),
+        "it has enough, as it began"
+    );
     desk.adjusts("A", -6).await;
     desk.adjusts("A", -9).await;
     desk.publishes().await;
     assert_eq!(
-        (desk.low().await, desk.told().await),
-        (vec!["A".to_owned()], told([("A#main:5000:1:OutOfStock", 1)]))
+        (desk.low().await, desk.published_levels().await),
+        (vec!["A".to_owned()], expected_levels([("A#main:5000:1:OutOfStock", 1)]))
     );
 }
 
@@ -134,10 +138,13 @@ async fn what_begins_low_is_listed_and_not_told() {
     let mut desk = Desk::open().await;
     desk.tables.add("A", 4).await;
     desk.publishes().await;
-    assert_eq!((desk.low().await, desk.told().await), (vec!["A".to_owned()], told([])));
+    assert_eq!(
+        (desk.low().await, desk.published_levels().await),
+        (vec!["A".to_owned()], expected_levels([]))
+    );
     desk.adjusts("A", -4).await;
     desk.publishes().await;
-    assert_eq!(desk.told().await, told([("A#main:5000:2:OutOfStock", 1)]));
+    assert_eq!(desk.published_levels().await, expected_levels([("A#main:5000:2:OutOfStock", 1)]));
 }
 
 /// The table of `ARCHITECTURE.md`, "Writes".
@@ -172,8 +179,8 @@ async fn records_that_come_again_change_nothing() {
     assert_eq!(answer, json!({"batchItemFailures": []}));
     desk.publishes().await;
     // The crossing to enough has no event; the alert's own record came twice, so its event did.
-    let expected = told([("A#main:5000:1:LowStock", 2), ("A#main:5000:3:OutOfStock", 1)]);
-    assert_eq!((desk.low().await, desk.told().await), (vec!["A".to_owned()], expected));
+    let expected = expected_levels([("A#main:5000:1:LowStock", 2), ("A#main:5000:3:OutOfStock", 1)]);
+    assert_eq!((desk.low().await, desk.published_levels().await), (vec!["A".to_owned()], expected));
 }
 
 /// Scenario 57: a day of the stream is lost. What is told comes from the tables.
@@ -187,7 +194,11 @@ async fn scenario_57_lost_records_are_made_good() {
     desk.adjusts("B", -25).await;
     desk.unseen().await;
     desk.publishes().await;
-    assert_eq!((desk.low().await, desk.told().await), (vec![], told([])), "nobody knows");
+    assert_eq!(
+        (desk.low().await, desk.published_levels().await),
+        (vec![], expected_levels([])),
+        "nobody knows"
+    );
 
     let report = desk.reconciles(json!({"republish": true})).await;
     assert_eq!(
@@ -195,15 +206,15 @@ async fn scenario_57_lost_records_are_made_good() {
         (&json!(false), &json!(2), &json!(3))
     );
     desk.publishes().await;
-    let expected = told([("A#main:6000:1:OutOfStock", 1), ("B#main:6000:1:LowStock", 1)]);
+    let expected = expected_levels([("A#main:6000:1:OutOfStock", 1), ("B#main:6000:1:LowStock", 1)]);
     assert_eq!(
-        (desk.low().await, desk.told().await),
+        (desk.low().await, desk.published_levels().await),
         (vec!["A".to_owned(), "B".to_owned()], expected.clone())
     );
     let report = desk.reconciles(Value::Null).await;
     assert_eq!((&report["holds"], &report["levelsSet"]), (&json!(true), &json!(0)), "{report}");
     desk.publishes().await;
-    assert_eq!(desk.told().await, expected, "each crossing was told once");
+    assert_eq!(desk.published_levels().await, expected, "each crossing was told once");
 
     // The record of an alert is lost: its level stands, and what it told is said again.
     desk.adjusts("A", 50).await;
@@ -211,10 +222,10 @@ async fn scenario_57_lost_records_are_made_good() {
     let records = desk.unseen().await;
     publisher::handle(&outbox, &json!({"Records": records}), &at(5_000)).await.unwrap();
     desk.unseen().await;
-    assert_eq!((desk.low().await, desk.told().await), (vec!["B".to_owned()], expected));
+    assert_eq!((desk.low().await, desk.published_levels().await), (vec!["B".to_owned()], expected));
     let report = desk.reconciles(json!({"republish": true, "sinceHours": 1})).await;
     assert_eq!((&report["holds"], &report["levelsSet"]), (&json!(true), &json!(0)), "{report}");
-    assert_eq!(desk.told().await["A#main:6000:2:BackInStock:republished"], 1);
+    assert_eq!(desk.published_levels().await["A#main:6000:2:BackInStock:republished"], 1);
 }
 
 /// Scenario 56: by the service's parameter, and by PATCH for one product.
@@ -239,7 +250,7 @@ async fn scenario_56_a_threshold_is_raised() {
     assert_eq!((&report["holds"], &report["levelsSet"]), (&json!(true), &json!(2)), "{report}");
     assert_eq!(low(&shop).await, ["A", "B"]);
     for name in ["A", "B"] {
-        shop.until("it is told", async |shop: &Api| shop.said("LowStock", name).await == 1).await;
+        shop.until("it is told", async |shop: &Api| shop.published_count("LowStock", name).await == 1).await;
     }
 
     // B alone, by its own threshold: any write of the product makes its level anew.
@@ -251,10 +262,11 @@ async fn scenario_56_a_threshold_is_raised() {
         let level = if times == 1 { "enough" } else { "low" };
         shop.until("the alert has followed", async |shop: &Api| level_of(shop, "B#main").await == level)
             .await;
-        shop.until("it is told", async |shop: &Api| shop.said("LowStock", "B").await == times).await;
+        shop.until("it is told", async |shop: &Api| shop.published_count("LowStock", "B").await == times)
+            .await;
     }
     shop.adds_up().await;
-    assert_eq!(shop.said("LowStock", "A").await, 1);
+    assert_eq!(shop.published_count("LowStock", "A").await, 1);
 }
 
 /// The level that the alert of a stock unit has.

@@ -7,12 +7,13 @@
 //! - `edges`: what comes from outside and is odd, or too much for one answer
 //! - `levels`: how stock stands to its threshold; `reconciles`: whether everything adds up while it moves
 //! - `storage`: the store against the embedded DynamoDB, with calls and write units counted
-//! - `faults`: a wire to DynamoDB that misbehaves
+//! - `faults`: a proxy before DynamoDB that misbehaves
 //! - `e2e`: the suite that also runs on a deployed stack
 //! - `openapi`: the document, and that every answer is as it says
 //! - `operations`: metrics, alarms, runbook; `deployment`: what production needs is declared
 //! - `modules`: that a crate's modules can be read one after the other
-//! - `access`: tokens and roles; `policies`: permissions; `contract`: template, samples and routes; `runner`: processes and options
+//! - `access`: tokens and roles; `policies`: permissions; `contract`: template, samples and routes; `runner`: processes
+//!   and options
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod access;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::contract::root;
 
-/// What each module of a crate uses, by their paths (`template::scope`; the root is empty).
+/// The modules that each module of a crate uses, by their paths (`template::scope`; the root is empty).
 type Uses = BTreeMap<String, BTreeSet<String>>;
 
 /// The text of each module of a crate.
@@ -46,7 +46,7 @@ fn children_of<'a>(module: &str, files: &'a Files) -> impl Iterator<Item = &'a S
     files.keys().filter(move |child| !child.is_empty() && parent(child) == module)
 }
 
-/// What follows each place where a path begins with `start`.
+/// The text that follows each place where a path begins with `start`.
 fn after<'a>(code: &'a str, start: &'a str) -> impl Iterator<Item = &'a str> {
     let begins = |at: usize| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
     code.match_indices(start).filter(move |(at, _)| begins(*at)).map(move |(at, _)| &code[at + start.len()..])

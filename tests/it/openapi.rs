@@ -12,7 +12,7 @@ static TEXT: LazyLock<String> =
     LazyLock::new(|| std::fs::read_to_string(root().join("openapi.yaml")).unwrap());
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| local::template::yaml_as_json(&TEXT).unwrap());
 
-/// What a `$ref` points at, or the value itself.
+/// The target of a `$ref`, or the value itself.
 fn resolved(value: &Value) -> &Value {
     match value["$ref"].as_str() {
         Some(pointer) => DOCUMENT.pointer(pointer.strip_prefix('#').unwrap()).unwrap(),
@@ -95,7 +95,7 @@ pub(crate) fn keeps_its_document(method: &str, path: &str, status: u16, media_ty
     }
 }
 
-/// What is wrong with a value by a schema of the document. What the schema does not name is wrong, too.
+/// The errors of a value by a schema of the document. A member that the schema does not name is an error, too.
 fn errors(schema: &Value, value: &Value) -> Vec<String> {
     thread_local! {
         static KNOWN: std::cell::RefCell<BTreeMap<String, jsonschema::Validator>> = const { std::cell::RefCell::new(BTreeMap::new()) };
@@ -149,7 +149,7 @@ fn without_times(value: &Value) -> Value {
     }
 }
 
-/// What an operation's named example sends: its path with parameters, and its body.
+/// The request of an operation's named example: its path with parameters, and its body.
 fn example(operation: &Operation, name: &str) -> Option<(String, Option<Value>)> {
     let (mut path, mut query) = (operation.path.to_owned(), Vec::new());
     let mut named = false;

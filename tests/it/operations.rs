@@ -1,4 +1,4 @@
-//! What an operator sees: metrics, alarms, dashboard, saved queries, runbook.
+//! The view of an operator: metrics, alarms, dashboard, saved queries, runbook.
 
 use std::collections::BTreeSet;
 
@@ -132,7 +132,7 @@ fn saved_queries_look_for_what_is_logged() {
     }
 }
 
-/// What the functions of a runner have counted so far.
+/// The metrics that the functions of a runner have logged so far.
 fn lines(shop: &Runner, operation: &str) -> Vec<Value> {
     let log = shop.log();
     let lines = log.iter().filter(|line| line.contains("\"_aws\"")).map(|l| serde_json::from_str(l).unwrap());
@@ -147,7 +147,7 @@ async fn functions_count_what_they_do() {
     for (order, quantity) in [("o-1", 4), ("o-1", 4), ("o-2", 17), ("o-3", 6)] {
         shop.reserve(order, &[("A", quantity)]).await;
     }
-    shop.until("A is low", async |shop| shop.said("LowStock", "A").await == 1).await;
+    shop.until("A is low", async |shop| shop.published_count("LowStock", "A").await == 1).await;
     // Wrong in itself: no order that could not be served.
     shop.post("/api/inventory/reserve", &json!({"orderId": "o"})).await;
     shop.get("/api/inventory/A").await;
@@ -159,10 +159,13 @@ async fn functions_count_what_they_do() {
     shop.until("e-2 is held", async |shop| shop.status("e-2").await == "RESERVED").await;
     let items = json!([{"productId": "A", "quantity": 11}]);
     shop.tell(&json!({"type": "OrderCreated", "orderId": "e-2", "items": items})).await;
-    shop.until("it was told", async |shop| shop.said("OrderConflict", "e-2").await == 1).await;
+    shop.until("it was told", async |shop| shop.published_count("OrderConflict", "e-2").await == 1).await;
     // Only now: a payment that overtakes its order is told in another event.
     shop.tell(&json!({"type": "PaymentSucceeded", "orderId": "e-1"})).await;
-    shop.until("it was told", async |shop| shop.said("InventoryConfirmationRefused", "e-1").await == 1).await;
+    shop.until("it was told", async |shop| {
+        shop.published_count("InventoryConfirmationRefused", "e-1").await == 1
+    })
+    .await;
     let swept = shop.invoke("expiry-sweep", &Value::Null).await;
     assert_eq!(swept["due"], 0);
     shop.adds_up().await;

@@ -23,12 +23,12 @@ async fn scenarios_12_13_32_other_lines_and_the_same_lines_split() {
     shop.add("A", 10).await;
     shop.add("B", 10).await;
     let first = shop.reserve("order-1", &[("A", 1), ("B", 1), ("A", 2)]).await;
-    assert_eq!(first.says(), (201, "RESERVED"));
+    assert_eq!(first.code_or_status(), (201, "RESERVED"));
     assert_eq!(first.body["items"].as_array().unwrap().len(), 2, "summed: {first:?}");
     let split = shop.reserve("order-1", &[("B", 1), ("A", 3)]).await;
     assert_eq!((split.status, split.body), (200, first.body));
     let other = shop.reserve("order-1", &[("A", 3)]).await;
-    assert_eq!(other.says(), (422, "order_lines_differ"));
+    assert_eq!(other.code_or_status(), (422, "order_lines_differ"));
     assert_eq!((shop.stock("A").await, shop.stock("B").await), ([7, 3, 0], [9, 1, 0]));
     // Who sends an order's products one by one is told what the order has, and what would be right.
     let next = shop.reserve("order-1", &[("B", 1)]).await;
@@ -48,7 +48,7 @@ async fn a_line_as_a_shop_writes_it() {
     shop.add("B", 10).await;
     let flat = json!({"orderId": "order-1", "sku": "A", "quantity": 2, "unitPrice": 9.99, "price": "19.98", "name": "Pair"});
     let held = shop.post("/api/inventory/reserve", &flat).await;
-    assert_eq!(held.says(), (201, "RESERVED"));
+    assert_eq!(held.code_or_status(), (201, "RESERVED"));
     let line = ["productId", "location", "quantity"].map(|member| &held.body[member]);
     assert_eq!(line, [&json!("A"), &json!("main"), &json!(2)]);
     let items = json!([
@@ -56,10 +56,13 @@ async fn a_line_as_a_shop_writes_it() {
         {"productId": "B", "quantity": 1, "price": [1]},
     ]);
     let two = shop.post("/api/inventory/reserve", &json!({"orderId": "order-2", "items": items})).await;
-    assert_eq!((two.says(), &two.body["productId"]), ((201, "RESERVED"), &Value::Null));
+    assert_eq!((two.code_or_status(), &two.body["productId"]), ((201, "RESERVED"), &Value::Null));
     let unknown =
         json!({"orderId": "order-3", "items": [{"productId": "A", "quantity": 1, "colour": "red"}]});
-    assert_eq!(shop.post("/api/inventory/reserve", &unknown).await.says(), (400, "invalid_request"));
+    assert_eq!(
+        shop.post("/api/inventory/reserve", &unknown).await.code_or_status(),
+        (400, "invalid_request")
+    );
 }
 
 /// A reason is kept as it was given; that the payment failed has a meaning in any spelling.
@@ -71,7 +74,10 @@ async fn a_reason_is_free_text() {
         shop.reserve(order, &[("A", 1)]).await;
         let released =
             shop.post("/api/inventory/release", &json!({"orderId": order, "reason": reason})).await;
-        assert_eq!((released.says(), &released.body["reason"]), ((200, "RELEASED"), &json!(reason)));
+        assert_eq!(
+            (released.code_or_status(), &released.body["reason"]),
+            ((200, "RELEASED"), &json!(reason))
+        );
     }
     for order in ["order-1", "order-2"] {
         shop.tell(&json!({"eventType": "OrderPaid", "orderId": order})).await;
@@ -81,14 +87,14 @@ async fn a_reason_is_free_text() {
     })
     .await;
     shop.until("it is heard", async |shop: &Api| {
-        shop.said("InventoryConfirmationRefused", "order-2").await == 1
+        shop.published_count("InventoryConfirmationRefused", "order-2").await == 1
     })
     .await;
     assert_eq!((shop.status("order-2").await.as_str(), shop.stock("A").await), ("RELEASED", [9, 1, 0]));
     for bad in [" ".to_owned(), "x".repeat(201)] {
         let refused =
             shop.post("/api/inventory/release", &json!({"orderId": "order-1", "reason": bad})).await;
-        assert_eq!(refused.says(), (400, "invalid_request"), "{bad:?}");
+        assert_eq!(refused.code_or_status(), (400, "invalid_request"), "{bad:?}");
     }
     shop.adds_up().await;
 }
@@ -98,13 +104,13 @@ async fn a_reason_is_free_text() {
 async fn scenario_16_released_before_reserved() {
     let shop = Runner::start().await;
     shop.add("A", 10).await;
-    assert_eq!(shop.order("release", "order-1").await.says(), (200, "PENDING"));
-    assert_eq!(shop.reserve("order-1", &[("A", 1)]).await.says(), (409, "reservation_released"));
-    assert_eq!(shop.order("confirm", "order-1").await.says(), (409, "reservation_released"));
+    assert_eq!(shop.order("release", "order-1").await.code_or_status(), (200, "PENDING"));
+    assert_eq!(shop.reserve("order-1", &[("A", 1)]).await.code_or_status(), (409, "reservation_released"));
+    assert_eq!(shop.order("confirm", "order-1").await.code_or_status(), (409, "reservation_released"));
     assert_eq!(shop.stock("A").await, [10, 0, 0]);
     let unknown = json!({"reservationId": "00000000-0000-4000-8000-000000000000"});
     let by_id = shop.post("/api/inventory/release", &unknown).await;
-    assert_eq!(by_id.says(), (404, "reservation_not_found"));
+    assert_eq!(by_id.code_or_status(), (404, "reservation_not_found"));
     shop.adds_up().await;
 }
 
@@ -120,7 +126,7 @@ async fn scenario_17_released_by_many_is_given_back_once() {
         async move { shop.post("/api/inventory/unreserve", &body).await }
     };
     let answers = join_all((0..20).map(release)).await;
-    assert!(answers.iter().all(|answer| answer.says() == (200, "RELEASED")), "{answers:?}");
+    assert!(answers.iter().all(|answer| answer.code_or_status() == (200, "RELEASED")), "{answers:?}");
     assert_eq!(shop.stock("A").await, [10, 0, 0]);
     shop.conserves(&[("A", 10)]).await;
 }
@@ -152,13 +158,13 @@ async fn a_part_shipment_leaves_once() {
         async move { shop.post("/api/inventory/deduct", &body).await }
     };
     let null = json!({"orderId": "order-1", "items": null});
-    assert_eq!(shop.post("/api/inventory/deduct", &null).await.says(), (400, "invalid_request"));
-    assert_eq!(part("first", 1).await.says(), (200, "RESERVED"));
+    assert_eq!(shop.post("/api/inventory/deduct", &null).await.code_or_status(), (400, "invalid_request"));
+    assert_eq!(part("first", 1).await.code_or_status(), (200, "RESERVED"));
     assert_eq!(part("first", 1).await.body["items"][0]["fulfilledQuantity"], 1);
-    assert_eq!(part("first", 2).await.says(), (422, "shipment_differs"));
-    assert_eq!(part("second", 4).await.says(), (409, "not_held"));
+    assert_eq!(part("first", 2).await.code_or_status(), (422, "shipment_differs"));
+    assert_eq!(part("second", 4).await.code_or_status(), (409, "not_held"));
     assert_eq!(shop.stock("A").await, [6, 3, 1]);
-    assert_eq!(part("second", 3).await.says(), (200, "FULFILLED"));
+    assert_eq!(part("second", 3).await.code_or_status(), (200, "FULFILLED"));
     assert_eq!(shop.stock("A").await, [6, 0, 4]);
     shop.adds_up().await;
 }
@@ -170,7 +176,7 @@ async fn scenario_30_the_last_unit_and_two_hundred_buyers() {
     let orders: Vec<String> = (0..200).map(|i| format!("order-{i}")).collect();
     let answers = join_all(orders.iter().map(|order| shop.reserve(order, &[("LAST", 1)]))).await;
     assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1);
-    let told = answers.iter().filter(|answer| answer.says() == (409, "insufficient_stock")).count();
+    let told = answers.iter().filter(|answer| answer.code_or_status() == (409, "insufficient_stock")).count();
     assert_eq!(told, 199);
     assert_eq!(shop.stock("LAST").await, [0, 1, 0]);
     shop.adds_up().await;
@@ -185,12 +191,12 @@ async fn scenario_33_ninety_nine_products_fit_one_more_does_not() {
     let calls = shop.calls().await;
     for too_many in [&items[..], &[&items[..], &[("MORE", 1)]].concat()[..]] {
         let refused = shop.reserve("order-1", too_many).await;
-        assert_eq!(refused.says(), (400, "invalid_request"));
+        assert_eq!(refused.code_or_status(), (400, "invalid_request"));
         assert!(refused.body["detail"].as_str().unwrap().contains("at most 99"), "{refused:?}");
     }
     assert_eq!(shop.calls().await, calls, "refused before any write");
-    assert_eq!(shop.reserve("order-1", &items[..99]).await.says(), (201, "RESERVED"));
-    assert_eq!(shop.order("release", "order-1").await.says(), (200, "RELEASED"));
+    assert_eq!(shop.reserve("order-1", &items[..99]).await.code_or_status(), (201, "RESERVED"));
+    assert_eq!(shop.order("release", "order-1").await.code_or_status(), (200, "RELEASED"));
     assert_eq!(shop.stock("P098").await, [1, 0, 0]);
     shop.adds_up().await;
 }
@@ -202,18 +208,18 @@ async fn both_ids_name_one_order() {
     let id = shop.reserve("#1001/ü", &[("A", 1)]).await.body["reservationId"].clone();
     let disagree =
         shop.post("/api/inventory/confirm", &json!({"reservationId": id, "orderId": "other"})).await;
-    assert_eq!(disagree.says(), (400, "invalid_request"));
+    assert_eq!(disagree.code_or_status(), (400, "invalid_request"));
     let neither = shop.post("/api/inventory/confirm", &json!({})).await;
-    assert_eq!(neither.says(), (400, "invalid_request"));
+    assert_eq!(neither.code_or_status(), (400, "invalid_request"));
     let agree = shop.post("/inventory/confirm", &json!({"reservationId": id, "bookingId": "#1001/ü"})).await;
-    assert_eq!(agree.says(), (200, "CONFIRMED"));
+    assert_eq!(agree.code_or_status(), (200, "CONFIRMED"));
     // By its order id it cannot be read: the gateway takes the slash for one between two parts of the path.
     let id = id.as_str().unwrap();
     let found = shop.get(&format!("/api/inventory/reservations/{id}")).await;
     assert_eq!(found.body["orderId"], "#1001/ü");
     let none = shop.get("/api/inventory/reservations/order/other").await;
     assert_eq!((none.status, none.body), (200, json!({"items": []})));
-    assert_eq!(shop.get("/api/inventory/reservations/x").await.says(), (400, "invalid_request"));
+    assert_eq!(shop.get("/api/inventory/reservations/x").await.code_or_status(), (400, "invalid_request"));
     shop.adds_up().await;
 }
 
@@ -228,15 +234,15 @@ async fn a_hold_is_extended_but_not_beyond_what_may_be() {
         async move { shop.post("/api/inventory/extend", &body).await }
     };
     let longer = extend(json!(3_600)).await;
-    assert_eq!(longer.says(), (200, "RESERVED"));
+    assert_eq!(longer.code_or_status(), (200, "RESERVED"));
     assert!(longer.body["expiresAt"].as_str() > first.body["expiresAt"].as_str());
     let shorter = extend(json!(1)).await;
     assert_eq!(shorter.body["expiresAt"], longer.body["expiresAt"], "never shortened");
     for bad in [json!(0), json!(86_401), json!("long"), json!(-1)] {
-        assert_eq!(extend(bad).await.says(), (400, "invalid_request"));
+        assert_eq!(extend(bad).await.code_or_status(), (400, "invalid_request"));
     }
     shop.order("confirm", "order-1").await;
-    assert_eq!(extend(json!(60)).await.says(), (409, "reservation_confirmed"));
+    assert_eq!(extend(json!(60)).await.code_or_status(), (409, "reservation_confirmed"));
     shop.adds_up().await;
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use local::iam::{Ask, allows};
+use local::iam::{RequestedPermission, allows};
 use serde_json::{Value, json};
 
 use crate::contract::template;
@@ -37,29 +37,29 @@ fn roles() -> BTreeMap<String, Vec<Value>> {
     functions.into_iter().map(|f| (f.name, f.statements.iter().flat_map(permissions).collect())).collect()
 }
 
-/// What Lambda does with a function's role to read its queues and streams, and to say what it has given up.
+/// The requests that Lambda makes with a function's role to read its queues and streams, and to report what it gave up.
 /// Source: AWS Lambda Developer Guide, "Using Lambda with Amazon SQS" and "Using Lambda with DynamoDB".
-fn done_by_lambda() -> Vec<(String, Ask)> {
-    let mut asks = Vec::new();
+fn done_by_lambda() -> Vec<(String, RequestedPermission)> {
+    let mut done = Vec::new();
     for function in template().functions {
-        let mut ask = |actions: &[&str], resource: &str| {
+        let mut add = |actions: &[&str], resource: &str| {
             for action in actions {
-                let ask = Ask {
+                let requested = RequestedPermission {
                     action: (*action).to_owned(),
                     resource: resource.to_owned(),
                     leading_keys: BTreeSet::new(),
                     enclosing_operation: None,
                 };
-                asks.push((function.name.clone(), ask));
+                done.push((function.name.clone(), requested));
             }
         };
         for source in &function.queues {
-            ask(&["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], &source.queue);
+            add(&["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], &source.queue);
         }
         for source in &function.streams {
             let stream =
                 format!("arn:aws:dynamodb:us-east-1:000000000000:table/{}/stream/local", source.table);
-            ask(
+            add(
                 &[
                     "dynamodb:DescribeStream",
                     "dynamodb:GetRecords",
@@ -70,15 +70,15 @@ fn done_by_lambda() -> Vec<(String, Ask)> {
             );
             match source.on_failure.as_deref() {
                 Some(bucket) if bucket.starts_with("arn:aws:s3:::") => {
-                    ask(&["s3:ListBucket"], bucket);
-                    ask(&["s3:PutObject"], &format!("{bucket}/aws/lambda/mapping/shard/2026/11/21/time-id"));
+                    add(&["s3:ListBucket"], bucket);
+                    add(&["s3:PutObject"], &format!("{bucket}/aws/lambda/mapping/shard/2026/11/21/time-id"));
                 }
-                Some(queue) => ask(&["sqs:SendMessage"], queue),
+                Some(queue) => add(&["sqs:SendMessage"], queue),
                 None => {}
             }
         }
     }
-    asks
+    done
 }
 
 /// Does everything that each function can do.
@@ -200,54 +200,60 @@ async fn find_what_is_wrong(shop: &Api) {
     .await;
 }
 
-/// What every function asked for; Lambda's own doings included.
-async fn asked(shop: &Api) -> Vec<(String, Ask)> {
-    let rights: Value =
+/// The permissions that every function asked for, and those that Lambda uses itself.
+async fn requested_permissions(shop: &Api) -> Vec<(String, RequestedPermission)> {
+    let answer: Value =
         reqwest::get(format!("{}/_local/rights", shop.aws_url)).await.unwrap().json().await.unwrap();
-    let by_functions = rights.as_array().unwrap().iter().map(|right| {
-        let ask = &right["ask"];
-        let keys = ask["leadingKeys"].as_array().unwrap().iter();
-        let ask = Ask {
-            action: ask["action"].as_str().unwrap().to_owned(),
-            resource: ask["resource"].as_str().unwrap().to_owned(),
+    let by_functions = answer.as_array().unwrap().iter().map(|entry| {
+        let requested = &entry["ask"];
+        let keys = requested["leadingKeys"].as_array().unwrap().iter();
+        let requested = RequestedPermission {
+            action: requested["action"].as_str().unwrap().to_owned(),
+            resource: requested["resource"].as_str().unwrap().to_owned(),
             leading_keys: keys.map(|key| key.as_str().unwrap().to_owned()).collect(),
-            enclosing_operation: ask["enclosingOperation"].as_str().map(str::to_owned),
+            enclosing_operation: requested["enclosingOperation"].as_str().map(str::to_owned),
         };
-        (right["caller"].as_str().unwrap().to_owned(), ask)
+        (entry["caller"].as_str().unwrap().to_owned(), requested)
     });
     by_functions.chain(done_by_lambda()).collect()
 }
 
 /// Permissions that nothing asked for, and what was asked for without one.
-fn differences(roles: &BTreeMap<String, Vec<Value>>, asked: &[(String, Ask)]) -> Vec<String> {
+fn differences(
+    roles: &BTreeMap<String, Vec<Value>>,
+    all_requested: &[(String, RequestedPermission)],
+) -> Vec<String> {
     let used = |function: &str, permission: &Value| {
-        asked.iter().any(|(caller, ask)| caller == function && allows(permission, ask))
+        all_requested.iter().any(|(caller, requested)| caller == function && allows(permission, requested))
     };
     let unused = roles.iter().flat_map(|(function, permissions)| {
         let unused = permissions.iter().filter(move |permission| !used(function, permission));
         unused.map(move |permission| format!("{function}: unused: {permission}"))
     });
-    let missing = asked.iter().filter(|(caller, ask)| {
+    let missing = all_requested.iter().filter(|(caller, requested)| {
         // Several kinds of keys in one request are allowed by several permissions together.
-        let kinds: Vec<Option<&String>> = match ask.leading_keys.is_empty() {
+        let kinds: Vec<Option<&String>> = match requested.leading_keys.is_empty() {
             true => vec![None],
-            false => ask.leading_keys.iter().map(Some).collect(),
+            false => requested.leading_keys.iter().map(Some).collect(),
         };
         let allowed = |kind: Option<&String>| {
-            let ask = Ask { leading_keys: kind.into_iter().cloned().collect(), ..ask.clone() };
-            roles[caller].iter().any(|permission| allows(permission, &ask))
+            let requested = RequestedPermission {
+                leading_keys: kind.into_iter().cloned().collect(),
+                ..requested.clone()
+            };
+            roles[caller].iter().any(|permission| allows(permission, &requested))
         };
         !kinds.into_iter().all(allowed)
     });
-    unused.chain(missing.map(|(caller, ask)| format!("{caller}: missing: {ask:?}"))).collect()
+    unused.chain(missing.map(|(caller, requested)| format!("{caller}: missing: {requested:?}"))).collect()
 }
 
 #[tokio::test]
 async fn every_role_allows_what_its_function_does_and_nothing_else() {
     let shop = Runner::start().await;
     do_everything(&shop).await;
-    let (roles, asked) = (roles(), asked(&shop).await);
-    assert_eq!(differences(&roles, &asked), Vec::<String>::new());
+    let (roles, all_requested) = (roles(), requested_permissions(&shop).await);
+    assert_eq!(differences(&roles, &all_requested), Vec::<String>::new());
     assert_eq!(roles["docs"], Vec::<Value>::new());
 
     // It is exact: without any one permission something is missing, and one more would not be used.
@@ -256,7 +262,7 @@ async fn every_role_allows_what_its_function_does_and_nothing_else() {
         for (i, permission) in permissions.iter().enumerate() {
             let mut fewer = roles.clone();
             fewer.get_mut(function).unwrap().remove(i);
-            let found = differences(&fewer, &asked);
+            let found = differences(&fewer, &all_requested);
             assert!(found.iter().all(|d| d.contains("missing")), "{found:?}");
             assert!(!found.is_empty(), "{function} does not need {permission}");
             taken += 1;
@@ -265,12 +271,12 @@ async fn every_role_allows_what_its_function_does_and_nothing_else() {
         let table = "arn:aws:dynamodb:us-east-1:000000000000:table/holdfast-inventory";
         let extra = json!({"Effect": "Allow", "Action": "dynamodb:DeleteTable", "Resource": table});
         more.get_mut(function).unwrap().push(extra);
-        assert_eq!(differences(&more, &asked).len(), 1);
+        assert_eq!(differences(&more, &all_requested).len(), 1);
     }
     assert!(taken > 40, "{taken}");
 }
 
-/// What is not in a function's own policy is what Lambda does for all: logs and traces, and nothing else.
+/// The permissions outside a function's own policy are those that all functions need: logs and traces, nothing else.
 #[test]
 fn roles_have_no_permissions_from_elsewhere() {
     let text = std::fs::read_to_string(crate::contract::root().join("template.yaml")).unwrap();
@@ -332,18 +338,22 @@ async fn without_its_permission_a_function_is_refused() {
     let shop = Runner::with(&["--template", file.to_str().unwrap()]).await;
     shop.add("A", 5).await;
     let refused = shop.reserve("order-1", &[("A", 1)]).await;
-    assert_eq!(refused.says(), (500, "internal"), "{refused:?}");
+    assert_eq!(refused.code_or_status(), (500, "internal"), "{refused:?}");
     assert_eq!((shop.stock("A").await, shop.status("order-1").await), ([5, 0, 0], String::new()));
 }
 
-/// What a function asks while it starts is for its connections only: without an answer it starts and works all the same.
+/// The requests of a function that starts are for its connections only: without an answer it starts and works all
+/// the same.
 #[tokio::test]
 async fn a_function_starts_without_an_answer() {
     let (_folder, file) = template_without("publisher", "events:DescribeEventBus");
     let shop = Runner::with(&["--template", file.to_str().unwrap()]).await;
     shop.add("A", 5).await;
     assert_eq!(shop.reserve("order-1", &[("A", 1)]).await.status, 201);
-    shop.until("it is published", async |shop| shop.said("InventoryReserved", "order-1").await == 1).await;
+    shop.until("it is published", async |shop| {
+        shop.published_count("InventoryReserved", "order-1").await == 1
+    })
+    .await;
     let noted =
         shop.log().iter().any(|line| line.contains("no answer at the start") && line.contains("EventBridge"));
     assert!(noted, "{:?}", shop.log());

@@ -28,7 +28,7 @@ async fn the_tour_prints_what_it_says() {
         }
         match line.strip_prefix("$ ").filter(|_| in_tour) {
             Some(command) => {
-                let output = run(&here(command, &shop)).await;
+                let output = run(&with_test_addresses(command, &shop)).await;
                 writeln!(written, "{line}").unwrap();
                 written.push_str(&output);
                 if !output.is_empty() && !output.ends_with('\n') {
@@ -52,7 +52,7 @@ async fn the_tour_prints_what_it_says() {
 }
 
 /// The command with the addresses and the program of this test.
-fn here(command: &str, shop: &Runner) -> String {
+fn with_test_addresses(command: &str, shop: &Runner) -> String {
     let port = shop.aws_url.rsplit(':').next().unwrap();
     let mut command = command.replace(API, &shop.url).replace(AWS, &shop.aws_url);
     for subcommand in ["send", "reconcile"] {
@@ -82,7 +82,7 @@ fn without_times(text: &str) -> String {
     result + rest
 }
 
-/// What a time looks like; a digit stands for any.
+/// The form of a time; a digit stands for any.
 const TIME: &str = "0000-00-00T00:00:00.000Z";
 
 fn time(text: &str) -> Option<usize> {

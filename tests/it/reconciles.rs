@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
 
-use crate::support::faults::Wire;
+use crate::support::faults::FaultProxy;
 use crate::support::tables::{INVENTORY, at};
 use crate::support::{Api, Runner, Tables, deps, product};
 
@@ -89,11 +89,11 @@ async fn scenario_60_what_was_not_compared_does_not_hold() {
     let batch = json!({"Records": tables.stream().await});
     publisher::handle(&outbox, &batch, &at(0)).await.unwrap();
 
-    let wire = Wire::to(&tables.url).await;
-    let deps = deps(Tables::store_over(&wire.url, "reconcile").await, &settings);
+    let proxy = FaultProxy::to(&tables.url).await;
+    let deps = deps(Tables::store_over(&proxy.url, "reconcile").await, &settings);
     let config = shared::aws::config_for(&tables.url, "reconcile");
     let reconciler = reconcile::Reconciler::connect(deps, config).await.unwrap();
-    let held_up = wire.hold_up_scans();
+    let held_up = proxy.hold_up_scans();
     let (mut invocation, asked) = (at(0), Value::Null);
     invocation.deadline += std::time::Duration::from_secs(30);
     let reconciling = reconcile::handle(&reconciler, &asked, &invocation);

@@ -182,7 +182,7 @@ async fn a_function_that_does_not_exist_is_named() {
     assert_eq!(answer["errorType"], "Runtime", "{answer}");
 }
 
-/// What SQS would refuse is refused here, too: it is not found out in production.
+/// Requests that SQS would refuse are refused here, too, so that nobody finds out in production.
 #[tokio::test]
 async fn the_queues_refuse_what_sqs_refuses() {
     let shop = Runner::start().await;
@@ -256,9 +256,9 @@ async fn a_path_breaks_here_where_it_breaks_on_aws() {
     }
 }
 
-/// What was published of a product's stock, each event as often as it was, by id. A level is compared and set, so it is
-/// told once whatever comes again.
-async fn told_of(shop: &Runner, product: &str) -> Vec<String> {
+/// The ids of the events about a product's stock, each as often as it was published. A level is compared and set, so it
+/// is published once, whatever comes again.
+async fn published_ids_of(shop: &Runner, product: &str) -> Vec<String> {
     let mut ids: Vec<String> = shop
         .published()
         .await
@@ -271,8 +271,8 @@ async fn told_of(shop: &Runner, product: &str) -> Vec<String> {
     ids
 }
 
-/// What the stream has given up is kept whole, and comes back by `redrive`: into the ledger and onto the bus, and
-/// a second time without harm.
+/// Records that the stream has given up are kept whole, and `redrive` brings them back: into the ledger and onto the
+/// bus, and a second time without harm.
 #[tokio::test]
 async fn what_was_given_up_is_kept_and_comes_back() {
     let data = tempfile::tempdir().unwrap();
@@ -308,7 +308,7 @@ async fn what_was_given_up_is_kept_and_comes_back() {
         assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{object}: done, 1 records\n"));
         assert_eq!(shop.invoke("reconcile", &json!({})).await["holds"], true);
     }
-    let mut told = told_of(&shop, "A").await;
+    let mut told = published_ids_of(&shop, "A").await;
     assert!(!told.is_empty() && told.chunks(2).all(|twice| twice[0] == twice[1]), "{told:?}");
     told.dedup();
     assert_eq!(shop.stock("A").await, [7, 0, 0]);
@@ -324,7 +324,7 @@ async fn what_was_given_up_is_kept_and_comes_back() {
     let says = String::from_utf8(output.stdout).unwrap();
     assert!(says.contains(&format!("{bad}: NOT DONE: it names a place in the stream")), "{says}");
     assert!(says.contains(&format!("{good}: done, 1 records")), "{says}");
-    assert_eq!(told_of(&shop, "A").await.len(), 3 * told.len());
+    assert_eq!(published_ids_of(&shop, "A").await.len(), 3 * told.len());
     let nobody = refused(&["redrive", "/nowhere", "--aws-port", "1"]).await;
     assert!(nobody.contains("1 of 1 files were not done"), "{nobody}");
 }

@@ -5,7 +5,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::contract::root;
-use crate::support::faults::{Fault, Wire};
+use crate::support::faults::{Fault, FaultProxy};
 use crate::support::process::signal;
 use crate::support::tables::INVENTORY;
 use crate::support::{Answer, Api, Runner};
@@ -25,40 +25,40 @@ async fn scenario_45_added_once_for_each_key() {
     with_key(&shop, "add", "delivery-2", &body).await;
     assert_eq!(shop.stock("A").await, [20, 0, 0]);
     let other = with_key(&shop, "add", "delivery-1", &json!({"productId": "A", "quantity": 11})).await;
-    assert_eq!(other.says(), (422, "idempotency_key_reused"));
+    assert_eq!(other.code_or_status(), (422, "idempotency_key_reused"));
     for bad in ["no spaces", "größer"] {
-        assert_eq!(with_key(&shop, "add", bad, &body).await.says(), (400, "invalid_request"));
+        assert_eq!(with_key(&shop, "add", bad, &body).await.code_or_status(), (400, "invalid_request"));
     }
     shop.conserves(&[("A", 20)]).await;
 }
 
-/// A runner whose functions speak to DynamoDB over a wire.
-async fn over_a_wire() -> (Runner, Wire) {
-    let wire = Wire::loose().await;
+/// A runner whose functions speak to DynamoDB through a proxy.
+async fn through_fault_proxy() -> (Runner, FaultProxy) {
+    let proxy = FaultProxy::unconnected().await;
     let text = std::fs::read_to_string(root().join("template.yaml")).unwrap();
     let table = "        INVENTORY_TABLE: !Ref InventoryTable\n";
-    let endpoint = format!("        AWS_ENDPOINT_URL_DYNAMODB: {}\n", wire.url);
+    let endpoint = format!("        AWS_ENDPOINT_URL_DYNAMODB: {}\n", proxy.url);
     assert_eq!(text.matches(table).count(), 1);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("template.yaml");
     std::fs::write(&file, text.replace(table, &format!("{endpoint}{table}"))).unwrap();
     let shop = Runner::with(&["--template", file.to_str().unwrap()]).await;
-    wire.connect(&shop.aws_url);
-    (shop, wire)
+    proxy.connect(&shop.aws_url);
+    (shop, proxy)
 }
 
 /// Scenario 58: the function dies while it adds without a key. The gateway's own answer says nothing of what became
 /// of it, but names the request; with the key that follows from that, trying again adds once.
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_58_a_keyless_addition_whose_function_dies() {
-    let (shop, wire) = over_a_wire().await;
+    let (shop, proxy) = through_fault_proxy().await;
     shop.add("A", 1).await;
     let body = json!({"productId": "A", "quantity": 5});
     // After the commit, and before it.
     for (fault, when_it_dies, afterwards) in [(Fault::Lose, 6, 6), (Fault::Drop, 6, 11)] {
-        wire.put_in(vec![fault; 10]);
+        proxy.inject(vec![fault; 10]);
         let dies = async {
-            shop.until("it has tried", async |_| wire.left() < 10).await;
+            shop.until("it has tried", async |_| proxy.remaining_faults() < 10).await;
             shop.until("it is there or not", async |shop| shop.stock("A").await == [when_it_dies, 0, 0])
                 .await;
             for (process, _) in shop.processes("stock-admin") {
@@ -67,7 +67,7 @@ async fn scenario_58_a_keyless_addition_whose_function_dies() {
         };
         let (answer, ()) = tokio::join!(shop.post("/api/inventory/add", &body), dies);
         assert_eq!((answer.status, &answer.body), (500, &json!({"message": "Internal Server Error"})));
-        wire.mend();
+        proxy.clear_faults();
         let key = format!("request-{}", answer.request_id.unwrap());
         for _ in 0..2 {
             let again = with_key(&shop, "add", &key, &body).await;
@@ -100,10 +100,10 @@ async fn a_key_may_be_required() {
     let shop = Runner::with(&["--parameter", "RequireIdempotencyKey=true"]).await;
     let body = json!({"productId": "A", "quantity": 5});
     let refused = shop.post("/api/inventory/add", &body).await;
-    assert_eq!(refused.says(), (400, "invalid_request"));
+    assert_eq!(refused.code_or_status(), (400, "invalid_request"));
     assert!(refused.body["detail"].as_str().unwrap().contains("Idempotency-Key"), "{refused:?}");
     assert_eq!(
-        shop.patch("/api/inventory/A", &json!({"name": "Shoe"})).await.says(),
+        shop.patch("/api/inventory/A", &json!({"name": "Shoe"})).await.code_or_status(),
         (400, "invalid_request")
     );
     assert_eq!(shop.get("/api/inventory/A").await.status, 404, "nothing was added");
@@ -140,7 +140,7 @@ async fn answers_say_what_there_is_now() {
     let east = json!({"productId": "A", "quantity": 2, "location": "east"});
     assert_eq!(figures(&shop.post("/api/inventory/add", &east).await), [2, 0, 2, 0]);
     let both = json!({"productId": "B", "stock": 1, "quantity": 1});
-    assert_eq!(shop.post("/api/inventory", &both).await.says(), (400, "invalid_request"));
+    assert_eq!(shop.post("/api/inventory", &both).await.code_or_status(), (400, "invalid_request"));
     shop.adds_up().await;
 }
 
@@ -157,7 +157,7 @@ async fn what_is_said_of_a_product_can_be_changed() {
         assert_eq!(&shop.get("/api/inventory/A").await.body[name], value);
     }
     assert_eq!(shop.get("/api/inventory/A").await.body["lowStockAlert"], true);
-    assert_eq!(shop.reserve("o", &[("A", 3)]).await.says(), (422, "purchase_limit_exceeded"));
+    assert_eq!(shop.reserve("o", &[("A", 3)]).await.code_or_status(), (422, "purchase_limit_exceeded"));
     // What is not named stays, and null takes away.
     let cleared = shop.patch("/api/inventory/A", &json!({"maxPerOrder": null})).await;
     assert_eq!((cleared.status, cleared.body.get("maxPerOrder")), (200, Some(&Value::Null)));
@@ -165,7 +165,8 @@ async fn what_is_said_of_a_product_can_be_changed() {
     let read = shop.get("/api/inventory/A").await.body;
     assert_eq!((&read["name"], read.get("maxPerOrder")), (&json!("Shoe"), None));
     // It is a write as any other: published, and in the ledger without a movement of units.
-    shop.until("it was published", async |shop| shop.said("InventoryUpdated", "A").await == 4).await;
+    shop.until("it was published", async |shop| shop.published_count("InventoryUpdated", "A").await == 4)
+        .await;
     let events = shop.published().await;
     let is_update = |e: &&Value| e["operation"] == "update" && e["eventType"] == "InventoryUpdated";
     let updates: Vec<&Value> = events.iter().filter(is_update).collect();
@@ -197,7 +198,7 @@ async fn a_change_of_a_product_is_applied_once_and_where_it_belongs() {
     };
     let first = key(&json!({"name": "Shoe"})).await;
     assert_eq!((first.status, key(&json!({"name": "Shoe"})).await.body), (200, first.body));
-    assert_eq!(key(&json!({"name": "Boot"})).await.says(), (422, "idempotency_key_reused"));
+    assert_eq!(key(&json!({"name": "Boot"})).await.code_or_status(), (422, "idempotency_key_reused"));
     for (path, body) in [
         ("A", json!({})),
         ("A", json!({"location": "east"})),
@@ -211,10 +212,13 @@ async fn a_change_of_a_product_is_applied_once_and_where_it_belongs() {
         ("a%20b", json!({"name": "x"})),
     ] {
         let refused = named(path, body.clone()).await;
-        assert_eq!(refused.says(), (400, "invalid_request"), "{path} {body}: {refused:?}");
+        assert_eq!(refused.code_or_status(), (400, "invalid_request"), "{path} {body}: {refused:?}");
     }
-    assert_eq!(named("NOPE", json!({"name": "x"})).await.says(), (404, "unknown_product"));
-    assert_eq!(named("A?location=west", json!({"name": "x"})).await.says(), (404, "unknown_product"));
+    assert_eq!(named("NOPE", json!({"name": "x"})).await.code_or_status(), (404, "unknown_product"));
+    assert_eq!(
+        named("A?location=west", json!({"name": "x"})).await.code_or_status(),
+        (404, "unknown_product")
+    );
     assert_eq!(shop.get("/api/inventory/NOPE").await.status, 404, "nothing was made");
     shop.adds_up().await;
 }
@@ -269,13 +273,16 @@ async fn on_hand_stays_below_its_bound() {
     for refused in
         [shop.post("/api/inventory/add", &add).await, shop.post("/api/inventory/adjust", &million).await]
     {
-        assert_eq!(refused.says(), (409, "stock_limit_exceeded"));
+        assert_eq!(refused.code_or_status(), (409, "stock_limit_exceeded"));
         assert_eq!(refused.body["onHandQuantity"], MOST);
     }
     assert_eq!(shop.order("deduct", "sold").await.status, 200);
     // There is room now for what has left, and for no more.
     assert_eq!(shop.post("/api/inventory/add", &add).await.body["totalQuantity"], MOST);
-    assert_eq!(shop.post("/api/inventory/adjust", &million).await.says(), (409, "stock_limit_exceeded"));
+    assert_eq!(
+        shop.post("/api/inventory/adjust", &million).await.code_or_status(),
+        (409, "stock_limit_exceeded")
+    );
     assert_eq!(shop.order("release", "held").await.status, 200);
     assert_eq!(shop.stock("A").await, [MOST, 0, MILLION]);
     assert_eq!(shop.post_audit("A", MOST).await.status, 200, "what is there can be counted");
@@ -306,13 +313,16 @@ async fn created_once_and_again_with_the_same_key() {
     let create = |key: &'static str| shop.post_text_at_base(key, &body);
     assert_eq!(create("key-1").await.status, 201);
     assert_eq!(create("key-1").await.status, 200);
-    assert_eq!(create("key-2").await.says(), (409, "product_exists"));
+    assert_eq!(create("key-2").await.code_or_status(), (409, "product_exists"));
     let read = shop.get("/api/inventory/A").await.body;
     assert_eq!(
         (&read["name"], &read["lowStockAlert"], &read["maxPerOrder"]),
         (&json!("Shoe"), &json!(true), &json!(2))
     );
-    assert_eq!(shop.reserve("order-1", &[("A", 2), ("A", 1)]).await.says(), (422, "purchase_limit_exceeded"));
+    assert_eq!(
+        shop.reserve("order-1", &[("A", 2), ("A", 1)]).await.code_or_status(),
+        (422, "purchase_limit_exceeded")
+    );
     assert_eq!(shop.reserve("order-1", &[("A", 2)]).await.status, 201);
     shop.adds_up().await;
 }
@@ -346,7 +356,7 @@ async fn scenario_46_two_audits_at_once() {
             answers.iter().zip(figures).filter(|(a, _)| a.status == 200).map(|(_, f)| f).collect();
         assert!(done.contains(&available), "{answers:?}, {available}");
         for answer in answers.iter().filter(|answer| answer.status != 200) {
-            assert_eq!(answer.says(), (409, "stock_changed"));
+            assert_eq!(answer.code_or_status(), (409, "stock_changed"));
             told += 1;
         }
     }
@@ -380,12 +390,12 @@ async fn scenario_47_an_audit_below_what_is_reserved() {
     shop.add("A", 10).await;
     shop.reserve("order-1", &[("A", 6)]).await;
     let refused = shop.post_audit("A", 5).await;
-    assert_eq!(refused.says(), (409, "below_reserved"));
+    assert_eq!(refused.code_or_status(), (409, "below_reserved"));
     assert_eq!(refused.body["reservedQuantity"], 6);
     assert_eq!(shop.stock("A").await, [4, 6, 0]);
     assert_eq!(shop.post_audit("A", 6).await.status, 200);
     assert_eq!(shop.stock("A").await, [0, 6, 0]);
-    assert_eq!(shop.post_audit("NOPE", 6).await.says(), (404, "unknown_product"));
+    assert_eq!(shop.post_audit("NOPE", 6).await.code_or_status(), (404, "unknown_product"));
     shop.adds_up().await;
 }
 
@@ -399,18 +409,18 @@ async fn corrections_stay_within_bounds() {
         let shop = &shop;
         async move { shop.post("/api/inventory/adjust", &body).await }
     };
-    assert_eq!(adjust(-5).await.says(), (409, "insufficient_stock"));
-    assert_eq!(adjust(0).await.says(), (400, "invalid_request"));
-    assert_eq!(adjust(-1_000_001).await.says(), (400, "invalid_request"));
+    assert_eq!(adjust(-5).await.code_or_status(), (409, "insufficient_stock"));
+    assert_eq!(adjust(0).await.code_or_status(), (400, "invalid_request"));
+    assert_eq!(adjust(-1_000_001).await.code_or_status(), (400, "invalid_request"));
     assert_eq!(adjust(-4).await.status, 200);
     assert_eq!(adjust(2).await.status, 200);
     assert_eq!(shop.stock("A").await, [2, 6, 0]);
     let without_reason = shop.post("/api/inventory/adjust", &json!({"productId": "A", "quantity": 1})).await;
-    assert_eq!(without_reason.says(), (400, "invalid_request"));
+    assert_eq!(without_reason.code_or_status(), (400, "invalid_request"));
     let most = json!({"productId": "B", "quantity": 1_000_000_000});
     assert_eq!(shop.post("/api/inventory", &most).await.status, 201);
     let more = shop.post("/api/inventory/add", &json!({"productId": "B", "quantity": 1})).await;
-    assert_eq!(more.says(), (409, "stock_limit_exceeded"));
+    assert_eq!(more.code_or_status(), (409, "stock_limit_exceeded"));
     shop.adds_up().await;
 }
 
@@ -430,7 +440,7 @@ async fn stock_lies_at_locations() {
     let available = [0, 1].map(|i| read["locations"][i]["availableQuantity"].as_u64().unwrap());
     assert_eq!(available, [2, 8]);
     let west = json!({"orderId": "p", "productId": "A", "quantity": 1, "location": "west"});
-    assert_eq!(shop.post("/api/inventory/reserve", &west).await.says(), (404, "unknown_product"));
+    assert_eq!(shop.post("/api/inventory/reserve", &west).await.code_or_status(), (404, "unknown_product"));
     let can = json!({"productId": "A", "quantity": 3, "location": "east"});
     assert_eq!(shop.post("/api/inventory/check-availability", &can).await.body["available"], false);
     shop.adds_up().await;
@@ -478,7 +488,7 @@ async fn products_are_listed_in_pages() {
         ["limit=0", "limit=101", "limit=x", "cursor=a%20b", "lowStock=maybe", "order=name", "limit=1&limit=2"]
     {
         assert_eq!(
-            shop.get(&format!("/api/inventory?{bad}")).await.says(),
+            shop.get(&format!("/api/inventory?{bad}")).await.code_or_status(),
             (400, "invalid_request"),
             "{bad}"
         );

@@ -430,7 +430,7 @@ async fn scenario_48_a_stock_unit_of_an_older_version() {
     conserved(&tables.dynamodb, &[("A", 11)]).await;
 }
 
-/// What is no record of ours is an error, not "not found".
+/// An item that is no record of ours is an error, not "not found".
 #[tokio::test]
 async fn an_unreadable_record_is_an_error() {
     let tables = Tables::start().await;

@@ -154,7 +154,7 @@ async fn a_sweep_passes_until_its_time_is_up() {
     );
 }
 
-/// What every pass fails to end is one hold that is due, and one that failed.
+/// A hold that every pass fails to end counts as one that is due, and as one that failed.
 #[tokio::test]
 async fn a_hold_that_no_pass_can_end_is_counted_once() {
     let tables = Tables::start().await;
@@ -276,7 +276,10 @@ async fn the_schedule_gives_back_what_nobody_pays_for() {
     let body = json!({"orderId": "o", "productId": "A", "quantity": 4, "ttlSeconds": 1});
     assert_eq!(shop.post("/api/inventory/reserve", &body).await.status, 201);
     shop.until("it is given back", async |shop: &Api| shop.stock("A").await == [10, 0, 0]).await;
-    shop.until("it is published", async |shop: &Api| shop.said("ReservationExpired", "o").await == 1).await;
+    shop.until("it is published", async |shop: &Api| {
+        shop.published_count("ReservationExpired", "o").await == 1
+    })
+    .await;
     // A payment that comes too late takes the stock again; twice changes nothing.
     for _ in 0..2 {
         shop.tell(&json!({"eventType": "PaymentSucceeded", "orderId": "o"})).await;
@@ -284,7 +287,7 @@ async fn the_schedule_gives_back_what_nobody_pays_for() {
     shop.until("it is held again", async |shop: &Api| shop.status("o").await == "CONFIRMED").await;
     assert_eq!(shop.stock("A").await, [6, 4, 0]);
     shop.adds_up().await;
-    assert_eq!(shop.said("InventoryReserved", "o").await, 2);
+    assert_eq!(shop.published_count("InventoryReserved", "o").await, 2);
 }
 
 /// Scenario 78: one invocation, as the template's schedule makes it, has stock for sale again within 20 seconds after a

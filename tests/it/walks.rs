@@ -10,7 +10,7 @@ async fn walk_1_reserve_and_reserve_again() {
     let shop = Runner::start().await;
     shop.add("LAPTOP-001", 100).await;
     let first = shop.reserve("order-123", &[("LAPTOP-001", 5)]).await;
-    assert_eq!(first.says(), (201, "RESERVED"), "{first:?}");
+    assert_eq!(first.code_or_status(), (201, "RESERVED"), "{first:?}");
     let lasts = |name: &str| first.body[name].as_str().unwrap().parse::<shared::domain::Timestamp>().unwrap();
     assert_eq!(lasts("expiresAt").as_millisecond() - lasts("createdAt").as_millisecond(), 15 * 60 * 1_000);
     let read = shop.get("/api/inventory/LAPTOP-001").await.body;
@@ -20,7 +20,10 @@ async fn walk_1_reserve_and_reserve_again() {
     );
     let again = shop.reserve("order-123", &[("LAPTOP-001", 5)]).await;
     assert_eq!((again.status, &again.body), (200, &first.body));
-    assert_eq!(shop.reserve("order-123", &[("LAPTOP-001", 6)]).await.says(), (422, "order_lines_differ"));
+    assert_eq!(
+        shop.reserve("order-123", &[("LAPTOP-001", 6)]).await.code_or_status(),
+        (422, "order_lines_differ")
+    );
     assert_eq!(shop.stock("LAPTOP-001").await, [95, 5, 0]);
     shop.conserves(&[("LAPTOP-001", 100)]).await;
 }
@@ -33,7 +36,7 @@ async fn walk_2_ten_at_once_on_stock_for_nine() {
     let answers = join_all(orders.iter().map(|order| shop.reserve(order, &[("LAPTOP-001", 10)]))).await;
     assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 9, "{answers:?}");
     let short = answers.iter().find(|answer| answer.status != 201).unwrap();
-    assert_eq!(short.says(), (409, "insufficient_stock"));
+    assert_eq!(short.code_or_status(), (409, "insufficient_stock"));
     let product = &short.body["products"][0];
     assert_eq!(
         [&product["productId"], &product["requestedQuantity"], &product["availableQuantity"]],
@@ -50,12 +53,12 @@ async fn walk_3_three_products_all_or_nothing() {
         shop.add(product, quantity).await;
     }
     let short = shop.reserve("order-1", &[("A", 2), ("B", 2), ("C", 2)]).await;
-    assert_eq!(short.says(), (409, "insufficient_stock"));
+    assert_eq!(short.code_or_status(), (409, "insufficient_stock"));
     assert_eq!(short.body["products"].as_array().unwrap().len(), 1);
     assert_eq!(short.body["products"][0]["productId"], "B");
     assert_eq!((shop.stock("A").await, shop.stock("C").await), ([10, 0, 0], [10, 0, 0]));
     let fits = shop.reserve("order-1", &[("A", 2), ("B", 1), ("C", 2)]).await;
-    assert_eq!(fits.says(), (201, "RESERVED"));
+    assert_eq!(fits.code_or_status(), (201, "RESERVED"));
     shop.conserves(&[("A", 10), ("B", 1), ("C", 10)]).await;
 }
 
@@ -66,17 +69,17 @@ async fn walk_4_a_hold_that_ends() {
     shop.add("A", 10).await;
     let body = json!({"orderId": "order-1", "productId": "A", "quantity": 1, "ttlSeconds": 1});
     let held = shop.post("/api/inventory/reserve", &body).await;
-    assert_eq!(held.says(), (201, "RESERVED"));
+    assert_eq!(held.code_or_status(), (201, "RESERVED"));
     let path = format!("/api/inventory/reservations/{}", held.body["reservationId"].as_str().unwrap());
-    while shop.get(&path).await.says() == (200, "RESERVED") {}
-    assert_eq!(shop.get(&path).await.says(), (200, "EXPIRED"));
-    assert_eq!(shop.order("confirm", "order-1").await.says(), (409, "reservation_expired"));
-    assert_eq!(shop.order("deduct", "order-1").await.says(), (409, "reservation_expired"));
-    assert_eq!(shop.order("extend", "order-1").await.says(), (409, "reservation_expired"));
-    assert_eq!(shop.reserve("order-1", &[("A", 1)]).await.says(), (409, "reservation_expired"));
+    while shop.get(&path).await.code_or_status() == (200, "RESERVED") {}
+    assert_eq!(shop.get(&path).await.code_or_status(), (200, "EXPIRED"));
+    assert_eq!(shop.order("confirm", "order-1").await.code_or_status(), (409, "reservation_expired"));
+    assert_eq!(shop.order("deduct", "order-1").await.code_or_status(), (409, "reservation_expired"));
+    assert_eq!(shop.order("extend", "order-1").await.code_or_status(), (409, "reservation_expired"));
+    assert_eq!(shop.reserve("order-1", &[("A", 1)]).await.code_or_status(), (409, "reservation_expired"));
     // Giving it back is still possible, once.
-    assert_eq!(shop.order("release", "order-1").await.says(), (200, "RELEASED"));
-    assert_eq!(shop.order("release", "order-1").await.says(), (200, "RELEASED"));
+    assert_eq!(shop.order("release", "order-1").await.code_or_status(), (200, "RELEASED"));
+    assert_eq!(shop.order("release", "order-1").await.code_or_status(), (200, "RELEASED"));
     assert_eq!(shop.stock("A").await, [10, 0, 0]);
     shop.adds_up().await;
 }
@@ -87,14 +90,14 @@ async fn walk_5_from_creation_to_shipment() {
     let created = shop.post("/api/inventory", &json!({"productId": "SHOE", "quantity": 50})).await;
     assert_eq!(created.status, 201, "{created:?}");
     assert_eq!(shop.reserve("order-1", &[("SHOE", 5)]).await.status, 201);
-    assert_eq!(shop.order("confirm", "order-1").await.says(), (200, "CONFIRMED"));
-    assert_eq!(shop.order("deduct", "order-1").await.says(), (200, "FULFILLED"));
+    assert_eq!(shop.order("confirm", "order-1").await.code_or_status(), (200, "CONFIRMED"));
+    assert_eq!(shop.order("deduct", "order-1").await.code_or_status(), (200, "FULFILLED"));
     let read = shop.get("/api/inventory/SHOE").await.body;
     assert_eq!(
         ["totalQuantity", "reservedQuantity", "soldQuantity"].map(|name| read[name].as_u64().unwrap()),
         [45, 0, 5]
     );
-    assert_eq!(shop.order("release", "order-1").await.says(), (409, "reservation_fulfilled"));
+    assert_eq!(shop.order("release", "order-1").await.code_or_status(), (409, "reservation_fulfilled"));
     shop.conserves(&[("SHOE", 50)]).await;
 }
 
@@ -105,8 +108,8 @@ async fn walk_6_checks_and_bad_quantities() {
     shop.add("LAPTOP-001", 7).await;
     let checked = shop.post("/api/inventory/check", &json!(["LAPTOP-001", "NOPE"])).await;
     assert_eq!((checked.status, checked.body), (200, json!({"LAPTOP-001": 7, "NOPE": 0})));
-    assert_eq!(shop.get("/api/inventory/NOPE").await.says(), (404, "unknown_product"));
-    assert_eq!(shop.reserve("order-1", &[("NOPE", 1)]).await.says(), (404, "unknown_product"));
+    assert_eq!(shop.get("/api/inventory/NOPE").await.code_or_status(), (404, "unknown_product"));
+    assert_eq!(shop.reserve("order-1", &[("NOPE", 1)]).await.code_or_status(), (404, "unknown_product"));
     for quantity in ["-1", "0", "1.5", "\"two\"", "1000000000000000000000000000000", "1000001", "null"] {
         for (path, body) in [
             (
@@ -129,7 +132,7 @@ async fn walk_6_checks_and_bad_quantities() {
             ("check-availability", format!("{{\"productId\":\"LAPTOP-001\",\"quantity\":{quantity}}}")),
         ] {
             let refused = shop.post_text(&format!("/api/inventory/{path}"), &body, &[]).await;
-            assert_eq!(refused.says(), (400, "invalid_request"), "{path} {body}");
+            assert_eq!(refused.code_or_status(), (400, "invalid_request"), "{path} {body}");
             let sentence = refused.body["detail"].as_str().unwrap();
             assert!(sentence.contains("quantity"), "{path} {body}: {sentence}");
         }
@@ -143,11 +146,11 @@ async fn walk_6_checks_and_bad_quantities() {
         ("check", r#"{"0":"LAPTOP-001"}"#),
     ] {
         let refused = shop.post_text(&format!("/api/inventory/{path}"), body, &[]).await;
-        assert_eq!(refused.says(), (400, "invalid_request"), "{path} {body}");
+        assert_eq!(refused.code_or_status(), (400, "invalid_request"), "{path} {body}");
     }
     let unknown = json!({"orderId": "o", "productId": "LAPTOP-001", "quantity": 1, "colour": "red"});
     let refused = shop.post("/api/inventory/reserve", &unknown).await;
-    assert_eq!(refused.says(), (400, "invalid_request"));
+    assert_eq!(refused.code_or_status(), (400, "invalid_request"));
     assert!(refused.body["detail"].as_str().unwrap().contains("unknown field `colour`"), "{refused:?}");
     assert_eq!(shop.stock("LAPTOP-001").await, [7, 0, 0]);
     shop.adds_up().await;

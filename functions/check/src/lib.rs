@@ -110,7 +110,7 @@ fn yes_or_no(text: &str) -> Result<bool, Invalid> {
     text.parse().map_err(|_| Invalid(format!("lowStock: expected true or false, not {:?}", excerpt(text))))
 }
 
-/// What a reserve that names no location could take, by product; 0 for a product that is not there.
+/// The quantity of each product that a reserve without a location could take; 0 for a product that does not exist.
 async fn check(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     request.require(Role::System)?;
     let asked: BTreeSet<ProductId> = request.json_list::<ProductId>()?.into_iter().collect();

@@ -1,7 +1,7 @@
-//! `expiry-sweep`: gives back what is held past its time. Two at once do no harm.
+//! `expiry-sweep`: ends holds whose time is over, and gives their stock back. Two sweeps at once do no harm.
 //!
-//! It is called every minute and passes over all shards several times in it, because a schedule cannot fire more often
-//! and stock should not wait that long. How often, the schedule's event says; without a word there is one pass.
+//! It is called every minute and passes over all shards several times, because a schedule cannot fire more often and
+//! stock should not wait that long. The event of the schedule says how often; if it does not, there is one pass.
 
 use std::time::Duration;
 
@@ -34,10 +34,10 @@ pub async fn run() -> Result<(), Error> {
     serve_events("expiry-sweep", Deps::init().await?, handle).await
 }
 
-/// What the function is asked to do.
+/// The event of the schedule.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Asked {
+struct SweepRequest {
     /// How long after the beginning of one pass the next one begins. Without it there is one.
     every_seconds: Option<u64>,
 }
@@ -45,11 +45,12 @@ struct Asked {
 /// Sweeps as the event says, and reports: with `everySeconds` until the time of the invocation is up, else once.
 ///
 /// # Errors
-/// If `everySeconds` is out of bounds, or if the last pass could not read or write the table in time. What was done until
-/// then is done.
+/// If `everySeconds` is out of bounds, or if the last pass could not read or write the table in time. Holds that were
+/// ended until then stay ended.
 pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Result<Value, Error> {
-    let asked = Option::<Asked>::deserialize(event).map_err(|e| format!("the event cannot be read: {e}"))?;
-    match asked.and_then(|asked| asked.every_seconds) {
+    let request =
+        Option::<SweepRequest>::deserialize(event).map_err(|e| format!("the event cannot be read: {e}"))?;
+    match request.and_then(|request| request.every_seconds) {
         None => sweep(deps, None, invocation).await,
         Some(seconds) if EVERY_SECONDS.contains(&seconds) => {
             sweep(deps, Some(Duration::from_secs(seconds)), invocation).await
@@ -61,12 +62,12 @@ pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Resu
     }
 }
 
-/// What one pass has done, or several together.
+/// The result of one pass, or of several together.
 #[derive(Debug, Default)]
 struct Pass {
     /// Entries of the index that were due.
     due: u64,
-    /// What became of them.
+    /// The outcome of trying to end them.
     outcome: Expired,
     /// How late the latest of them was, in milliseconds after the moment from which it could be ended.
     oldest_due_age_ms: i64,

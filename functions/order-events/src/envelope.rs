@@ -1,4 +1,4 @@
-//! An event out of its envelopes: bare, in one of EventBridge, in one of SNS, or in both.
+//! Unwraps events: from an envelope of EventBridge, one of SNS, both, or none.
 
 use std::borrow::Cow;
 
@@ -10,44 +10,44 @@ use crate::fields::{find, parse_fields, read_plain_text, read_string};
 /// Most envelopes around an event: SNS around EventBridge, and one to spare.
 const MAX_ENVELOPES: usize = 3;
 
-/// An event out of its envelopes, and what these say of it.
-pub(crate) struct Opened<'a> {
+/// An event without its envelopes, and the name and id that these gave it.
+pub(crate) struct Unwrapped<'a> {
     /// Its text.
     pub(crate) text: Cow<'a, str>,
     /// Its name; an envelope of EventBridge always has one.
     pub(crate) name: Option<String>,
-    /// What SNS was told that it is.
+    /// The attribute `eventType` of the SNS message.
     pub(crate) attribute: Option<String>,
     /// The id of the innermost envelope.
     pub(crate) id: Option<String>,
 }
 
 /// Takes an event out of its envelopes.
-pub(crate) fn open_envelopes(body: &str) -> Result<Opened<'_>, Invalid> {
-    let mut opened = Opened { text: Cow::Borrowed(body), name: None, attribute: None, id: None };
+pub(crate) fn unwrap_envelopes(body: &str) -> Result<Unwrapped<'_>, Invalid> {
+    let mut unwrapped = Unwrapped { text: Cow::Borrowed(body), name: None, attribute: None, id: None };
     for _ in 0..MAX_ENVELOPES {
-        let fields = parse_fields(&opened.text)?;
+        let fields = parse_fields(&unwrapped.text)?;
         let inner = if let (Some(text), Some(_)) =
             (read_string(find(&fields, "message")), find(&fields, "topicArn"))
         {
             if let Err(e) = serde_json::from_str::<&RawValue>(&text) {
                 return Err(Invalid(format!("the message inside the SNS one is not JSON: {e}")));
             }
-            opened.id = read_plain_text(find(&fields, "messageId"));
-            opened.attribute = find(&fields, "messageAttributes").and_then(sns_attribute);
+            unwrapped.id = read_plain_text(find(&fields, "messageId"));
+            unwrapped.attribute = find(&fields, "messageAttributes").and_then(sns_attribute);
             text
         } else if let (Some(of), Some(detail)) =
             (read_string(find(&fields, "detail-type")), find(&fields, "detail"))
         {
-            opened.name = Some(of);
-            opened.id = read_plain_text(find(&fields, "id"));
+            unwrapped.name = Some(of);
+            unwrapped.id = read_plain_text(find(&fields, "id"));
             detail.get().to_owned()
         } else {
             break;
         };
-        opened.text = Cow::Owned(inner);
+        unwrapped.text = Cow::Owned(inner);
     }
-    Ok(opened)
+    Ok(unwrapped)
 }
 
 /// The attribute `eventType`, as SNS writes attributes into its envelope.

@@ -1,11 +1,11 @@
-//! An order event, whatever its dress: bare, in an EventBridge envelope, in an SNS one. Names and fields
-//! are matched without regard to case, punctuation and a trailing `Event`.
+//! An order event: bare, in an EventBridge envelope, or in an SNS one. Names and fields are matched without regard to
+//! case, punctuation and a trailing `Event`.
 
 use shared::domain::{
     DeliveredLines, Delivery, Fact, Heard, Invalid, LineKey, OrderId, Ordered, ShipmentId, excerpt,
 };
 
-use crate::envelope::{Opened, open_envelopes};
+use crate::envelope::{Unwrapped, unwrap_envelopes};
 use crate::fields::{find, parse_fields, read_id, read_plain_text};
 use crate::lines::{EventLine, read_lines};
 use crate::name::{Meaning, meaning, plain};
@@ -13,13 +13,13 @@ use crate::name::{Meaning, meaning, plain};
 /// Longest correlation id that is taken over, in bytes, as over HTTP.
 const MAX_CORRELATION_ID: usize = 128;
 
-/// What a message says.
+/// The event in a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Something has happened to an order.
     Fact(OrderEvent),
-    /// Nothing that concerns stock.
-    Nothing(Unconcerned),
+    /// An event that does not concern stock.
+    Nothing(IgnoredEvent),
 }
 
 /// A fact about an order.
@@ -41,24 +41,24 @@ impl OrderEvent {
     }
 }
 
-/// An event that needs nothing, such as an order that was shipped.
+/// An event that does not concern stock, such as that an order was shipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unconcerned {
+pub struct IgnoredEvent {
     /// The event's name, cut to what is logged of it.
     pub name: String,
-    /// Whether the name is one that is understood; then it is the status that needs nothing.
+    /// Whether the name is one that is understood; then it is the status that does not concern stock.
     pub is_known: bool,
     /// Of the event, or the id of its envelope.
     pub correlation_id: Option<String>,
 }
 
-/// Reads an event from the text of a message. `attribute` is what the message itself is said to be; it counts
-/// where the text does not name the event.
+/// Reads an event from the text of a message. `attribute` is the name by the attribute of the message; it counts where
+/// the text does not name the event.
 ///
 /// # Errors
 /// Says why it can never be understood.
 pub fn parse(body: &str, attribute: Option<&str>) -> Result<Event, Invalid> {
-    let Opened { text, name, attribute: of_envelope, id: envelope_id } = open_envelopes(body)?;
+    let Unwrapped { text, name, attribute: of_envelope, id: envelope_id } = unwrap_envelopes(body)?;
     let fields = parse_fields(&text)?;
     let data = find(&fields, "data").and_then(|data| parse_fields(data.get()).ok());
     let places = || [Some(&fields), data.as_ref()].into_iter().flatten();
@@ -82,7 +82,7 @@ pub fn parse(body: &str, attribute: Option<&str>) -> Result<Event, Invalid> {
     };
     let name = excerpt(&name);
     let Some(fact) = fact else {
-        return Ok(Event::Nothing(Unconcerned { name, is_known, correlation_id }));
+        return Ok(Event::Nothing(IgnoredEvent { name, is_known, correlation_id }));
     };
     let order_id = ["orderId", "bookingId"]
         .iter()
@@ -105,7 +105,7 @@ pub fn parse(body: &str, attribute: Option<&str>) -> Result<Event, Invalid> {
     Ok(Event::Fact(OrderEvent { order_id: OrderId::parse(order_id)?, heard, correlation_id }))
 }
 
-/// What the event is called, and what that stands for. The name on an envelope may be a general one (`Order Event`);
+/// The name of the event, and its meaning. The name on an envelope may be a general one (`Order Event`);
 /// the event inside then says which.
 fn meaning_of(names: Vec<String>) -> Result<(String, Meaning), Invalid> {
     let mut nothing = None;
@@ -121,7 +121,7 @@ fn meaning_of(names: Vec<String>) -> Result<(String, Meaning), Invalid> {
     })
 }
 
-/// What an order with such lines says.
+/// The fact that an order with these lines was created.
 fn hear_order(name: &str, lines: Option<Vec<EventLine>>) -> Result<Heard, Invalid> {
     let missing = || Invalid(format!("{name} has no lines: items[], or productId and quantity, are missing"));
     let located = lines.ok_or_else(missing)?.into_iter().map(|(product, location, quantity)| {
@@ -130,7 +130,7 @@ fn hear_order(name: &str, lines: Option<Vec<EventLine>>) -> Result<Heard, Invali
     Ok(Heard::Created(Ordered::sum(located)?))
 }
 
-/// What a delivery with such lines says.
+/// The delivery of these lines, as a part of a shipment if there is one.
 fn hear_delivery(lines: Option<Vec<EventLine>>, shipment: Option<ShipmentId>) -> Result<Delivery, Invalid> {
     let Some(lines) = lines else { return Ok(Delivery::All) };
     let lines = DeliveredLines::sum(lines)?;
@@ -140,7 +140,7 @@ fn hear_delivery(lines: Option<Vec<EventLine>>, shipment: Option<ShipmentId>) ->
     })
 }
 
-/// What an update of an order says by its status.
+/// The fact that the status of an updated order stands for.
 fn fact_of_status(status: Option<&str>) -> Option<Fact> {
     match plain(status.unwrap_or_default()).as_str() {
         "delivered" => Some(Fact::Delivered),

@@ -30,7 +30,7 @@ fn fact_of(body: &str) -> OrderEvent {
     }
 }
 
-fn nothing_of(event: &Value) -> Unconcerned {
+fn nothing_of(event: &Value) -> IgnoredEvent {
     match parse(&event.to_string(), None).unwrap() {
         Event::Nothing(nothing) => nothing,
         Event::Fact(fact) => panic!("{event}: {fact:?}"),
@@ -82,7 +82,7 @@ fn an_update_says_it_by_its_status() {
     assert!(nothing_of(&json!({"type": "order.updated"})).is_known);
 }
 
-/// Scenario 54: whatever a shop says of its orders, in every envelope, and without an order id.
+/// Scenario 54: any event of a shop, in every envelope, and without an order id.
 #[test]
 fn an_event_that_needs_nothing_is_no_error() {
     let shipped = json!({"eventName": "order.shipped", "correlationId": "c"});
@@ -134,7 +134,7 @@ fn a_general_name_on_the_envelope_does_not_hide_the_event() {
     assert!(why_not(&slip.to_string()).ends_with("did you mean OrderCreated?"));
     let nothing = nothing_of(&json!({"detail-type": "Order Event", "detail": {"type": "order.shipped"}}));
     assert_eq!(nothing.name, "Order Event");
-    // What names itself is not named by what carries it.
+    // An event with a name of its own does not take that of its message.
     let shipped = json!({"type": "order.shipped", "orderId": "o"}).to_string();
     assert!(matches!(parse(&shipped, Some("OrderPaid")), Ok(Event::Nothing(_))));
 }
@@ -157,7 +157,7 @@ fn a_number_is_an_id_as_it_is_written() {
     assert_eq!(fact_of(body).heard, created(&[("100000000000000000000017", 2)]));
 }
 
-/// What could be written in several ways would be several orders.
+/// A number that can be written in several ways would be several orders.
 #[test]
 fn a_number_with_a_fraction_or_an_exponent_is_no_id() {
     for number in ["10.0", "1e3", "1E+23", "-1", "-0", "0.5"] {
@@ -209,7 +209,7 @@ fn a_room_without_a_quantity_is_one_room() {
     assert_eq!(read(&flat).heard, created(&[("R-1", 1)]));
 }
 
-/// What a fact does not need cannot keep it from being heard.
+/// Members that a fact does not need cannot keep it from being heard.
 #[test]
 fn bad_lines_do_not_matter_where_none_are_needed() {
     for name in ["BookingCancelled", "PaymentSucceeded", "PaymentFailed"] {

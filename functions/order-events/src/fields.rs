@@ -27,8 +27,8 @@ pub(crate) fn find<'a>(fields: &Fields<'a>, name: &str) -> Option<&'a RawValue> 
     fields.iter().find(|(key, _)| plain(key) == name).map(|(_, value)| *value)
 }
 
-/// An id as text. Shops number their orders too: a number is taken exactly as it is written, if it is of digits
-/// alone. What has a fraction or an exponent can be written in several ways, and each would be another order.
+/// An id as text. Shops number their orders, too: a number is taken exactly as it is written, if it consists of digits
+/// alone. A number with a fraction or an exponent can be written in several ways, and each would be another order.
 pub(crate) fn read_id(fields: &Fields, name: &str) -> Result<Option<String>, Invalid> {
     let Some(value) = find(fields, name) else { return Ok(None) };
     let is_number = value.get().starts_with(|c: char| c == '-' || c.is_ascii_digit());

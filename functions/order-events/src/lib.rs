@@ -1,12 +1,11 @@
-//! `order-events`: takes note of what happens to orders, from a queue that delivers at least once and in
-//! any order.
+//! `order-events`: applies order events to stock, from a queue that delivers at least once and in any order.
 //!
 //! A business outcome (held, short, a repetition) is a result: its message is done. A message fails where
 //! the outcome is not known, and comes again; one that can never be understood fails too, and ends in the
 //! dead-letter queue with its reason in the log.
 //!
-//! In reading order: `name` says what an event is called, `fields` reads the members of a JSON object, `envelope` takes
-//! an event out of what it came in, `lines` reads what was ordered or delivered, and `event` is all of it.
+//! In reading order: `name` finds the meaning of an event's name, `fields` reads the members of a JSON object,
+//! `envelope` unwraps an event, `lines` reads the lines of an order or delivery, and `event` puts these together.
 
 mod envelope;
 pub mod event;
@@ -27,9 +26,9 @@ use shared::store::{Invocation, Outcome};
 use shared::{Error, planted};
 use tokio::time::Instant;
 
-use crate::event::{Event, OrderEvent, Unconcerned, parse};
+use crate::event::{Event, IgnoredEvent, OrderEvent, parse};
 
-/// Orders that are worked on at once; their calls wait for DynamoDB most of the time.
+/// Orders that are handled at once; their calls wait for DynamoDB most of the time.
 const ORDERS_AT_ONCE: usize = 10;
 
 /// Runs the function.
@@ -46,7 +45,7 @@ struct Message<'a> {
     event: OrderEvent,
 }
 
-/// Works on a batch and answers with the messages that must come again.
+/// Handles a batch and answers with the messages that must come again.
 ///
 /// # Errors
 /// If the event is no batch, or a record has no message id: an empty id in the answer would fail the whole
@@ -61,14 +60,14 @@ pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Resu
         let is_id = |id: &&str| !id.is_empty() || planted("a-message-may-have-no-id");
         let id = record["messageId"].as_str().filter(is_id).ok_or("a record has no messageId")?;
         let parsed = match record["body"].as_str() {
-            Some(body) => caught(|| parse(body, event_type(record))),
+            Some(body) => parse_without_panic(|| parse(body, event_type(record))),
             None => Err(Invalid("the record has no body".to_owned())),
         };
         match parsed {
             Ok(Event::Fact(event)) => {
                 orders.entry(ReservationId::of(&event.order_id)).or_default().push(Message { id, event })
             }
-            Ok(Event::Nothing(event)) => pass_over(id, &event, invocation),
+            Ok(Event::Nothing(event)) => ignore_event(id, &event, invocation),
             Err(Invalid(error)) => {
                 tracing::error!(operation = "order-events", outcome = "unreadable", message_id = id, error);
                 if !planted("an-unreadable-message-is-done") {
@@ -77,9 +76,10 @@ pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Resu
             }
         }
     }
-    let work =
-        orders.into_values().map(|messages| work_on_order(messages, invocation, |e, i| hear(deps, e, i)));
-    let mut running = futures::stream::iter(work).buffer_unordered(ORDERS_AT_ONCE);
+    let handling = orders
+        .into_values()
+        .map(|messages| handle_order(messages, invocation, |e, i| apply_event(deps, e, i)));
+    let mut running = futures::stream::iter(handling).buffer_unordered(ORDERS_AT_ONCE);
     while let Some(of_order) = running.next().await {
         failed.extend(of_order);
     }
@@ -95,16 +95,16 @@ pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Resu
     Ok(json!({"batchItemFailures": items}))
 }
 
-/// What the message is said to be by its attribute `eventType`, matched as the members of an event are.
+/// The value of the message attribute `eventType`, whose name is matched as the members of an event are.
 fn event_type(record: &Value) -> Option<&str> {
     let attributes = record["messageAttributes"].as_object()?;
     let (_, attribute) = attributes.iter().find(|(key, _)| name::plain(key) == "eventtype")?;
     attribute["stringValue"].as_str()
 }
 
-/// Takes note of an event that needs nothing. Its name is in the log alone: as a dimension of a metric, every
-/// name that a shop comes up with would be paid for.
-fn pass_over(message_id: &str, event: &Unconcerned, invocation: &Invocation) {
+/// Logs and counts an event that does not concern stock. Its name goes into the log only: as a dimension of a metric,
+/// every name that a shop comes up with would cost money.
+fn ignore_event(message_id: &str, event: &IgnoredEvent, invocation: &Invocation) {
     if !event.is_known {
         invocation.metrics.add(Metric::UnknownEvents, 1);
     }
@@ -118,11 +118,12 @@ fn pass_over(message_id: &str, event: &Unconcerned, invocation: &Invocation) {
     );
 }
 
-/// The ids of the messages that must come again. A panic fails one message, not the batch.
-async fn work_on_order<'a, H, F>(messages: Vec<Message<'a>>, invocation: &Invocation, hear: H) -> Vec<&'a str>
+/// Handles the messages of one order, one after the other. Answers with the ids of those that must come again. A panic
+/// fails one message, not the batch.
+async fn handle_order<'a, H, F>(messages: Vec<Message<'a>>, invocation: &Invocation, apply: H) -> Vec<&'a str>
 where
     H: Fn(OrderEvent, Invocation) -> F,
-    F: Future<Output = Result<Heard, String>>,
+    F: Future<Output = Result<MessageOutcome, String>>,
 {
     let mut failed = Vec::new();
     for Message { id, event } in messages {
@@ -130,8 +131,8 @@ where
         let correlation_id = event.correlation_id.clone().unwrap_or_else(|| id.to_owned());
         let of_message = Invocation { correlation_id, ..invocation.clone() };
         let fact = event.fact();
-        let hearing = AssertUnwindSafe(hear(event, of_message.clone())).catch_unwind();
-        let outcome = match tokio::time::timeout_at(invocation.deadline, hearing).await {
+        let applying = AssertUnwindSafe(apply(event, of_message.clone())).catch_unwind();
+        let outcome = match tokio::time::timeout_at(invocation.deadline, applying).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_panic)) => Err("it panicked".to_owned()),
             Err(_) => Err("time is up".to_owned()),
@@ -142,7 +143,7 @@ where
             invocation.metrics.add(metric, 1);
         }
         match outcome {
-            Ok(Heard { route, outcome }) => {
+            Ok(MessageOutcome { route, outcome }) => {
                 tracing::info!(
                     operation = "order-events",
                     route,
@@ -171,12 +172,12 @@ where
     failed
 }
 
-/// What an order's beginning is counted as.
-fn metric(fact: Fact, outcome: &Result<Heard, String>) -> Option<Metric> {
+/// The metric that counts an event which begins an order.
+fn metric(fact: Fact, outcome: &Result<MessageOutcome, String>) -> Option<Metric> {
     match outcome {
         _ if fact != Fact::Created => None,
         Err(_) => Some(Metric::ReservationsFailed),
-        Ok(Heard { outcome, .. }) => match *outcome {
+        Ok(MessageOutcome { outcome, .. }) => match *outcome {
             "repeated" => Some(Metric::ReservationsRepeated),
             _ if *outcome == State::Rejected.name() => Some(Metric::ReservationsRefused),
             _ if *outcome == State::Reserved.name() => Some(Metric::ReservationsHeld),
@@ -186,13 +187,18 @@ fn metric(fact: Fact, outcome: &Result<Heard, String>) -> Option<Metric> {
     }
 }
 
-/// What came of one message, for the log.
-struct Heard {
+/// The outcome of one message, as it is logged.
+struct MessageOutcome {
     route: &'static str,
     outcome: &'static str,
 }
 
-async fn hear(deps: &Deps, event: OrderEvent, invocation: Invocation) -> Result<Heard, String> {
+/// Applies the fact that an event tells to its order.
+async fn apply_event(
+    deps: &Deps,
+    event: OrderEvent,
+    invocation: Invocation,
+) -> Result<MessageOutcome, String> {
     let (fact, ttl) = (event.fact(), deps.settings.reservation_ttl);
     let expires_at = ttl.map(|ttl| invocation.now.checked_add(ttl)).transpose().map_err(|e| e.to_string())?;
     let action = Action::Hear { heard: event.heard, expires_at };
@@ -204,11 +210,11 @@ async fn hear(deps: &Deps, event: OrderEvent, invocation: Invocation) -> Result<
         Outcome::Done { reservation, .. } => reservation.state.name(),
         other => return Err(format!("a fact cannot be refused, but it was: {other:?}")),
     };
-    Ok(Heard { route: fact.name(), outcome })
+    Ok(MessageOutcome { route: fact.name(), outcome })
 }
 
-/// Runs what parses; a panic in it is an error of this message.
-fn caught(parse: impl FnOnce() -> Result<Event, Invalid>) -> Result<Event, Invalid> {
+/// Parses a message; a panic becomes an error of that message.
+fn parse_without_panic(parse: impl FnOnce() -> Result<Event, Invalid>) -> Result<Event, Invalid> {
     std::panic::catch_unwind(AssertUnwindSafe(parse))
         .unwrap_or_else(|_| Err(Invalid("reading it panicked".to_owned())))
 }
@@ -237,14 +243,14 @@ mod tests {
         let Event::Fact(paid) = paid else { panic!("it is a fact") };
         let messages = ids.map(|id| Message { id, event: paid.clone() }).into();
         let calls = Cell::new(0);
-        let hear = async |_: OrderEvent, _: Invocation| {
+        let apply = async |_: OrderEvent, _: Invocation| {
             calls.set(calls.get() + 1);
             assert!(calls.get() != 4, "on purpose");
-            Ok(Heard { route: "paid", outcome: "ok" })
+            Ok(MessageOutcome { route: "paid", outcome: "ok" })
         };
-        assert_eq!(work_on_order(messages, &invocation(), hear).await, ["m-4"]);
+        assert_eq!(handle_order(messages, &invocation(), apply).await, ["m-4"]);
         assert_eq!(calls.get(), 5);
-        let Invalid(error) = caught(|| panic!("on purpose")).expect_err("a panic");
+        let Invalid(error) = parse_without_panic(|| panic!("on purpose")).expect_err("a panic");
         assert!(error.contains("panicked"));
     }
 }

@@ -1,22 +1,22 @@
-//! What the name of an event stands for.
+//! The meaning of the name of an event.
 //!
-//! A shop says many things of its orders, and most concern no stock: they are no errors. A name that is nearly
-//! one of ours is probably that one misspelt. Passing it over would lose a fact, so it is refused.
+//! A shop sends many events, and most do not concern stock: they are no errors. A name that is nearly one of ours is
+//! probably that one misspelt. To ignore it would lose a fact, so it is refused.
 
 use shared::domain::{Fact, Invalid, excerpt};
 use shared::planted;
 
-/// How many letters a name may differ in from one that is known, and still be taken for a slip.
+/// A name that differs from a known one in at most this many letters is taken for a slip.
 const MAX_SLIPS: usize = 2;
 
-/// What a name stands for.
+/// The meaning of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Meaning {
     /// A fact about an order.
     Fact(Fact),
     /// An update, whose status says what has happened.
     ByStatus,
-    /// Nothing that concerns stock.
+    /// An event that does not concern stock.
     Nothing,
 }
 
@@ -36,19 +36,19 @@ const KNOWN: [(&str, Meaning); 12] = [
     ("OrderUpdated", Meaning::ByStatus),
 ];
 
-/// What a known event is about.
-const THINGS: [&str; 3] = ["order", "booking", "payment"];
+/// The subjects of the known names.
+const SUBJECTS: [&str; 3] = ["order", "booking", "payment"];
 
 /// Ordinary words that are within [`MAX_SLIPS`] of those, and mean something else.
-const OTHER_THINGS: [&str; 8] =
+const OTHER_SUBJECTS: [&str; 8] =
     ["offer", "reorder", "rider", "holder", "folder", "trader", "rebooking", "repayment"];
 
-/// What happens in a known event.
-const DEEDS: [&str; 9] =
+/// The verbs of the known names.
+const VERBS: [&str; 9] =
     ["created", "paid", "failed", "cancelled", "canceled", "delivered", "updated", "succeeded", "processed"];
 
 /// Ordinary words that are within [`MAX_SLIPS`] of those, and mean something else; some the opposite.
-const OTHER_DEEDS: [&str; 19] = [
+const OTHER_VERBS: [&str; 19] = [
     "rated",
     "related",
     "curated",
@@ -70,7 +70,7 @@ const OTHER_DEEDS: [&str; 19] = [
     "unprocessed",
 ];
 
-/// What a name stands for.
+/// The meaning of a name.
 ///
 /// # Errors
 /// If it is nearly a name that is understood: then it is not known what is meant.
@@ -105,10 +105,10 @@ fn distance(full: &str, given: &str, known: &str) -> usize {
 
 /// Whether a name is made of words that are known to mean something else.
 fn is_ordinary(plain: &str) -> bool {
-    let deeds = || DEEDS.iter().chain(&OTHER_DEEDS);
+    let verbs = || VERBS.iter().chain(&OTHER_VERBS);
     let follows =
-        |thing: &&&str| plain.strip_prefix(**thing).is_some_and(|rest| deeds().any(|deed| rest == *deed));
-    THINGS.iter().chain(&OTHER_THINGS).any(|thing| follows(&thing))
+        |subject: &&&str| plain.strip_prefix(**subject).is_some_and(|rest| verbs().any(|verb| rest == *verb));
+    SUBJECTS.iter().chain(&OTHER_SUBJECTS).any(|subject| follows(&subject))
 }
 
 /// A name without regard to case and punctuation.
@@ -204,11 +204,11 @@ mod tests {
     fn the_ordinary_words_are_near_known_names() {
         let near =
             |name: &str| KNOWN.iter().any(|(known, _)| strsim::levenshtein(name, &plain(known)) <= MAX_SLIPS);
-        for deed in OTHER_DEEDS {
-            assert!(THINGS.iter().any(|thing| near(&format!("{thing}{deed}"))), "{deed}");
+        for verb in OTHER_VERBS {
+            assert!(SUBJECTS.iter().any(|subject| near(&format!("{subject}{verb}"))), "{verb}");
         }
-        for thing in OTHER_THINGS {
-            assert!(DEEDS.iter().any(|deed| near(&format!("{thing}{deed}"))), "{thing}");
+        for subject in OTHER_SUBJECTS {
+            assert!(VERBS.iter().any(|verb| near(&format!("{subject}{verb}"))), "{subject}");
         }
     }
 

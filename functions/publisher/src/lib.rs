@@ -23,7 +23,7 @@ use shared::store::{Invocation, MAX_MOVEMENTS, StoreError, StreamChange, parse_c
 use shared::{Error, planted};
 use tokio::time::Instant;
 
-/// What the function works with.
+/// Everything that the function works with.
 pub struct Outbox {
     deps: Arc<Deps>,
     bus: Bus,
@@ -115,8 +115,8 @@ impl Failed {
 }
 
 /// The parts of an invocation's time, in tenths: until when events are sent, and until when movements are written.
-/// What is left is for levels. So a bus that is slow leaves time to finish what was sent, and the next invocation
-/// begins behind it.
+/// The rest is for levels. So a slow bus leaves time to finish the records whose events were sent, and the next
+/// invocation begins behind these.
 const SENDING_ENDS: u32 = 6;
 const WRITING_ENDS: u32 = 8;
 
@@ -303,7 +303,7 @@ fn read_change(raw: &Value) -> Result<StreamChange, String> {
     }
 }
 
-/// What is published of a change.
+/// The events that a change of an item gives rise to.
 fn events_of(change: &StreamChange, threshold: u64) -> Vec<Event> {
     match change {
         StreamChange::Stock(old, new) => events::of_stock(old.as_ref(), new, threshold),

@@ -1,4 +1,4 @@
-//! What reservations hold of stock that does not stand still.
+//! Compares stock that does not stand still with the reservations that hold it.
 //!
 //! A reservation's allocation changes in the transaction that writes its stock unit, and the ledger says for every
 //! version of the stock unit which reservation it was. So what a reservation held at a version is known from any
@@ -14,18 +14,18 @@ use shared::function::Deps;
 use shared::store::{Invocation, MAX_BATCH_READ, StoreError};
 use tokio::time::Instant;
 
-use crate::ledger::LOOKS_AGAIN;
+use crate::ledger::POLL_INTERVAL;
 
-/// How often a stock unit is looked at. A look fails where the sweep ends several holds at once, whose movement
+/// How often a stock unit is compared. A comparison fails where the sweep ends several holds at once, whose movement
 /// names none of them, or where a reservation moves twice in a moment.
-const LOOKS: usize = 10;
+const MAX_COMPARISONS: usize = 10;
 
 /// Batches of reservations that are read at once.
 const BATCHES_AT_ONCE: usize = 8;
 
-/// A stock unit whose holders are looked at.
+/// A stock unit to compare with its holders.
 #[derive(Debug)]
-pub(crate) struct Suspect {
+pub(crate) struct UnitToCompare {
     pub(crate) unit: UnitKey,
     /// Its version before the holders were looked for.
     pub(crate) since: u64,
@@ -33,10 +33,10 @@ pub(crate) struct Suspect {
     pub(crate) holders: BTreeSet<ReservationId>,
 }
 
-/// What comes of a comparison.
+/// The result of comparing a stock unit with its holders.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// What is reserved is what is held.
+pub(crate) enum Comparison {
+    /// The reserved figure is the sum of what is held.
     Equal,
     /// It is not: reserved, held.
     Differs(u64, u64),
@@ -44,47 +44,47 @@ pub(crate) enum Outcome {
     NotCompared(&'static str),
 }
 
-pub(crate) const BEHIND: Outcome = Outcome::NotCompared("the ledger is behind");
-const MOVED: Outcome = Outcome::NotCompared("it moved in a way that could not be followed");
+pub(crate) const BEHIND: Comparison = Comparison::NotCompared("the ledger is behind");
+const MOVED: Comparison = Comparison::NotCompared("it moved in a way that could not be followed");
 
-/// What moved between two versions: what each reservation held more or less.
+/// The movements between two versions: by how much the holding of each reservation changed.
 #[derive(Debug, Default)]
-struct Moved {
+struct Movements {
     by: BTreeMap<ReservationId, i64>,
     /// Whether something was given back that no reservation is named for, and whether something was held so.
-    gave_unnamed: bool,
-    held_unnamed: bool,
+    has_unnamed_release: bool,
+    has_unnamed_hold: bool,
 }
 
-impl Moved {
+impl Movements {
     fn is_named(&self) -> bool {
-        !self.gave_unnamed && !self.held_unnamed
+        !self.has_unnamed_release && !self.has_unnamed_hold
     }
 }
 
-/// Compares what a stock unit has reserved with what reservations hold of it. A difference is looked at again:
+/// Compares what a stock unit has reserved with what reservations hold of it. A difference is checked again:
 /// reads that are not transactions may see one half of a transaction before the other. `patience` is how long the
 /// publisher is given to write a movement that has just happened.
 pub(crate) async fn compare(
     deps: &Deps,
-    suspect: &Suspect,
+    candidate: &UnitToCompare,
     patience: Duration,
     invocation: &Invocation,
-) -> Result<Outcome, StoreError> {
-    let reader = Reader { deps, unit: &suspect.unit, patience, invocation };
+) -> Result<Comparison, StoreError> {
+    let reader = Reader { deps, unit: &candidate.unit, patience, invocation };
     let (mut differed, mut outcome) = (None, MOVED);
-    for _ in 0..LOOKS {
-        match reader.look(suspect).await? {
-            Outcome::Equal => return Ok(Outcome::Equal),
+    for _ in 0..MAX_COMPARISONS {
+        match reader.compare_holders(candidate).await? {
+            Comparison::Equal => return Ok(Comparison::Equal),
             seen if seen == BEHIND => return Ok(seen),
-            seen @ Outcome::Differs(reserved, held) => {
+            seen @ Comparison::Differs(reserved, held) => {
                 // The figures move on; what is wrong stays wrong by as much.
                 let by = reserved.cast_signed() - held.cast_signed();
                 if differed == Some(by) {
                     return Ok(seen);
                 }
                 differed = Some(by);
-                tokio::time::sleep(LOOKS_AGAIN).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
             seen => outcome = seen,
         }
@@ -93,7 +93,7 @@ pub(crate) async fn compare(
     Ok(outcome)
 }
 
-/// Reads what a stock unit and its holders are at a moment.
+/// Reads a stock unit and its holders.
 struct Reader<'a> {
     deps: &'a Deps,
     unit: &'a UnitKey,
@@ -102,18 +102,20 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    async fn look(&self, suspect: &Suspect) -> Result<Outcome, StoreError> {
-        let gone = Outcome::NotCompared("it is gone");
-        let Some(a) = self.stock().await? else { return Ok(gone) };
-        let Some(before) = self.moved(suspect.since, a.version).await? else { return Ok(BEHIND) };
-        if before.held_unnamed {
+    async fn compare_holders(&self, candidate: &UnitToCompare) -> Result<Comparison, StoreError> {
+        let gone = Comparison::NotCompared("it is gone");
+        let Some(a) = self.read_stock().await? else { return Ok(gone) };
+        let Some(before) = self.movements_between(candidate.since, a.version).await? else {
+            return Ok(BEHIND);
+        };
+        if before.has_unnamed_hold {
             return Ok(MOVED);
         }
-        let mut ids = suspect.holders.clone();
+        let mut ids = candidate.holders.clone();
         ids.extend(before.by.keys());
         let mut held = self.held_by(&ids).await?;
-        let Some(b) = self.stock().await? else { return Ok(gone) };
-        let Some(between) = self.moved(a.version, b.version).await? else { return Ok(BEHIND) };
+        let Some(b) = self.read_stock().await? else { return Ok(gone) };
+        let Some(between) = self.movements_between(a.version, b.version).await? else { return Ok(BEHIND) };
         if !between.is_named() {
             return Ok(MOVED);
         }
@@ -126,22 +128,26 @@ impl Reader<'_> {
             }
         }
         let held: u64 = held.values().sum();
-        Ok(if held == b.reserved { Outcome::Equal } else { Outcome::Differs(b.reserved, held) })
+        Ok(if held == b.reserved { Comparison::Equal } else { Comparison::Differs(b.reserved, held) })
     }
 
-    /// What these reservations held at a version of their stock unit that has passed: what they hold now, without
-    /// what they moved since then.
+    /// The quantities that these reservations held at a past version of their stock unit: those that they hold now,
+    /// without their movements since then.
     async fn held_at(
         &self,
         then: &StockUnit,
         ids: &BTreeSet<ReservationId>,
-    ) -> Result<Result<BTreeMap<ReservationId, u64>, Outcome>, StoreError> {
-        let gone = Outcome::NotCompared("it is gone");
-        let Some(c) = self.stock().await? else { return Ok(Err(gone)) };
-        let Some(since) = self.moved(then.version, c.version).await? else { return Ok(Err(BEHIND)) };
+    ) -> Result<Result<BTreeMap<ReservationId, u64>, Comparison>, StoreError> {
+        let gone = Comparison::NotCompared("it is gone");
+        let Some(c) = self.read_stock().await? else { return Ok(Err(gone)) };
+        let Some(since) = self.movements_between(then.version, c.version).await? else {
+            return Ok(Err(BEHIND));
+        };
         let mut held = self.held_by(ids).await?;
-        let Some(d) = self.stock().await? else { return Ok(Err(gone)) };
-        let Some(meanwhile) = self.moved(c.version, d.version).await? else { return Ok(Err(BEHIND)) };
+        let Some(d) = self.read_stock().await? else { return Ok(Err(gone)) };
+        let Some(meanwhile) = self.movements_between(c.version, d.version).await? else {
+            return Ok(Err(BEHIND));
+        };
         let again = ids.iter().any(|id| meanwhile.by.contains_key(id));
         if again || !since.is_named() || !meanwhile.is_named() {
             return Ok(Err(MOVED));
@@ -153,22 +159,22 @@ impl Reader<'_> {
         Ok(Ok(held))
     }
 
-    async fn stock(&self) -> Result<Option<StockUnit>, StoreError> {
+    async fn read_stock(&self) -> Result<Option<StockUnit>, StoreError> {
         self.deps.store.stock_unit(self.unit, self.invocation).await
     }
 
-    /// What moved after one version, up to another. None if the ledger does not say it in time.
-    async fn moved(&self, after: u64, up_to: u64) -> Result<Option<Moved>, StoreError> {
+    /// The movements after one version, up to another. None if the ledger does not have them in time.
+    async fn movements_between(&self, after: u64, up_to: u64) -> Result<Option<Movements>, StoreError> {
         let until = (Instant::now() + self.patience).min(self.invocation.deadline);
-        let (mut version, mut moved) = (after, Moved::default());
+        let (mut version, mut moved) = (after, Movements::default());
         while version < up_to {
             let page = self.deps.store.movements(self.unit, version, up_to, self.invocation).await?;
             let follows = page.first().is_some_and(|movement| movement.version == version + 1);
             if !follows {
-                if Instant::now() + LOOKS_AGAIN >= until {
+                if Instant::now() + POLL_INTERVAL >= until {
                     return Ok(None);
                 }
-                tokio::time::sleep(LOOKS_AGAIN).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
                 continue;
             }
             // What comes behind a gap is read again when the gap is closed.
@@ -181,15 +187,15 @@ impl Reader<'_> {
                 match ReservationId::parse(&movement.cause.reference) {
                     _ if held == 0 => {}
                     Ok(id) => *moved.by.entry(id).or_default() += held,
-                    Err(_) if held > 0 => moved.held_unnamed = true,
-                    Err(_) => moved.gave_unnamed = true,
+                    Err(_) if held > 0 => moved.has_unnamed_hold = true,
+                    Err(_) => moved.has_unnamed_release = true,
                 }
             }
         }
         Ok(Some(moved))
     }
 
-    /// What these reservations hold of the stock unit now.
+    /// The quantities that these reservations hold of the stock unit now.
     async fn held_by(
         &self,
         ids: &BTreeSet<ReservationId>,
@@ -199,19 +205,19 @@ impl Reader<'_> {
         let batches = ids.chunks(MAX_BATCH_READ).map(read);
         let found: Vec<Vec<Reservation>> =
             futures::stream::iter(batches).buffered(BATCHES_AT_ONCE).try_collect().await?;
-        let held = |reservation: &Reservation| (reservation.id, held_of(reservation, self.unit));
+        let held = |reservation: &Reservation| (reservation.id, held_quantity(reservation, self.unit));
         Ok(found.iter().flatten().map(held).collect())
     }
 }
 
-/// What a reservation holds, by stock unit.
-pub(crate) fn held(reservation: &Reservation) -> impl Iterator<Item = (UnitKey, u64)> {
+/// The quantities that a reservation holds, by stock unit.
+pub(crate) fn holdings_of(reservation: &Reservation) -> impl Iterator<Item = (UnitKey, u64)> {
     reservation.lines.iter().flat_map(|line| {
         line.allocations.iter().map(|allocation| (line.key.unit(allocation.bucket), allocation.quantity))
     })
 }
 
-/// What a reservation holds of one stock unit.
-fn held_of(reservation: &Reservation, unit: &UnitKey) -> u64 {
-    held(reservation).filter(|(of, _)| of == unit).map(|(_, quantity)| quantity).sum()
+/// The quantity that a reservation holds of one stock unit.
+fn held_quantity(reservation: &Reservation, unit: &UnitKey) -> u64 {
+    holdings_of(reservation).filter(|(of, _)| of == unit).map(|(_, quantity)| quantity).sum()
 }

@@ -1,5 +1,5 @@
-//! Whether a stock unit's ledger is whole: one movement for each version without a gap, and movements that add up
-//! to the counters. It is read page by page; what is kept are sums, and the movements that are missing.
+//! Checks that a stock unit's ledger is whole: it has one movement for each version, and the movements add up to the
+//! counters. It is read page by page; only sums are kept, and the movements that are missing.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use shared::function::Deps;
 use shared::store::{Invocation, StoreError};
 use tokio::time::Instant;
 
-/// How long is waited before the ledger is looked at again.
-pub(crate) const LOOKS_AGAIN: Duration = Duration::from_millis(250);
+/// The pause before the ledger is read again.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The operation of a movement that is filled in where the ledger had a gap.
 const RECONSTRUCTED: &str = "reconstructed";
 
-/// What the ledger of a stock unit says.
+/// The ledger of a stock unit, as far as it was read.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    /// How it differs.
+    /// The differences that were found, for the report.
     pub(crate) differences: Vec<Value>,
-    /// The movements that are missing. What lies on both sides of a gap is known, what happened in it only as a
-    /// whole: the last missing version takes all of it, those before it nothing.
+    /// The movements that are missing. The counters before and after a gap are known, but not what each movement in it
+    /// changed: the last missing version gets the whole change, those before it none.
     pub(crate) missing: Vec<Movement>,
     /// When the last movement before the first gap was; none if the gap is at the beginning.
     pub(crate) whole_until: Option<Timestamp>,
@@ -48,13 +48,13 @@ impl Ledger {
                 if page.is_empty() {
                     break;
                 }
-                page.iter().for_each(|movement| ledger.take(unit, movement));
+                page.iter().for_each(|movement| ledger.read_movement(unit, movement));
             }
-            ledger.end(unit);
-            if ledger.missing.is_empty() || Instant::now() + LOOKS_AGAIN >= until {
+            ledger.compare_with(unit);
+            if ledger.missing.is_empty() || Instant::now() + POLL_INTERVAL >= until {
                 return Ok(ledger);
             }
-            tokio::time::sleep(LOOKS_AGAIN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -70,11 +70,16 @@ impl Ledger {
         }
     }
 
-    /// Takes in the next movement.
-    fn take(&mut self, unit: &StockUnit, movement: &Movement) {
+    /// Reads the next movement, and notes where it does not follow from those before it.
+    fn read_movement(&mut self, unit: &StockUnit, movement: &Movement) {
         if movement.version != self.version + 1 {
-            self.differs(unit, "the ledger has a gap", (self.version + 1).into(), movement.version.into());
-            self.misses(unit, movement.version - 1, before(movement), movement.at, &reconstructed());
+            self.add_difference(
+                unit,
+                "the ledger has a gap",
+                (self.version + 1).into(),
+                movement.version.into(),
+            );
+            self.record_gap(unit, movement.version - 1, before(movement), movement.at, &reconstructed());
         }
         let Delta { available, reserved, sold } = movement.delta;
         for (sum, change) in self.sums.iter_mut().zip([available, reserved, sold]) {
@@ -82,32 +87,33 @@ impl Ledger {
         }
         let after = movement.after.map(u64::cast_signed);
         if self.sums != after {
-            self.differs(unit, "the movements do not add up", json!(after), json!(self.sums));
+            self.add_difference(unit, "the movements do not add up", json!(after), json!(self.sums));
             self.sums = after;
         }
         (self.version, self.figures, self.last_at) = (movement.version, movement.after, Some(movement.at));
     }
 
-    /// Holds what was taken in against the stock unit.
-    fn end(&mut self, unit: &StockUnit) {
+    /// Compares the movements that were read with the counters of the stock unit.
+    fn compare_with(&mut self, unit: &StockUnit) {
         let counters = [unit.available, unit.reserved, unit.sold];
         if self.version != unit.version {
             let what = "the ledger ends before the stock unit";
-            self.differs(unit, what, unit.version.into(), self.version.into());
-            self.misses(unit, unit.version, counters, unit.updated_at, &unit.cause);
+            self.add_difference(unit, what, unit.version.into(), self.version.into());
+            self.record_gap(unit, unit.version, counters, unit.updated_at, &unit.cause);
         } else if self.sums != counters.map(u64::cast_signed) {
             let what = "available, reserved and sold are not the sums of the movements";
-            self.differs(unit, what, json!(self.sums), json!(counters));
+            self.add_difference(unit, what, json!(self.sums), json!(counters));
         }
     }
 
-    fn differs(&mut self, unit: &StockUnit, what: &str, expected: Value, found: Value) {
-        self.differences
-            .push(json!({"stockUnit": name(&unit.key), "what": what, "expected": expected, "found": found}));
+    fn add_difference(&mut self, unit: &StockUnit, what: &str, expected: Value, found: Value) {
+        self.differences.push(
+            json!({"stockUnit": unit_name(&unit.key), "what": what, "expected": expected, "found": found}),
+        );
     }
 
     /// Notes a gap from the last movement to this version.
-    fn misses(&mut self, unit: &StockUnit, last: u64, after: [u64; 3], at: Timestamp, cause: &Cause) {
+    fn record_gap(&mut self, unit: &StockUnit, last: u64, after: [u64; 3], at: Timestamp, cause: &Cause) {
         if self.missing.is_empty() {
             self.whole_until = self.last_at;
         }
@@ -137,7 +143,7 @@ fn reconstructed() -> Cause {
     }
 }
 
-/// How a stock unit is called in reports.
-pub(crate) fn name(key: &UnitKey) -> String {
+/// The name of a stock unit in reports.
+pub(crate) fn unit_name(key: &UnitKey) -> String {
     format!("{} at {}, bucket {}", key.product, key.location, key.bucket)
 }

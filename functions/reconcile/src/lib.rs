@@ -1,12 +1,12 @@
-//! `reconcile`: looks whether everything adds up, by hand and by schedule. It never repairs in silence: a
-//! difference is shown with the figures that differ. What could not be compared is said, and then it does not say
-//! that everything holds. Levels it makes anew every time, because a threshold may have changed. With `republish`,
-//! what was missed is said again as it is now, and gaps of the ledger are filled from the records.
+//! `reconcile`: checks that everything adds up, by hand and by schedule. It never repairs in silence: a difference is
+//! reported with the figures that differ. Stock that could not be compared is reported, too, and then the report does
+//! not say that everything holds. Levels are set anew every time, because a threshold may have changed. With
+//! `republish`, the state of whatever was missed is published again, and gaps of the ledger are filled.
 //!
-//! - `ledger`: whether a stock unit's movements are whole and add up
-//! - `holders`: what reservations hold of stock that moves while it is looked at
-//! - `run`: what is asked, and what is found of each stock unit
-//! - `republish`: what may have been missed, and is said again
+//! - `ledger`: checks that a stock unit's movements are whole and add up
+//! - `holders`: compares stock that moves meanwhile with the reservations that hold it
+//! - `run`: the request, and the state of each stock unit
+//! - `republish`: publishes again the state of what may have been missed
 //!
 //! Reservations are read page by page; only sums are kept of them, and for stock units that move who holds them.
 
@@ -33,22 +33,22 @@ use shared::store::{Invocation, StoreError};
 use shared::{Error, planted};
 use tokio::time::Instant;
 
-use holders::{Outcome, Suspect, held};
-use ledger::{Ledger, name};
+use holders::{Comparison, UnitToCompare, holdings_of};
+use ledger::{Ledger, unit_name};
 use republish::Missed;
-use run::{Asked, Finding, Run};
+use run::{ReconcileRequest, Reconciliation, UnitState};
 
-/// How long the publisher is given to write what had just happened when the stock was read.
-const CATCHES_UP: Duration = Duration::from_secs(5);
+/// The time that the publisher is given to write the movements that had just happened when the stock was read.
+const PUBLISHER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Stock units that are worked on at once.
+/// Stock units that are read at once.
 const UNITS_AT_ONCE: usize = 8;
 
 /// Most reservations that are kept as holders of stock units that move; of more than that nothing is compared. Each
 /// takes less than 100 bytes of the function's memory.
 const MAX_HOLDERS: usize = 1_000_000;
 
-/// What the function works with.
+/// Everything that the function works with.
 pub struct Reconciler {
     deps: Arc<Deps>,
     bus: Bus,
@@ -81,52 +81,53 @@ pub async fn run() -> Result<(), Error> {
     serve_events("reconcile", reconciler, handle).await
 }
 
-/// Looks, and reports.
+/// Reconciles, and reports.
 ///
 /// # Errors
-/// If what is asked is not understood, or the tables cannot be read in time.
+/// If the request is not understood, or the tables cannot be read in time.
 pub async fn handle(reconciler: &Reconciler, event: &Value, invocation: &Invocation) -> Result<Value, Error> {
     let began = Instant::now();
     let Reconciler { deps, bus } = reconciler;
-    let asked = if event.is_null() { Asked::default() } else { Asked::deserialize(event)? };
-    let run = Run { deps, bus, asked: &asked, invocation };
-    let found = tokio::time::timeout_at(invocation.deadline, run.look()).await??;
-    if let Some(product) = asked.product_id.as_ref().filter(|_| found.stock_units == 0) {
+    let request =
+        if event.is_null() { ReconcileRequest::default() } else { ReconcileRequest::deserialize(event)? };
+    let reconciliation = Reconciliation { deps, bus, request: &request, invocation };
+    let report = tokio::time::timeout_at(invocation.deadline, reconciliation.compare_all()).await??;
+    if let Some(product) = request.product_id.as_ref().filter(|_| report.stock_units == 0) {
         return Err(format!("there is no product {product}").into());
     }
-    let holds = found.holds();
-    let mut report = json!({
+    let holds = report.holds();
+    let mut answer = json!({
         "holds": holds,
-        "stockUnits": found.stock_units,
-        "reservations": found.reservations,
-        "differences": found.differences,
-        "busy": found.busy,
-        "notCompared": found.not_compared,
-        "levelsSet": found.levels_set,
+        "stockUnits": report.stock_units,
+        "reservations": report.reservations,
+        "differences": report.differences,
+        "busy": report.busy,
+        "notCompared": report.not_compared,
+        "levelsSet": report.levels_set,
     });
-    if asked.republish {
-        report["filled"] = found.filled.into();
-        report["published"] = found.published.into();
+    if request.republish {
+        answer["filled"] = report.filled.into();
+        answer["published"] = report.published.into();
     }
     let count = |metric, of: usize| invocation.metrics.add(metric, u64::try_from(of).unwrap_or(u64::MAX));
-    count(Metric::ReconcileDifferences, found.differences.len());
-    count(Metric::ReconcileNotCompared, found.not_compared.len());
+    count(Metric::ReconcileDifferences, report.differences.len());
+    count(Metric::ReconcileNotCompared, report.not_compared.len());
     tracing::info!(
         operation = "reconcile",
         outcome = if holds { "ok" } else { "differences" },
-        differences = found.differences.len(),
-        not_compared = found.not_compared.len(),
-        stock_units = found.stock_units,
-        levels_set = found.levels_set,
+        differences = report.differences.len(),
+        not_compared = report.not_compared.len(),
+        stock_units = report.stock_units,
+        levels_set = report.levels_set,
         duration_ms = elapsed_ms(began),
         correlation_id = invocation.correlation_id,
     );
-    Ok(report)
+    Ok(answer)
 }
 
-/// What was found.
+/// The result of a reconciliation.
 #[derive(Debug, Default)]
-struct Found {
+struct Report {
     stock_units: usize,
     reservations: usize,
     differences: Vec<Value>,
@@ -139,7 +140,7 @@ struct Found {
     published: usize,
 }
 
-impl Found {
+impl Report {
     /// Only what was compared can hold.
     fn holds(&self) -> bool {
         let was_compared = self.not_compared.is_empty() || planted("what-was-not-compared-holds");
@@ -147,7 +148,7 @@ impl Found {
     }
 }
 
-/// What was seen in one reading of all reservations.
+/// The result of reading all reservations once.
 #[derive(Default)]
 struct Scanned {
     reservations: usize,
@@ -155,71 +156,79 @@ struct Scanned {
     unreadable: Vec<Value>,
 }
 
-impl Run<'_> {
+impl Reconciliation<'_> {
+    /// Compares all stock units with their ledgers and with the reservations.
+    ///
     /// A stock unit whose version is the same before and after the reservations were read has not moved in
     /// between: every change of an allocation is a write of its stock unit. Then the sums are compared. Those that
-    /// have moved, or differ, are looked at one by one by who holds them.
-    async fn look(&self) -> Result<Found, Error> {
-        let mut found = Found::default();
-        let units = self.units().await?;
-        let until = (Instant::now() + CATCHES_UP).min(self.invocation.deadline);
-        let findings = units.into_iter().map(|unit| self.finding(unit, until));
-        let findings: Vec<Finding> =
-            futures::stream::iter(findings).buffered(UNITS_AT_ONCE).try_collect().await?;
-        let missed = self.find_missed(&findings);
-        found.stock_units = findings.len();
-        found.levels_set = findings.iter().filter(|f| matches!(f.level, Some((_, true)))).count();
-        found.differences = findings.iter().flat_map(|f| f.ledger.differences.clone()).collect();
-        found.published += self.send(self.events_of_units(&findings)).await?;
+    /// have moved, or differ, are compared one by one with their holders.
+    async fn compare_all(&self) -> Result<Report, Error> {
+        let mut report = Report::default();
+        let units = self.read_units().await?;
+        let until = (Instant::now() + PUBLISHER_PATIENCE).min(self.invocation.deadline);
+        let states = units.into_iter().map(|unit| self.read_unit_state(unit, until));
+        let states: Vec<UnitState> =
+            futures::stream::iter(states).buffered(UNITS_AT_ONCE).try_collect().await?;
+        let missed = self.find_missed(&states);
+        report.stock_units = states.len();
+        report.levels_set = states.iter().filter(|state| matches!(state.level, Some((_, true)))).count();
+        report.differences = states.iter().flat_map(|state| state.ledger.differences.clone()).collect();
+        report.published += self.send(self.events_of_units(&states)).await?;
 
         let (scanned, published) = self.scan(&missed).await?;
-        found.published += published;
-        found.reservations = scanned.reservations;
-        found.differences.extend(scanned.unreadable);
+        report.published += published;
+        report.reservations = scanned.reservations;
+        report.differences.extend(scanned.unreadable);
         let after: BTreeMap<UnitKey, u64> =
-            self.units().await?.into_iter().map(|unit| (unit.key, unit.version)).collect();
-        if self.asked.republish {
+            self.read_units().await?.into_iter().map(|unit| (unit.key, unit.version)).collect();
+        if self.request.republish {
             // Only now: a gap that is filled tells nobody any more that something was missed. And before stock that
             // moves is compared, which may take all the time there is.
-            found.filled = self.fill(&findings).await?;
+            report.filled = self.fill_gaps(&states).await?;
         }
-        let mut suspects = self.suspects_that_are_new(&findings, &scanned.held, &after);
-        for Finding { unit, .. } in &findings {
+        let mut candidates = self.new_units_to_compare(&states, &scanned.held, &after);
+        for UnitState { unit, .. } in &states {
             // The catalog may be behind; what is not seen a second time is not taken for one that stood still.
             let version = after.get(&unit.key).copied().unwrap_or(0);
             if version != unit.version {
-                found.busy.push(name(&unit.key));
+                report.busy.push(unit_name(&unit.key));
             }
             let held = scanned.held.get(&unit.key).copied().unwrap_or(0);
             if version != unit.version || held != unit.reserved {
                 let version = version.max(unit.version);
-                suspects.push(Suspect { unit: unit.key.clone(), since: version, holders: BTreeSet::new() });
+                candidates.push(UnitToCompare {
+                    unit: unit.key.clone(),
+                    since: version,
+                    holders: BTreeSet::new(),
+                });
             }
         }
-        self.compare(suspects, &mut found).await?;
-        if self.asked.product_id.is_none() {
-            self.held_nowhere(&scanned.held, &after, &mut found).await?;
+        self.compare(candidates, &mut report).await?;
+        if self.request.product_id.is_none() {
+            self.report_holds_without_stock(&scanned.held, &after, &mut report).await?;
         }
-        Ok(found)
+        Ok(report)
     }
 
     /// Stock that began to exist, and to be held, after it was first listed: its sums were not compared yet.
-    fn suspects_that_are_new(
+    fn new_units_to_compare(
         &self,
-        findings: &[Finding],
+        states: &[UnitState],
         held: &BTreeMap<UnitKey, u64>,
         after: &BTreeMap<UnitKey, u64>,
-    ) -> Vec<Suspect> {
-        let known: BTreeSet<&UnitKey> = findings.iter().map(|finding| &finding.unit.key).collect();
+    ) -> Vec<UnitToCompare> {
+        let known: BTreeSet<&UnitKey> = states.iter().map(|state| &state.unit.key).collect();
         let new = held.keys().filter(|unit| !known.contains(unit));
         let there = new.filter_map(|unit| after.get(unit).map(|version| (unit, *version)));
-        there.map(|(unit, since)| Suspect { unit: unit.clone(), since, holders: BTreeSet::new() }).collect()
+        there
+            .map(|(unit, since)| UnitToCompare { unit: unit.clone(), since, holders: BTreeSet::new() })
+            .collect()
     }
 
-    async fn units(&self) -> Result<Vec<StockUnit>, StoreError> {
+    async fn read_units(&self) -> Result<Vec<StockUnit>, StoreError> {
         let (mut units, mut start) = (Vec::new(), None);
         loop {
-            let product = self.asked.product_id.as_ref();
+            let product = self.request.product_id.as_ref();
             let page = self.deps.store.scan_units(product, start.as_ref(), self.invocation).await?;
             units.extend(page.units);
             start = page.next;
@@ -229,13 +238,13 @@ impl Run<'_> {
         }
     }
 
-    async fn finding(&self, unit: StockUnit, until: Instant) -> Result<Finding, StoreError> {
+    async fn read_unit_state(&self, unit: StockUnit, until: Instant) -> Result<UnitState, StoreError> {
         let Self { deps, invocation, .. } = *self;
         let left_alone = planted("the-reconciliation-leaves-levels-alone");
         let threshold = if left_alone { 0 } else { deps.settings.low_stock_threshold };
         let level = deps.store.update_level(&unit.key, None, threshold, invocation).await?;
         let ledger = Ledger::read(deps, &unit, until, invocation).await?;
-        Ok(Finding { unit, ledger, level })
+        Ok(UnitState { unit, ledger, level })
     }
 
     /// Reads all reservations, and publishes again those that may have been missed.
@@ -254,7 +263,7 @@ impl Run<'_> {
                     }
                 };
                 scanned.reservations += 1;
-                for (unit, quantity) in held(&reservation) {
+                for (unit, quantity) in holdings_of(&reservation) {
                     *scanned.held.entry(unit).or_default() += quantity;
                 }
                 if missed.contains(&reservation) {
@@ -269,48 +278,52 @@ impl Run<'_> {
         }
     }
 
-    /// Compares stock units by who holds them, which takes one more reading of all reservations.
-    async fn compare(&self, mut suspects: Vec<Suspect>, found: &mut Found) -> Result<(), StoreError> {
-        if suspects.is_empty() {
+    /// Compares stock units with their holders, which takes one more reading of all reservations.
+    async fn compare(
+        &self,
+        mut candidates: Vec<UnitToCompare>,
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
+        if candidates.is_empty() {
             return Ok(());
         }
-        let fits = self.look_for_holders(&mut suspects).await?;
+        let fits = self.find_holders(&mut candidates).await?;
         // Once the ledger was waited for in vain it is not waited for again: each wait takes seconds.
-        let mut patience = CATCHES_UP;
-        for suspect in &suspects {
-            let stock_unit = name(&suspect.unit);
+        let mut patience = PUBLISHER_PATIENCE;
+        for candidate in &candidates {
+            let stock_unit = unit_name(&candidate.unit);
             let outcome = match fits {
-                true => holders::compare(self.deps, suspect, patience, self.invocation).await?,
-                false => Outcome::NotCompared("more reservations hold such stock than are kept in memory"),
+                true => holders::compare(self.deps, candidate, patience, self.invocation).await?,
+                false => Comparison::NotCompared("more reservations hold such stock than are kept in memory"),
             };
             if outcome == holders::BEHIND {
                 patience = Duration::ZERO;
             }
             match outcome {
-                Outcome::Equal => {}
-                Outcome::Differs(reserved, held) => found.differences.push(json!({
+                Comparison::Equal => {}
+                Comparison::Differs(reserved, held) => report.differences.push(json!({
                     "stockUnit": stock_unit, "what": "reserved differs from what reservations hold",
                     "reserved": reserved, "held": held,
                 })),
-                Outcome::NotCompared(why) => {
-                    found.not_compared.push(json!({"stockUnit": stock_unit, "why": why}));
+                Comparison::NotCompared(why) => {
+                    report.not_compared.push(json!({"stockUnit": stock_unit, "why": why}));
                 }
             }
         }
         Ok(())
     }
 
-    /// Answers whether there were not too many.
-    async fn look_for_holders(&self, suspects: &mut [Suspect]) -> Result<bool, StoreError> {
+    /// Finds the reservations that hold these stock units. False: there are too many of them.
+    async fn find_holders(&self, candidates: &mut [UnitToCompare]) -> Result<bool, StoreError> {
         let places: BTreeMap<UnitKey, usize> =
-            suspects.iter().enumerate().map(|(i, suspect)| (suspect.unit.clone(), i)).collect();
+            candidates.iter().enumerate().map(|(i, candidate)| (candidate.unit.clone(), i)).collect();
         let (mut count, mut start) = (0, None);
         loop {
             let page = self.deps.store.scan_reservations(start.as_ref(), self.invocation).await?;
             for reservation in page.reservations.iter().flatten() {
-                for (unit, _) in held(reservation) {
+                for (unit, _) in holdings_of(reservation) {
                     let Some(place) = places.get(&unit) else { continue };
-                    count += usize::from(suspects[*place].holders.insert(reservation.id));
+                    count += usize::from(candidates[*place].holders.insert(reservation.id));
                 }
             }
             start = page.next;
@@ -320,24 +333,24 @@ impl Run<'_> {
         }
     }
 
-    /// Stock that reservations hold where there is none. A stock unit that is new may be missing in the catalog for
-    /// a moment, so it is asked for.
-    async fn held_nowhere(
+    /// Reports stock that reservations hold although there is no such stock unit. A new one may be missing in the
+    /// catalog for a moment, so it is read once more.
+    async fn report_holds_without_stock(
         &self,
         held: &BTreeMap<UnitKey, u64>,
         known: &BTreeMap<UnitKey, u64>,
-        found: &mut Found,
+        report: &mut Report,
     ) -> Result<(), StoreError> {
         for (unit, held) in held.iter().filter(|(unit, _)| !known.contains_key(*unit)) {
-            let stock_unit = name(unit);
+            let stock_unit = unit_name(unit);
             match self.deps.store.stock_unit(unit, self.invocation).await? {
                 None => {
                     let what = "held, but there is no such stock unit";
-                    found.differences.push(json!({"stockUnit": stock_unit, "what": what, "held": held}));
+                    report.differences.push(json!({"stockUnit": stock_unit, "what": what, "held": held}));
                 }
                 Some(_) => {
                     let why = "it began to exist meanwhile";
-                    found.not_compared.push(json!({"stockUnit": stock_unit, "why": why}));
+                    report.not_compared.push(json!({"stockUnit": stock_unit, "why": why}));
                 }
             }
         }
@@ -345,9 +358,9 @@ impl Run<'_> {
     }
 
     /// Fills the gaps of the ledgers.
-    async fn fill(&self, findings: &[Finding]) -> Result<usize, StoreError> {
+    async fn fill_gaps(&self, states: &[UnitState]) -> Result<usize, StoreError> {
         let mut filled = 0;
-        for movement in findings.iter().flat_map(|f| &f.ledger.missing) {
+        for movement in states.iter().flat_map(|state| &state.ledger.missing) {
             filled += usize::from(self.deps.store.fill_movement(movement, self.invocation).await?);
         }
         Ok(filled)

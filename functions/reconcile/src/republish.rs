@@ -1,5 +1,5 @@
-//! What may have been missed, and is published again as it is now. How it came about is no longer known, so these events
-//! have ids of their own.
+//! Publishes again the state of stock and reservations whose events may have been missed. How they came about is no
+//! longer known, so these events have ids of their own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use shared::domain::events::{self, Event};
 use shared::domain::{ProductId, Reservation, Timestamp};
 use shared::publishing::{Entry, split_into_requests};
 
-use crate::run::{Finding, Run};
+use crate::run::{Reconciliation, UnitState};
 
-/// How much earlier than what was written before it a record may say it was written: it says when its invocation
-/// began, and clocks differ.
+/// A record may carry a time this much earlier than a record that was written before it: it carries the time at which
+/// its invocation began, and clocks differ.
 const OUT_OF_ORDER: Duration = Duration::from_secs(600);
 
-impl Run<'_> {
-    /// Sends events. Answers how many there were, or fails if one of them was not taken.
+impl Reconciliation<'_> {
+    /// Sends events. Answers with their number, or fails if the bus refused one of them.
     pub(crate) async fn send(&self, events: Vec<Event>) -> Result<usize, Error> {
         let entries: Vec<Entry> = events.into_iter().map(Entry::from).collect();
         for part in split_into_requests(&entries, |entry| entry) {
@@ -28,14 +28,14 @@ impl Run<'_> {
         Ok(entries.len())
     }
 
-    /// What may have been missed, by what the ledgers lack and since when is asked.
-    pub(crate) fn find_missed(&self, findings: &[Finding]) -> Missed {
+    /// Finds the reservations that may have been missed, by the gaps of the ledgers and by the time that is asked for.
+    pub(crate) fn find_missed(&self, states: &[UnitState]) -> Missed {
         let mut missed = Missed::default();
-        if !self.asked.republish {
+        if !self.request.republish {
             return missed;
         }
-        missed.since = self.asked_since();
-        for Finding { unit, ledger, .. } in findings.iter().filter(|f| !f.ledger.missing.is_empty()) {
+        missed.since = self.requested_since();
+        for UnitState { unit, ledger, .. } in states.iter().filter(|state| !state.ledger.missing.is_empty()) {
             let from = ledger.whole_until.and_then(|at| at.checked_sub(OUT_OF_ORDER).ok());
             let from = from.unwrap_or(Timestamp::MIN);
             let gap = missed.gaps.entry(unit.key.product.clone()).or_insert(from);
@@ -44,21 +44,21 @@ impl Run<'_> {
         missed
     }
 
-    /// Since when everything is published again, where that is asked for.
-    fn asked_since(&self) -> Option<Timestamp> {
-        let hours = Duration::from_secs(u64::from(self.asked.since_hours?) * 3_600);
+    /// The time since which everything is published again, if that is asked for.
+    fn requested_since(&self) -> Option<Timestamp> {
+        let hours = Duration::from_secs(u64::from(self.request.since_hours?) * 3_600);
         Some(self.invocation.now.checked_sub(hours).unwrap_or(Timestamp::MIN))
     }
 
-    /// What is published again of stock units: the figures of those whose ledger lacks movements, and their level. A
-    /// level that was set just now is published in the usual way.
-    pub(crate) fn events_of_units(&self, findings: &[Finding]) -> Vec<Event> {
+    /// The events of stock units to publish again: the figures of those whose ledger lacks movements, and their level.
+    /// A level that was set just now is published in the usual way.
+    pub(crate) fn events_of_units(&self, states: &[UnitState]) -> Vec<Event> {
         let mut events = Vec::new();
-        if !self.asked.republish {
+        if !self.request.republish {
             return events;
         }
-        let (since, threshold) = (self.asked_since(), self.deps.settings.low_stock_threshold);
-        for Finding { unit, ledger, level } in findings {
+        let (since, threshold) = (self.requested_since(), self.deps.settings.low_stock_threshold);
+        for UnitState { unit, ledger, level } in states {
             let lacks = !ledger.missing.is_empty();
             if lacks {
                 events.extend(events::state_of_stock(unit, threshold));

@@ -157,7 +157,7 @@ async fn audit(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     write(deps, request, product_id, location, change, &answer).await
 }
 
-/// What is said of a product at a location. A member that is absent stays as it is, `null` takes it away.
+/// The attributes of a product at a location. An absent member leaves its attribute as it is, `null` removes it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct UpdateRequest {
@@ -201,8 +201,8 @@ async fn update(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     write(deps, request, product, location, change, &answer).await
 }
 
-/// What was done. It is kept and answered again for the same key, so it says nothing that could have changed since;
-/// what there is now is read each time and stands behind it.
+/// The change that was made. It is stored and answered again for the same key, so it holds nothing that could have
+/// changed since. The figures of now are read each time and follow it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct StockAnswer {
@@ -236,7 +236,7 @@ impl StockAnswer {
     }
 }
 
-/// What was done, and what there is now at that location.
+/// The change that was made, and the stock that the location has now.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AnswerNow {

@@ -1,4 +1,4 @@
-//! What SQS refuses, in its words.
+//! The requests that SQS refuses, and its words for that.
 //!
 //! Source: Amazon SQS API Reference, and "Message quotas" of its Developer Guide.
 

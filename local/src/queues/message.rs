@@ -10,9 +10,9 @@ use crate::template::Queue;
 pub struct Message {
     /// Its id.
     pub id: String,
-    /// What it is deleted by.
+    /// The handle with which it is deleted.
     pub receipt: String,
-    /// What it says.
+    /// Its text.
     pub body: String,
     pub(super) attributes: Value,
     pub(super) sent_ms: i64,

@@ -1,4 +1,4 @@
-//! What else lies in the database of the queues: events that were published, and how far streams were read.
+//! The other tables in the database of the queues: events that were published, and how far streams were read.
 
 use rusqlite::{OptionalExtension as _, params};
 use serde_json::Value;
@@ -20,7 +20,7 @@ impl Queues {
     ///
     /// # Errors
     /// If it cannot be kept.
-    pub fn keep_checkpoint(&self, name: &str, position: &str) -> Result<(), QueueError> {
+    pub fn save_checkpoint(&self, name: &str, position: &str) -> Result<(), QueueError> {
         let put = "INSERT INTO checkpoint VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET position = ?2";
         self.database().execute(put, [name, position])?;
         Ok(())
@@ -36,7 +36,7 @@ impl Queues {
         Ok(())
     }
 
-    /// What was published after the event of a number, of one order or of all, oldest first.
+    /// The events that were published after the one of a number, of one order or of all, oldest first.
     ///
     /// # Errors
     /// If it cannot be read.

@@ -37,7 +37,7 @@ pub struct Function {
     pub streams: Vec<StreamSource>,
     /// When schedules call it, and with which event.
     pub schedules: Vec<(Schedule, String)>,
-    /// What its role allows, apart from what Lambda itself does with it.
+    /// The statements of its role, apart from those for Lambda itself.
     pub statements: Vec<Value>,
 }
 

@@ -1,4 +1,4 @@
-//! What functions work with: tables, queues, rules of event buses, and the tokens of the HTTP API.
+//! The resources besides functions: tables, queues, rules of event buses, and the tokens of the HTTP API.
 
 use serde_json::Value;
 

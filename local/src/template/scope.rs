@@ -1,4 +1,4 @@
-//! What a template refers to: its parameters, resources and conditions, and AWS's own values.
+//! The references of a template: to its parameters, resources and conditions, and to AWS's own values.
 //!
 //! Source: AWS CloudFormation User Guide, "Intrinsic function reference" and "Condition functions".
 
@@ -12,7 +12,7 @@ use crate::account::{ACCOUNT_ID, REGION, STACK_NAME};
 /// A property that is set to it counts as not written.
 const NO_VALUE: &str = "AWS::NoValue";
 
-/// What references are resolved against.
+/// The values and conditions that references are resolved to.
 pub(super) struct Scope {
     values: BTreeMap<String, String>,
     conditions: BTreeMap<String, bool>,

@@ -1,4 +1,4 @@
-//! What calls a function by itself: queues, streams and schedules.
+//! The sources that call a function by themselves: queues, streams and schedules.
 
 use std::time::Duration;
 
@@ -32,14 +32,14 @@ pub struct StreamSource {
     pub max_retries: u64,
     /// The ARN of the bucket or queue that is told what was given up.
     pub on_failure: Option<String>,
-    /// A record is delivered if it fits one of them, or if there are none.
+    /// A record is delivered if it matches one of them, or if there are none.
     patterns: Vec<Value>,
 }
 
 impl StreamSource {
     /// Whether a record is to be delivered.
-    pub fn wants(&self, record: &Value, fits: impl Fn(&Value, &Value) -> bool) -> bool {
-        self.patterns.is_empty() || self.patterns.iter().any(|pattern| fits(pattern, record))
+    pub fn matches(&self, record: &Value, matches_pattern: impl Fn(&Value, &Value) -> bool) -> bool {
+        self.patterns.is_empty() || self.patterns.iter().any(|pattern| matches_pattern(pattern, record))
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-/// What is wrong with a template.
+/// A template that cannot be used, and why.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct BadTemplate(pub(super) String);

@@ -1,4 +1,4 @@
-//! Whether what was published follows from what was written.
+//! Checks that the events that were published follow from the changes that were written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::requests::published_detail;
 use crate::world::World;
 
 impl Findings {
-    /// What was published is what follows from the changes, and each id has one content.
+    /// The published events are those that follow from the changes, and each id has one content.
     pub(super) fn check_bus(&mut self, world: &World) {
         let seen = world.wire.seen();
         let mut published: BTreeMap<String, Value> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What was found to be broken.
+//! The broken rules that the checks find.
 
 use crate::history::Violation;
 

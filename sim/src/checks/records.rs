@@ -85,8 +85,8 @@ fn command_of(ops: &BTreeMap<u32, &Op>, new: &Reservation) -> Option<Command> {
     (command.target.id() == new.id).then_some(command)
 }
 
-/// What a decision saw: the record before, and the stock that decided the outcome. The record says what that lacked, where
-/// a hold was not made, or more of a line is missing now.
+/// The input of a decision: the record before, and the stock that decided the outcome. The shortages of the record tell
+/// that stock, where a hold was not made or more of a line is missing now.
 fn seen_by(command: &Command, old: Option<&Reservation>, new: &Reservation) -> Seen {
     let mut seen = Seen::record_alone(old.cloned());
     let Action::Hear { heard, .. } = &command.action else { return seen };

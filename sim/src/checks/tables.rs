@@ -11,7 +11,7 @@ use crate::requests::{INVENTORY, LEDGER};
 use crate::world::World;
 
 impl Findings {
-    /// What lies in the table is what the history says; and levels are true.
+    /// The items of the table are those of the history; and levels are true.
     pub(super) fn check_tables(&mut self, world: &World) {
         let items = scan(world, INVENTORY);
         let seen = world.wire.seen();

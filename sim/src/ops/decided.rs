@@ -1,4 +1,4 @@
-//! What is done, as the domain takes it.
+//! Operations as commands of the domain.
 
 use shared::domain::{
     Action, Command, DeliveredLines, Delivery, Fact, Heard, LineKey, Location, OrderId, OrderLines, Ordered,
@@ -55,7 +55,7 @@ impl Op {
     }
 }
 
-/// What was made of a text of the simulation's own, which is always valid.
+/// The value of a text of the simulation's own, which is always valid.
 fn valid<T>(value: Result<T, shared::domain::Invalid>) -> T {
     value.unwrap_or_else(|invalid| unreachable!("the simulation names things rightly: {invalid}"))
 }
@@ -81,7 +81,7 @@ pub fn delivered_lines(lines: &Lines) -> DeliveredLines {
     })))
 }
 
-/// What a delivery with these lines says.
+/// The delivery of these lines.
 #[must_use]
 pub fn delivery(lines: &Lines, shipment: Option<&str>) -> Delivery {
     match shipment.map(|id| valid(ShipmentId::parse(id))) {

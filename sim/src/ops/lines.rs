@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use shared::domain::Reservation;
 
-/// What is ordered, or delivered: products and quantities.
+/// The lines of an order or delivery: products and quantities.
 pub type Lines = Vec<(String, u64)>;
 
 /// The sum for each product.

@@ -1,4 +1,4 @@
-//! What is done, and to what.
+//! The operations of a run.
 
 use shared::domain::Fact;
 
@@ -11,11 +11,11 @@ pub struct Op {
     pub id: u32,
     /// When it is done, in milliseconds after the beginning.
     pub at: u64,
-    /// What is done.
+    /// Its kind and content.
     pub kind: Kind,
 }
 
-/// What is done.
+/// The kinds of operations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// A client asks something of an order's reservation.
@@ -41,7 +41,7 @@ pub enum Kind {
     Publish,
 }
 
-/// What is asked of a reservation.
+/// A request about a reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
     /// Holds these lines, for so many seconds.
@@ -56,7 +56,7 @@ pub enum Ask {
     Extend(u64),
 }
 
-/// What is done to stock.
+/// A change of stock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A product begins with so many, and with a purchase limit.

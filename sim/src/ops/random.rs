@@ -7,7 +7,7 @@ use super::lines::Lines;
 use super::op::{Ask, Change, Kind, Op};
 use crate::faults::source;
 
-/// What an order asks for: always the same.
+/// The lines of an order, which are always the same.
 #[must_use]
 pub fn lines_of(seed: u64, order: u32, products: &[String]) -> Lines {
     let mut rng = source(seed, "lines", order);
@@ -50,7 +50,7 @@ pub fn random(seed: u64, count: u32, products: &[String]) -> Vec<Op> {
     ops
 }
 
-/// What was ordered, a part of it, more of it, something else, or no lines; in one or in several shipments.
+/// A delivery of everything, of a part, of more, of something else, or without lines; in one shipment or in several.
 fn random_delivery(rng: &mut Rng, mut lines: Lines, other: &str) -> (Lines, Option<&'static str>) {
     match rng.u8(0..8) {
         0 | 1 => return (Vec::new(), None),

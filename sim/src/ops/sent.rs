@@ -1,4 +1,4 @@
-//! What is done, as it is sent: requests over HTTP, and events.
+//! Operations as they are sent: requests over HTTP, and events.
 
 use serde_json::{Value, json};
 use shared::domain::Fact;

@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use serde_json::{Value, json};
 
-/// How a runner is called.
+/// A client of a runner.
 #[derive(Clone)]
 pub(crate) struct Api {
     http: reqwest::Client,
@@ -16,7 +16,7 @@ pub(crate) struct Api {
     pub(crate) aws_url: String,
     pub(crate) dynamodb: Client,
     token: Option<String>,
-    /// What the functions' names begin with.
+    /// The beginning of the functions' names.
     pub(crate) prefix: String,
     /// A queue with what is published; none where the runner is asked for it.
     pub(crate) published_queue: Option<String>,
@@ -29,13 +29,13 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
     pub(crate) correlation_id: Option<String>,
     pub(crate) retry_after: Option<String>,
-    /// What the gateway calls the request.
+    /// The id that the gateway gave the request.
     pub(crate) request_id: Option<String>,
 }
 
 impl Answer {
-    /// The problem's code, or the reservation's status.
-    pub(crate) fn says(&self) -> (u16, &str) {
+    /// The status of the answer, with the problem's code or the reservation's status.
+    pub(crate) fn code_or_status(&self) -> (u16, &str) {
         let word = self.body["code"].as_str().or(self.body["status"].as_str()).unwrap_or_default();
         (self.status, word)
     }
@@ -221,7 +221,7 @@ impl Api {
             .collect()
     }
 
-    /// What the runner has seen on its buses.
+    /// The events that the runner has seen on its buses.
     async fn logged(&self) -> Vec<Value> {
         let (mut all, mut last) = (Vec::new(), 0);
         loop {
@@ -236,7 +236,7 @@ impl Api {
         }
     }
 
-    /// What a queue has brought so far, to whichever test.
+    /// The messages of a queue so far, whichever test received them.
     async fn received(&self, queue: &str) -> Vec<Value> {
         static RECEIVED: Mutex<Vec<Value>> = Mutex::new(Vec::new());
         let sqs = self.sqs();
@@ -257,7 +257,7 @@ impl Api {
     }
 
     /// How often an event of this name was published for a reservation or product.
-    pub(crate) async fn said(&self, name: &str, of: &str) -> usize {
+    pub(crate) async fn published_count(&self, name: &str, of: &str) -> usize {
         let all = self.published().await;
         let about = |event: &&Value| event["orderId"] == of || event["productId"] == of;
         let said = all.iter().filter(|event| event["eventType"] == name).filter(about);

@@ -1,4 +1,4 @@
-//! A wire between the store and DynamoDB that misbehaves on purpose, once for each fault that is put in.
+//! A proxy between the store and DynamoDB that misbehaves on purpose, once for each fault that is injected.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-/// What goes wrong with the next write.
+/// A fault of the next write.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
     /// The request never arrives.
@@ -48,9 +48,9 @@ pub(crate) enum Fault {
     InProgress(tokio::time::Instant),
 }
 
-/// The wire.
+/// The proxy. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Wire {
+pub(crate) struct FaultProxy {
     pub(crate) url: String,
     real: Arc<OnceLock<String>>,
     faults: Arc<Mutex<VecDeque<Fault>>>,
@@ -71,19 +71,19 @@ pub(crate) struct HeldUp {
     pub(crate) go_on: Arc<Notify>,
 }
 
-impl Wire {
-    /// A wire to the endpoint at `real`.
+impl FaultProxy {
+    /// A proxy to the endpoint at `real`.
     pub(crate) async fn to(real: &str) -> Self {
-        let wire = Self::loose().await;
-        wire.connect(real);
-        wire
+        let proxy = Self::unconnected().await;
+        proxy.connect(real);
+        proxy
     }
 
-    /// A wire to an endpoint that is not there yet.
-    pub(crate) async fn loose() -> Self {
+    /// A proxy to an endpoint that is not there yet.
+    pub(crate) async fn unconnected() -> Self {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let wire = Self {
+        let proxy = Self {
             url,
             real: Arc::default(),
             faults: Arc::default(),
@@ -92,12 +92,12 @@ impl Wire {
             stale: Arc::default(),
             scans: Arc::default(),
         };
-        let router = axum::Router::new().fallback(pass).with_state(wire.clone());
+        let router = axum::Router::new().fallback(answer_or_misbehave).with_state(proxy.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        wire
+        proxy
     }
 
-    /// Connects a loose end.
+    /// Connects it to the endpoint at `real`.
     pub(crate) fn connect(&self, real: &str) {
         self.real.set(real.to_owned()).expect("it is connected once");
     }
@@ -108,17 +108,17 @@ impl Wire {
     }
 
     /// Nothing goes wrong any more with writes.
-    pub(crate) fn mend(&self) {
+    pub(crate) fn clear_faults(&self) {
         self.faults.lock().unwrap().clear();
     }
 
-    /// Puts in what goes wrong with the next writes.
-    pub(crate) fn put_in(&self, faults: impl IntoIterator<Item = Fault>) {
+    /// Adds faults for the next writes.
+    pub(crate) fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.lock().unwrap().extend(faults);
     }
 
     /// How many faults have not happened yet.
-    pub(crate) fn left(&self) -> usize {
+    pub(crate) fn remaining_faults(&self) -> usize {
         self.faults.lock().unwrap().len() + self.stale.load(Ordering::SeqCst)
     }
 
@@ -144,13 +144,13 @@ impl Wire {
         reqwest::Client::new().post(real).headers(headers).body(body).send().await.unwrap()
     }
 
-    async fn real(&self, headers: HeaderMap, body: String) -> Response {
+    async fn forward(&self, headers: HeaderMap, body: String) -> Response {
         let sent = self.send(headers, body).await;
         let status = sent.status();
         (status, sent.text().await.unwrap()).into_response()
     }
 
-    async fn real_without_item(&self, headers: HeaderMap, body: String) -> Response {
+    async fn forward_without_item(&self, headers: HeaderMap, body: String) -> Response {
         let sent = self.send(headers, body).await;
         let status = sent.status();
         let answer: Value = serde_json::from_str(&sent.text().await.unwrap()).unwrap();
@@ -158,7 +158,7 @@ impl Wire {
     }
 }
 
-/// What an endpoint answers that does not know `ReturnValuesOnConditionCheckFailure`.
+/// The answer of an endpoint that does not know `ReturnValuesOnConditionCheckFailure`.
 fn without_item(mut answer: Value) -> Value {
     let reasons = answer["CancellationReasons"].as_array_mut().into_iter().flatten();
     reasons.filter_map(Value::as_object_mut).for_each(|reason| drop(reason.remove("Item")));
@@ -168,13 +168,13 @@ fn without_item(mut answer: Value) -> Value {
     answer
 }
 
-async fn pass(State(wire): State<Wire>, headers: HeaderMap, body: String) -> Response {
+async fn answer_or_misbehave(State(proxy): State<FaultProxy>, headers: HeaderMap, body: String) -> Response {
     let target = headers["x-amz-target"].to_str().unwrap().to_owned();
-    let hangs = target.ends_with("GetItem") && wire.reads_hang.load(Ordering::SeqCst);
-    if hangs || wire.silent.load(Ordering::SeqCst) {
+    let hangs = target.ends_with("GetItem") && proxy.reads_hang.load(Ordering::SeqCst);
+    if hangs || proxy.silent.load(Ordering::SeqCst) {
         return std::future::pending().await;
     }
-    let held_up = if target.ends_with(".Scan") { wire.scans.lock().unwrap().clone() } else { None };
+    let held_up = if target.ends_with(".Scan") { proxy.scans.lock().unwrap().clone() } else { None };
     if let Some(HeldUp { arrived, go_on }) = held_up {
         arrived.notify_one();
         go_on.notified().await;
@@ -182,30 +182,30 @@ async fn pass(State(wire): State<Wire>, headers: HeaderMap, body: String) -> Res
     let one_less = |left: usize| left.checked_sub(1);
     if target.ends_with("Query")
         && body.contains("IndexName")
-        && wire.stale.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
+        && proxy.stale.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
     {
         return (StatusCode::OK, json!({"Items": [], "Count": 0, "ScannedCount": 0}).to_string())
             .into_response();
     }
     let writes = ["TransactWriteItems", "PutItem", "UpdateItem"].iter().any(|write| target.ends_with(write));
-    let fault = if writes { wire.faults.lock().unwrap().pop_front() } else { None };
+    let fault = if writes { proxy.faults.lock().unwrap().pop_front() } else { None };
     match fault {
-        None => wire.real(headers, body).await,
-        Some(fault) => wire.misbehave(fault, headers, body).await,
+        None => proxy.forward(headers, body).await,
+        Some(fault) => proxy.misbehave(fault, headers, body).await,
     }
 }
 
-impl Wire {
+impl FaultProxy {
     /// One write that goes wrong.
     async fn misbehave(self, fault: Fault, headers: HeaderMap, body: String) -> Response {
         match fault {
             Fault::Drop => std::future::pending().await,
             Fault::Lose => {
-                self.real(headers, body).await;
+                self.forward(headers, body).await;
                 std::future::pending().await
             }
             Fault::Error500 => {
-                self.real(headers, body).await;
+                self.forward(headers, body).await;
                 error(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     &json!({"__type": "InternalServerError", "message": "on purpose"}),
@@ -214,19 +214,19 @@ impl Wire {
             Fault::Late(after) => {
                 tokio::spawn(async move {
                     tokio::time::sleep(after).await;
-                    self.real(headers, body).await;
+                    self.forward(headers, body).await;
                 });
                 std::future::pending().await
             }
             Fault::Wait { arrived, go_on } => {
                 arrived.notify_one();
                 go_on.notified().await;
-                self.real(headers, body).await
+                self.forward(headers, body).await
             }
-            Fault::WithoutItem => self.real_without_item(headers, body).await,
+            Fault::WithoutItem => self.forward_without_item(headers, body).await,
             Fault::Conflict => cancelled(&body, "TransactionConflict"),
             Fault::Twice => {
-                self.real(headers, body.clone()).await;
+                self.forward(headers, body.clone()).await;
                 cancelled(&body, "TransactionConflict")
             }
             Fault::Denied => error(
@@ -242,7 +242,7 @@ impl Wire {
             Fault::InProgress(until) | Fault::ConflictUntil(until)
                 if tokio::time::Instant::now() >= until =>
             {
-                self.real(headers, body).await
+                self.forward(headers, body).await
             }
             Fault::ConflictUntil(until) => {
                 self.faults.lock().unwrap().push_front(Fault::ConflictUntil(until));

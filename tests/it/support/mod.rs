@@ -1,4 +1,4 @@
-//! What the tests speak: a runner, its answers, and the state of its tables.
+//! The language of the tests: a runner, its answers, and the state of its tables.
 
 mod api;
 pub(crate) mod faults;

@@ -178,7 +178,7 @@ fn role_of(function: &str) -> Function {
     template().functions.into_iter().find(|f| f.name == function).unwrap()
 }
 
-/// What every valid token says, whatever else it says.
+/// The claims of every valid token.
 pub(crate) fn claims() -> serde_json::Value {
     let now = local::clock::now_ms() / 1_000;
     serde_json::json!({

@@ -15,7 +15,7 @@ pub(crate) const STATE: &str = env!("CARGO_TARGET_TMPDIR");
 pub(crate) struct Runner {
     process: Child,
     pub(crate) api: Api,
-    /// What it said at its start.
+    /// The text that it printed when it started.
     pub(crate) greeting: String,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -77,7 +77,7 @@ impl Runner {
         Self { process, api: Api::new(api, aws), greeting, log }
     }
 
-    /// What the functions have logged so far.
+    /// The lines that the functions have logged so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }

@@ -88,12 +88,12 @@ impl Tables {
         [units[0].available, units[0].reserved, units[0].sold]
     }
 
-    /// What the table's stream holds.
+    /// The records of the table's stream.
     pub(crate) async fn stream(&self) -> Vec<serde_json::Value> {
         self.database.stream_after(INVENTORY, "", 1_000).await.unwrap()
     }
 
-    /// What the store has called since the last time it was asked: calls, and the tables' write units.
+    /// The calls of the store since an earlier usage, with the tables' write units.
     pub(crate) fn usage_since(&self, before: &Usages) -> Usages {
         let now = self.usage();
         let mut since = BTreeMap::new();
@@ -106,7 +106,7 @@ impl Tables {
         since
     }
 
-    /// What the store has called so far.
+    /// The calls of the store so far.
     pub(crate) fn usage(&self) -> Usages {
         let by_store = self.database.calls().into_iter().filter(|((caller, _), _)| caller == "store");
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "write units are whole")]
@@ -118,7 +118,7 @@ impl Tables {
 /// Calls and write units by operation.
 pub(crate) type Usages = BTreeMap<String, (u64, u64)>;
 
-/// What a handler works with, over this store and with these settings besides the tables.
+/// The dependencies of a handler, over this store and with these settings besides the tables.
 pub(crate) fn deps(store: Store, more: &[(&str, &str)]) -> Arc<Deps> {
     let settings = Settings::from_lookup(|name| match name {
         "INVENTORY_TABLE" => Some(INVENTORY.to_owned()),
@@ -184,7 +184,7 @@ pub(crate) async fn stock_units(dynamodb: &Client) -> BTreeMap<String, [u64; 3]>
         .collect()
 }
 
-/// What must always hold: the reserved figure of each stock unit is the sum of the open allocations on it, and
+/// Nothing was made or lost: the reserved figure of each stock unit is the sum of the open allocations on it, and
 /// `available + reserved + sold` is what was ever added.
 pub(crate) async fn conserved(dynamodb: &Client, added: &[(&str, u64)]) {
     let mut allocated: BTreeMap<String, u64> = BTreeMap::new();
