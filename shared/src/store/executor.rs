@@ -18,7 +18,7 @@ use futures::{Stream, StreamExt as _};
 use super::error::{StoreError, Transient};
 use super::retry::Attempts;
 use super::transaction::{Cancelled, MAX_ACTIONS, Sent, Subject, Transaction, busy};
-use super::verdict::{History, Numbered, PlanOutcome, Verdict, judge};
+use super::verdict::{Numbered, PlanOutcome, Verdict, judge};
 use super::{Invocation, Store};
 use crate::domain::{Move, Plan, Reservation, UnitKey};
 
@@ -89,18 +89,16 @@ impl Store {
         invocation: &Invocation,
         outcomes: &mut Outcomes,
     ) -> Vec<Numbered> {
-        let (mut put_off, mut was_tried) = (Vec::new(), false);
+        let mut put_off = Vec::new();
         while !batch.is_empty() {
-            let answer = self.send_until_answered(&batch, was_tried, attempts, invocation).await;
-            // What is left of the plans was part of the transaction before.
-            was_tried = true;
+            let answer = self.send_until_answered(&batch, attempts, invocation).await;
             let judged = answer.and_then(|answer| match answer {
                 Answer::Written(record) => {
                     outcomes.transactions += 1;
                     Ok(batch.iter().map(|_| Verdict::Has(PlanOutcome::Committed(record.clone()))).collect())
                 }
-                Answer::Cancelled { subjects, reasons, history } => {
-                    judge(&batch, &subjects, &reasons, history)
+                Answer::Cancelled { subjects, reasons, is_unanswered } => {
+                    judge(&batch, &subjects, &reasons, is_unanswered)
                 }
             });
             let verdicts = match judged {
@@ -130,33 +128,29 @@ impl Store {
     async fn send_until_answered(
         &self,
         batch: &[Numbered],
-        was_tried: bool,
         attempts: &mut Attempts,
         invocation: &Invocation,
     ) -> Result<Answer, StoreError> {
         let plans: Vec<&Plan> = batch.iter().map(|(_, plan)| plan).collect();
         let transaction = self.transaction_of(&plans)?;
-        let mut history = History { was_tried, is_unanswered: false };
+        let mut is_unanswered = false;
         loop {
-            let sent = self.send(&transaction).await.map_err(|e| e.after(history.is_unanswered))?;
+            let sent = self.send(&transaction).await.map_err(|e| e.after(is_unanswered))?;
             let failure = match sent {
                 Sent::Written(record) => return Ok(Answer::Written(record)),
                 Sent::Cancelled(reasons) => match keeps_busy(&transaction.subjects, &reasons) {
                     Some(failure) => failure,
                     None => {
                         let Transaction { subjects, .. } = transaction;
-                        return Ok(Answer::Cancelled { subjects, reasons, history });
+                        return Ok(Answer::Cancelled { subjects, reasons, is_unanswered });
                     }
                 },
                 Sent::Failed(failure) => failure,
             };
-            history.was_tried = true;
-            history.is_unanswered |= failure.maybe_applied;
+            is_unanswered |= failure.maybe_applied;
             if let Err(out_of_time) = attempts.pause(&failure).await {
                 return match plans.as_slice() {
-                    [plan] if history.is_unanswered => {
-                        self.decide_by_reading(plan, invocation, out_of_time).await
-                    }
+                    [plan] if is_unanswered => self.decide_by_reading(plan, invocation, out_of_time).await,
                     _ => Err(out_of_time),
                 };
             }
@@ -181,7 +175,7 @@ impl Store {
 /// What came of sending a transaction, over all its tries.
 enum Answer {
     Written(Option<Box<Reservation>>),
-    Cancelled { subjects: Vec<Subject>, reasons: Vec<Cancelled>, history: History },
+    Cancelled { subjects: Vec<Subject>, reasons: Vec<Cancelled>, is_unanswered: bool },
 }
 
 /// The next plans that fit one transaction, in their order.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -135,10 +136,12 @@ pub(crate) fn product(name: &str) -> UnitKey {
 
 /// An invocation that began so many milliseconds after the beginning of time.
 pub(crate) fn at(ms: i64) -> Invocation {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
     Invocation {
         now: Timestamp::from_millisecond(ms).unwrap(),
         deadline: Instant::now() + Duration::from_secs(9),
-        correlation_id: "test".to_owned(),
+        // As in life, each has its own.
+        correlation_id: format!("test-{}", COUNT.fetch_add(1, Ordering::Relaxed)),
         metrics: Metrics::default(),
     }
 }
