@@ -3,6 +3,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::future::join_all;
+use serde_json::{Value, json};
 use shared::domain::{
     Action, DeliveredLines, Delivery, Edit, Fact, Heard, IdempotencyKey, Line, LineKey, Location, OrderId,
     OrderLines, Ordered, ProductId, Quantity, Reason, Refusal, Reservation, ReservationId, Shipment,
@@ -163,6 +164,25 @@ async fn each_operation_costs_what_the_design_says() {
     let before = tables.usage();
     tables.store.stock_at_main([&product], &at(0)).await.unwrap();
     assert_eq!(tables.usage_since(&before), usage(&[("BatchGetItem", 1, 0)]), "bulk check");
+}
+
+/// The queue may deliver a message twice in one batch. Both copies have one time and one correlation id, so that the second
+/// would write what the first has written; it is a repetition all the same.
+#[tokio::test]
+async fn a_message_that_comes_twice_in_a_batch_counts_once() {
+    let tables = Tables::start().await;
+    tables.add("A", 5).await;
+    let deps = crate::support::deps(tables.store.clone(), &[]);
+    let body = r#"{"type": "OrderCreated", "orderId": "o", "items": [{"productId": "A", "quantity": 2}]}"#;
+    let message = json!({"messageId": "m-1", "body": body});
+    let invocation = at(0);
+    let batch = json!({"Records": [message, message]});
+    let answer = order_events::handle(&deps, &batch, &invocation).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": []}));
+    assert_eq!(tables.stock("A").await, [3, 2, 0]);
+    let counted = invocation.metrics.line("s", "o", invocation.now).unwrap();
+    let counted: Value = serde_json::from_str(&counted).unwrap();
+    assert_eq!((&counted["ReservationsHeld"], &counted["ReservationsRepeated"]), (&json!(1), &json!(1)));
 }
 
 /// A repetition and a refusal each cost one call: what is there comes back with the refusal.

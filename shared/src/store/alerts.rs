@@ -11,13 +11,13 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{CancellationReason, ConditionCheck, Put, TransactWriteItem};
+use aws_sdk_dynamodb::types::{CancellationReason, ConditionCheck, TransactWriteItem};
 use serde::{Deserialize, Serialize};
 
-use super::error::{CancellationCode, StoreError, Transient, classify, parse_cancellation_code};
-use super::record::number;
-use super::record::{CauseRecord, Item, purge_at};
+use super::error::{CancellationCode, StoreError, Transient, classify};
+use super::record::{CauseRecord, Item, number, purge_at};
 use super::retry::{Attempts, until_answered};
+use super::transaction::Cancelled;
 use super::{Invocation, Store, keys};
 use crate::domain::{Alert, Cause, Level, StockUnit, Timestamp, UnitKey};
 
@@ -95,6 +95,7 @@ impl Store {
 
     /// Writes an alert, if the one before it is still there and the stock has its level. Returns why it did not.
     async fn set_alert(&self, alert: &Alert, stock: &StockUnit) -> Result<Option<Transient>, StoreError> {
+        let put = self.put_version(alert_item(alert)?, alert.version)?;
         let request = self
             .client
             .transact_write_items()
@@ -103,7 +104,7 @@ impl Store {
                     .condition_check(self.check_level_unchanged(alert, stock)?)
                     .build(),
             )
-            .transact_items(TransactWriteItem::builder().put(self.put_alert(alert)?).build());
+            .transact_items(TransactWriteItem::builder().put(put).build());
         match request.send().await {
             Ok(_) => Ok(None),
             Err(error) => match error.as_service_error() {
@@ -137,36 +138,21 @@ impl Store {
         }
         check.build().map_err(|e| StoreError::corrupt("a write", e))
     }
-
-    fn put_alert(&self, alert: &Alert) -> Result<Put, StoreError> {
-        let put =
-            Put::builder().table_name(&self.settings.inventory_table).set_item(Some(alert_item(alert)?));
-        let put = match alert.version {
-            1 => put.condition_expression("attribute_not_exists(pk)"),
-            _ => put
-                .condition_expression("version = :seen")
-                .expression_attribute_values(":seen", number(alert.version - 1)),
-        };
-        put.build().map_err(|e| StoreError::corrupt("a write", e))
-    }
 }
 
 /// Reads a cancelled transaction. A failed condition is no refusal: the alert or the stock has changed and is read
 /// again.
 fn cancelled_because(reasons: &[CancellationReason]) -> Result<Transient, StoreError> {
-    let mut changed = None;
-    for cancellation in reasons {
-        match parse_cancellation_code(cancellation.code())? {
-            CancellationCode::Busy(metric) => {
-                return Ok(Transient::busy(metric, "an alert or its stock unit"));
-            }
-            CancellationCode::ConditionFailed => {
-                changed = Some(Transient::not_applied("the alert or its stock unit changed meanwhile"));
-            }
-            CancellationCode::None => {}
-        }
-    }
-    changed.ok_or_else(|| StoreError::corrupt("a cancelled transaction", "no reason given"))
+    let reasons = Cancelled::read_all(reasons)?;
+    let busy = reasons.iter().find_map(|cancelled| match cancelled.reason {
+        CancellationCode::Busy(metric) => Some(Transient::busy(metric, "an alert or its stock unit")),
+        CancellationCode::None | CancellationCode::ConditionFailed => None,
+    });
+    let changed = || {
+        let failed = reasons.iter().any(Cancelled::has_failed);
+        failed.then(|| Transient::not_applied("the alert or its stock unit changed meanwhile"))
+    };
+    busy.or_else(changed).ok_or_else(|| StoreError::corrupt("a cancelled transaction", "no reason given"))
 }
 
 fn alert_item(alert: &Alert) -> Result<Item, StoreError> {

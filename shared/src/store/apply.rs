@@ -5,8 +5,8 @@ use super::retry::Attempts;
 use super::verdict::PlanOutcome;
 use super::{Invocation, Store};
 use crate::domain::{
-    Command, Decision, Look, Plan, Refusal, Reservation, Seen, SeenRecord, StockCommand, StockRefusal,
-    decide, decide_stock,
+    Command, Decision, Look, Refusal, Reservation, Seen, SeenRecord, StockCommand, StockRefusal, decide,
+    decide_stock,
 };
 use crate::planted;
 
@@ -46,8 +46,8 @@ pub enum StockOutcome {
 
 /// What a command came to, with what was seen when that was decided.
 enum Settled<R> {
-    /// This is written. The record as it is now, where the plan does not say it whole.
-    Written(Plan, Option<Box<Reservation>>),
+    /// It is written. The record as it is now, where there is one.
+    Written(Option<Box<Reservation>>),
     Unchanged(Seen),
     Refused(R, Seen),
 }
@@ -63,9 +63,9 @@ impl Store {
         let corrupt =
             |what: &str| StoreError::corrupt("a decision", format!("{what}, but there is no record"));
         match self.settle(decide, invocation).await? {
-            Settled::Written(plan, record) => {
-                let record = record.map(|record| *record).or_else(|| plan.next().cloned());
-                Ok(Outcome::Done { reservation: record.ok_or_else(|| corrupt("written"))?, first: true })
+            Settled::Written(record) => {
+                let reservation = *record.ok_or_else(|| corrupt("written"))?;
+                Ok(Outcome::Done { reservation, first: true })
             }
             Settled::Unchanged(seen) => {
                 let reservation = seen.into_reservation().ok_or_else(|| corrupt("unchanged"))?;
@@ -89,7 +89,7 @@ impl Store {
     ) -> Result<StockOutcome, StoreError> {
         let decide = |seen: &Seen| decide_stock(seen, command, &invocation.correlation_id, invocation.now);
         Ok(match self.settle(decide, invocation).await? {
-            Settled::Written(..) => StockOutcome::Done { answer: command.answer.clone(), first: true },
+            Settled::Written(_) => StockOutcome::Done { answer: command.answer.clone(), first: true },
             Settled::Unchanged(seen) => {
                 let kept = seen.idempotency().map(|kept| kept.answer.clone());
                 let none =
@@ -123,9 +123,9 @@ impl Store {
                     continue;
                 }
             };
-            let outcome = self.commit_one(plan.clone(), &mut attempts, invocation).await;
+            let outcome = self.commit_one(plan, &mut attempts, invocation).await;
             match outcome.map_err(|e| e.after(may_land))? {
-                PlanOutcome::Committed(record) => return Ok(Settled::Written(plan, record)),
+                PlanOutcome::Committed(record) => return Ok(Settled::Written(record)),
                 PlanOutcome::Prevented { by, may_land: this_may } => {
                     may_land |= this_may;
                     if *by.record() == SeenRecord::Hidden {

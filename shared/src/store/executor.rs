@@ -18,7 +18,7 @@ use futures::{Stream, StreamExt as _};
 use super::error::{StoreError, Transient};
 use super::retry::Attempts;
 use super::transaction::{Cancelled, MAX_ACTIONS, Sent, Subject, Transaction, busy};
-use super::verdict::{Numbered, PlanOutcome, Verdict, judge};
+use super::verdict::{History, Numbered, PlanOutcome, Verdict, judge};
 use super::{Invocation, Store};
 use crate::domain::{Move, Plan, Reservation, UnitKey};
 
@@ -89,17 +89,15 @@ impl Store {
         invocation: &Invocation,
         outcomes: &mut Outcomes,
     ) -> Vec<Numbered> {
-        let mut put_off = Vec::new();
+        let (mut put_off, mut history) = (Vec::new(), History::default());
         while !batch.is_empty() {
-            let answer = self.send_until_answered(&batch, attempts, invocation).await;
+            let answer = self.send_until_answered(&batch, &mut history, attempts, invocation).await;
             let judged = answer.and_then(|answer| match answer {
                 Answer::Written(record) => {
                     outcomes.transactions += 1;
                     Ok(batch.iter().map(|_| Verdict::Has(PlanOutcome::Committed(record.clone()))).collect())
                 }
-                Answer::Cancelled { subjects, reasons, is_unanswered } => {
-                    judge(&batch, &subjects, &reasons, is_unanswered)
-                }
+                Answer::Cancelled { subjects, reasons } => judge(&batch, &subjects, &reasons, history),
             });
             let verdicts = match judged {
                 Ok(verdicts) => verdicts,
@@ -112,13 +110,17 @@ impl Store {
             let mut again = Vec::new();
             for ((place, plan), verdict) in batch.into_iter().zip(verdicts) {
                 match verdict {
-                    Verdict::Has(outcome) => outcomes.of_plans.push((place, Ok(outcome))),
+                    Verdict::Has(outcome) => {
+                        outcomes.of_plans.push((place, Ok(outcome.with_record_of(plan))))
+                    }
                     Verdict::Fails(error) => outcomes.of_plans.push((place, Err(error))),
                     Verdict::Again => again.push((place, plan)),
                     Verdict::PutOff => put_off.push((place, plan)),
                 }
             }
             batch = again;
+            // What is left was a part of this transaction, which never will be written.
+            history = History { was_tried: true, is_unanswered: false };
         }
         put_off
     }
@@ -128,29 +130,36 @@ impl Store {
     async fn send_until_answered(
         &self,
         batch: &[Numbered],
+        history: &mut History,
         attempts: &mut Attempts,
         invocation: &Invocation,
     ) -> Result<Answer, StoreError> {
         let plans: Vec<&Plan> = batch.iter().map(|(_, plan)| plan).collect();
-        let transaction = self.transaction_of(&plans)?;
-        let mut is_unanswered = false;
+        let mut transaction = self.transaction_of(&plans)?;
         loop {
-            let sent = self.send(&transaction).await.map_err(|e| e.after(is_unanswered))?;
+            let sent = self.send(&transaction).await.map_err(|e| e.after(history.is_unanswered))?;
             let failure = match sent {
                 Sent::Written(record) => return Ok(Answer::Written(record)),
                 Sent::Cancelled(reasons) => match keeps_busy(&transaction.subjects, &reasons) {
                     Some(failure) => failure,
                     None => {
                         let Transaction { subjects, .. } = transaction;
-                        return Ok(Answer::Cancelled { subjects, reasons, is_unanswered });
+                        return Ok(Answer::Cancelled { subjects, reasons });
                     }
                 },
                 Sent::Failed(failure) => failure,
             };
-            is_unanswered |= failure.maybe_applied;
+            history.was_tried = true;
+            history.is_unanswered |= failure.maybe_applied;
+            if !history.is_unanswered {
+                // Nobody says whether an answer that was a refusal is remembered under its token.
+                transaction.renew_token();
+            }
             if let Err(out_of_time) = attempts.pause(&failure).await {
                 return match plans.as_slice() {
-                    [plan] if is_unanswered => self.decide_by_reading(plan, invocation, out_of_time).await,
+                    [plan] if history.is_unanswered => {
+                        self.decide_by_reading(plan, invocation, out_of_time).await
+                    }
                     _ => Err(out_of_time),
                 };
             }
@@ -175,7 +184,7 @@ impl Store {
 /// What came of sending a transaction, over all its tries.
 enum Answer {
     Written(Option<Box<Reservation>>),
-    Cancelled { subjects: Vec<Subject>, reasons: Vec<Cancelled>, is_unanswered: bool },
+    Cancelled { subjects: Vec<Subject>, reasons: Vec<Cancelled> },
 }
 
 /// The next plans that fit one transaction, in their order.

@@ -22,7 +22,8 @@ use crate::metrics::Metric;
 /// Most actions in one transaction. Source: Amazon DynamoDB API Reference, TransactWriteItems.
 pub(super) const MAX_ACTIONS: usize = 100;
 
-/// What is sent for some plans, together or not at all. Sent again, it is the same request under the same token.
+/// What is sent for some plans, together or not at all. Sent again, it is the same request: under the same token it is
+/// applied once.
 pub(super) struct Transaction {
     /// The action of each plan's record and idempotency record, in the order of the plans; then those of the stock units.
     actions: Vec<TransactWriteItem>,
@@ -31,6 +32,18 @@ pub(super) struct Transaction {
     /// The record, where that is all there is to write.
     record_alone: Option<RecordWrite>,
     token: String,
+}
+
+impl Transaction {
+    /// Makes it another request with the same content.
+    pub(super) fn renew_token(&mut self) {
+        self.token = new_token();
+    }
+}
+
+/// Drawn from the same source as the pauses between tries, so that a simulated run can be repeated.
+fn new_token() -> String {
+    format!("{:032x}", fastrand::u128(..))
 }
 
 /// What an action of a transaction writes.
@@ -67,7 +80,7 @@ impl Cancelled {
     ///
     /// # Errors
     /// If one of them is wrong by itself, unless a condition failed that explains the cancellation.
-    fn read_all(given: &[CancellationReason]) -> Result<Vec<Self>, StoreError> {
+    pub(super) fn read_all(given: &[CancellationReason]) -> Result<Vec<Self>, StoreError> {
         let mut wrong = None;
         let read = |given: &CancellationReason| {
             let reason = parse_cancellation_code(given.code()).unwrap_or_else(|error| {
@@ -138,9 +151,7 @@ impl Store {
             ([plan], [Subject::Record(_)]) => plan.record.clone(),
             _ => None,
         };
-        // Drawn from the same source as the pauses between tries, so that a simulated run can be repeated.
-        let token = format!("{:032x}", fastrand::u128(..));
-        Ok(Transaction { actions, subjects, record_alone, token })
+        Ok(Transaction { actions, subjects, record_alone, token: new_token() })
     }
 
     /// Sends it once.
@@ -225,15 +236,21 @@ impl Store {
 
     /// The record as it will be, if it is still the one that was seen.
     fn put_record(&self, next: &Reservation, plan: &Plan) -> Result<Put, StoreError> {
+        self.put_version(reservation_item(next, plan.at, self.settings.retention)?, next.version)
+    }
+
+    /// An item of this version, if there is the version before; of version 1, if there is none. Shows what is there
+    /// otherwise.
+    pub(super) fn put_version(&self, item: Item, version: u64) -> Result<Put, StoreError> {
         let put = Put::builder()
             .table_name(&self.settings.inventory_table)
-            .set_item(Some(reservation_item(next, plan.at, self.settings.retention)?))
+            .set_item(Some(item))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let put = match next.version {
+        let put = match version {
             1 => put.condition_expression("attribute_not_exists(pk)"),
             _ => put
                 .condition_expression("version = :seen")
-                .expression_attribute_values(":seen", number(next.version - 1)),
+                .expression_attribute_values(":seen", number(version - 1)),
         };
         put.build().map_err(|e| StoreError::corrupt("a write", e))
     }
@@ -268,13 +285,7 @@ impl Store {
         item.insert("fingerprint".to_owned(), text(&kept.fingerprint.0.to_string()));
         item.insert("answer".to_owned(), text(&kept.answer));
         item.insert("purgeAt".to_owned(), number(purge_at(plan.at, self.settings.retention)));
-        Put::builder()
-            .table_name(&self.settings.inventory_table)
-            .set_item(Some(item))
-            .condition_expression("attribute_not_exists(pk)")
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .build()
-            .map_err(|e| StoreError::corrupt("a write", e))
+        self.put_version(item, 1)
     }
 }
 

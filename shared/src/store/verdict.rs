@@ -15,8 +15,7 @@ pub(super) type Numbered = (usize, Plan);
 /// What came of a plan.
 #[derive(Debug)]
 pub(super) enum PlanOutcome {
-    /// It is written, by this try or by one before it that had no answer. The record as it is now, where the plan does not
-    /// say it whole.
+    /// It is written, by this try or by one before it. The record as it is now, where the plan has one.
     Committed(Option<Box<Reservation>>),
     /// It is not written: this stood in its way.
     Prevented {
@@ -25,6 +24,29 @@ pub(super) enum PlanOutcome {
         /// Whether an earlier try may still land although its guard failed now: one that names no version.
         may_land: bool,
     },
+}
+
+impl PlanOutcome {
+    /// The same with the record that the plan has written, where the answer did not show it.
+    pub(super) fn with_record_of(self, plan: Plan) -> Self {
+        match (self, plan.record) {
+            (Self::Committed(None), Some(RecordWrite::Put(next))) => Self::Committed(Some(next)),
+            (outcome, _) => outcome,
+        }
+    }
+}
+
+/// What is known of the tries before.
+///
+/// One without an answer may have been applied, or may still be. It is over when a record of it has moved on: its guard
+/// names the version before. A guard on stock says nothing of that kind, since stock comes back; so nothing is refused
+/// on it meanwhile.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct History {
+    /// Whether these plans were sent before.
+    pub(super) was_tried: bool,
+    /// Whether a try of this very transaction had no answer.
+    pub(super) is_unanswered: bool,
 }
 
 /// What becomes of a plan after its transaction was cancelled.
@@ -41,25 +63,21 @@ pub(super) enum Verdict {
 
 /// Reads why a transaction was cancelled: what becomes of each of its plans.
 ///
-/// A try before it that had no answer (`is_unanswered`) may have been applied, or may still be. It is over when a record
-/// of it has moved on: its guard names the version before. A guard on stock says nothing of that kind, since stock comes
-/// back; so nothing is refused on it meanwhile.
-///
 /// # Errors
 /// If it is not known what became of any of them.
 pub(super) fn judge(
     batch: &[Numbered],
     subjects: &[Subject],
     reasons: &[Cancelled],
-    is_unanswered: bool,
+    history: History,
 ) -> Result<Vec<Verdict>, StoreError> {
     let mut verdicts: Vec<Verdict> = batch.iter().map(|_| Verdict::Again).collect();
     let mut stock = BTreeMap::new();
     let mut is_own = false;
     for (subject, cancelled) in subjects.iter().zip(reasons).filter(|(_, cancelled)| cancelled.has_failed()) {
         let own = match subject {
-            Subject::Record(i) => (*i, judge_record(&batch[*i].1, cancelled, is_unanswered)),
-            Subject::Idempotency(i) => (*i, judge_idempotency(&batch[*i].1, cancelled, is_unanswered)),
+            Subject::Record(i) => (*i, judge_record(&batch[*i].1, cancelled, history)),
+            Subject::Idempotency(i) => (*i, judge_idempotency(&batch[*i].1, cancelled, history)),
             Subject::Stock(unit) => {
                 stock.insert(unit.clone(), cancelled.item.clone());
                 continue;
@@ -75,7 +93,7 @@ pub(super) fn judge(
     if stock.is_empty() {
         return Err(StoreError::corrupt("a cancelled transaction", "no reason given"));
     }
-    if is_unanswered {
+    if history.is_unanswered {
         // An earlier try may still land, so a refusal might turn out untrue.
         return Err(StoreError::TryAgain("refused after a try without answer".to_owned()));
     }
@@ -83,17 +101,20 @@ pub(super) fn judge(
     Ok(admit(batch, &stock.into_iter().map(|(unit, item)| (unit, parse(item))).collect()))
 }
 
-fn judge_record(plan: &Plan, cancelled: &Cancelled, is_unanswered: bool) -> Result<Verdict, StoreError> {
+fn judge_record(plan: &Plan, cancelled: &Cancelled, history: History) -> Result<Verdict, StoreError> {
     let there = cancelled.item.clone().map(parse_reservation).transpose();
-    let there = there.map_err(|e| e.after(is_unanswered))?;
-    // What is there is what this plan writes, down to its time and its correlation id: an earlier try wrote it, or the
-    // first of two copies of this very request.
-    if there.as_ref().is_some_and(|there| plan.next() == Some(there)) {
+    let there = there.map_err(|e| e.after(history.is_unanswered))?;
+    // What is there is what this plan writes, down to its time and its correlation id: an earlier try wrote it. Where
+    // the version before had been seen, the first of two copies of this very request may have. A guess at its first try
+    // is another thing: a message may come twice in one batch.
+    let is_ours =
+        |next: &Reservation| there.as_ref() == Some(next) && (history.was_tried || next.version > 1);
+    if plan.next().is_some_and(is_ours) {
         return Ok(Verdict::Has(PlanOutcome::Committed(None)));
     }
     let names_no_version = matches!(plan.record, Some(RecordWrite::Confirm(_)));
     // Without the item nobody knows whether what is there is what an earlier try wrote.
-    let may_land = is_unanswered && (names_no_version || there.is_none());
+    let may_land = history.is_unanswered && (names_no_version || there.is_none());
     let mut by = Seen::default();
     match there {
         None => by.learn_hidden_record(),
@@ -102,13 +123,13 @@ fn judge_record(plan: &Plan, cancelled: &Cancelled, is_unanswered: bool) -> Resu
     Ok(Verdict::Has(PlanOutcome::Prevented { by, may_land }))
 }
 
-fn judge_idempotency(plan: &Plan, cancelled: &Cancelled, is_unanswered: bool) -> Result<Verdict, StoreError> {
-    let corrupt = |e: String| StoreError::corrupt("an idempotency record", e).after(is_unanswered);
+fn judge_idempotency(plan: &Plan, cancelled: &Cancelled, history: History) -> Result<Verdict, StoreError> {
+    let corrupt = |e: String| StoreError::corrupt("an idempotency record", e).after(history.is_unanswered);
     let item = cancelled.item.clone().ok_or_else(|| corrupt("no item".to_owned()))?;
     let kept: IdempotencyItem = serde_dynamo::from_item(item).map_err(|e| corrupt(e.to_string()))?;
     let ours = plan.idempotency.as_ref().ok_or_else(|| corrupt("nobody asked for it".to_owned()))?;
     let there = IdempotencyRecord { fingerprint: kept.fingerprint(), answer: kept.answer, ..ours.clone() };
-    if is_unanswered && there == *ours {
+    if history.is_unanswered && there == *ours {
         return Ok(Verdict::Has(PlanOutcome::Committed(None)));
     }
     let mut by = Seen::default();

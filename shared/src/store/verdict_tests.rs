@@ -16,18 +16,18 @@ fn stock_item(product: &str, figures: [u64; 3]) -> Item {
     item
 }
 
-/// Whether a try before had no answer.
-const ANSWERED: bool = false;
-const UNANSWERED: bool = true;
+const FIRST_TRY: History = History { was_tried: false, is_unanswered: false };
+const AFTER_A_CONFLICT: History = History { was_tried: true, is_unanswered: false };
+const AFTER_SILENCE: History = History { was_tried: true, is_unanswered: true };
 
 /// What becomes of each plan, in a word.
-fn judged(plans: &[Plan], reasons: &[Cancelled], is_unanswered: bool) -> Vec<String> {
+fn judged(plans: &[Plan], reasons: &[Cancelled], history: History) -> Vec<String> {
     let batch = numbered(plans.to_vec());
     let own = (0..plans.len()).map(Subject::Record);
     let units: BTreeSet<UnitKey> =
         plans.iter().flat_map(|plan| &plan.moves).map(|one| one.unit.clone()).collect();
     let subjects: Vec<Subject> = own.chain(units.into_iter().map(Subject::Stock)).collect();
-    match judge(&batch, &subjects, reasons, is_unanswered) {
+    match judge(&batch, &subjects, reasons, history) {
         Err(error) => vec![error.to_string()],
         Ok(verdicts) => verdicts.iter().map(in_a_word).collect(),
     }
@@ -56,7 +56,7 @@ fn plans_are_admitted_in_their_order() {
     let plans = ["o-1", "o-2"].map(|order| holding(order, &["A".to_owned()], 3));
     let against = |available| {
         let item = stock_item("A", [available, 0, 0]);
-        judged(&plans, &[none(), none(), failed(Some(item))], ANSWERED)
+        judged(&plans, &[none(), none(), failed(Some(item))], FIRST_TRY)
     };
     assert_eq!(against(5), ["again", "put off"], "the second is not short by the first");
     assert_eq!(against(3), ["again", "put off"]);
@@ -66,15 +66,15 @@ fn plans_are_admitted_in_their_order() {
     back.moves = vec![Move::shift(unit("A"), Delta::give_back(2))];
     let three = [back, plans[1].clone(), holding("o-3", &["A".to_owned()], 9)];
     let item = failed(Some(stock_item("A", [2, 2, 0])));
-    let told = judged(&three, &[none(), none(), none(), item], ANSWERED);
+    let told = judged(&three, &[none(), none(), none(), item], FIRST_TRY);
     assert_eq!(told, ["again", "again", "by stock"]);
     assert_eq!(against(6), ["corrupt", "corrupt"], "it would have fitted");
-    let gone = judged(&plans, &[none(), none(), failed(None)], ANSWERED);
+    let gone = judged(&plans, &[none(), none(), failed(None)], FIRST_TRY);
     assert_eq!(gone, ["by stock", "by stock"]);
     // One asks for more than there is by itself; the other does not go without for that.
     let plans = [holding("o-1", &["A".to_owned()], 9), holding("o-2", &["A".to_owned()], 3)];
     let item = stock_item("A", [5, 0, 0]);
-    assert_eq!(judged(&plans, &[none(), none(), failed(Some(item))], ANSWERED), ["by stock", "again"]);
+    assert_eq!(judged(&plans, &[none(), none(), failed(Some(item))], FIRST_TRY), ["by stock", "again"]);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_shortage_is_what_came_back() {
     let batch = numbered([holding("o", &["A".to_owned()], 3)]);
     let subjects = [Subject::Record(0), Subject::Stock(unit("A"))];
     let lack = |item: Option<Item>| {
-        let verdicts = judge(&batch, &subjects, &[none(), failed(item)], ANSWERED).unwrap();
+        let verdicts = judge(&batch, &subjects, &[none(), failed(item)], FIRST_TRY).unwrap();
         let [Verdict::Has(PlanOutcome::Prevented { by, may_land: false })] = verdicts.as_slice() else {
             panic!("it is prevented");
         };
@@ -100,12 +100,12 @@ fn what_cannot_be_is_an_error() {
     let mut back = holding("o", &["A".to_owned()], 3);
     back.moves = vec![Move::shift(unit("A"), Delta::give_back(3))];
     for item in [None, Some(stock_item("A", [9, 2, 0]))] {
-        assert_eq!(judged(&[back.clone()], &[none(), failed(item)], ANSWERED), ["corrupt"]);
+        assert_eq!(judged(&[back.clone()], &[none(), failed(item)], FIRST_TRY), ["corrupt"]);
     }
     let hold = [holding("o", &["A".to_owned()], 3)];
     let fits = stock_item("A", [3, 0, 0]);
-    assert_eq!(judged(&hold, &[none(), failed(Some(fits))], ANSWERED), ["corrupt"]);
-    let nothing = judged(&hold, &[none(), none()], ANSWERED);
+    assert_eq!(judged(&hold, &[none(), failed(Some(fits))], FIRST_TRY), ["corrupt"]);
+    let nothing = judged(&hold, &[none(), none()], FIRST_TRY);
     assert_eq!(nothing, ["unreadable item: a cancelled transaction: no reason given"]);
 }
 
@@ -121,15 +121,26 @@ fn a_record_that_has_moved_on() {
         failed(item(&next))
     };
     let reasons = [none(), other(&plans[1]), none(), none()];
-    assert_eq!(judged(&plans, &reasons, UNANSWERED), ["again", "by a record"]);
-    for is_unanswered in [ANSWERED, UNANSWERED] {
-        let mine = judged(&plans, &[none(), ours(), none(), none()], is_unanswered);
-        assert_eq!(mine, ["again", "committed"], "each says so for itself");
+    assert_eq!(judged(&plans, &reasons, AFTER_SILENCE), ["again", "by a record"]);
+    let mine = |plans: &[Plan], ours, history| judged(plans, &[none(), ours, none(), none()], history);
+    for history in [AFTER_A_CONFLICT, AFTER_SILENCE] {
+        assert_eq!(mine(&plans, ours(), history), ["again", "committed"], "each says so for itself");
     }
-    assert_eq!(judged(&plans, &[failed(None), none(), none(), none()], ANSWERED)[0], "by a hidden record");
+    assert_eq!(
+        mine(&plans, ours(), FIRST_TRY),
+        ["again", "by a record"],
+        "a guess, and a message that came twice"
+    );
+    let mut seen = plans.clone();
+    if let Some(RecordWrite::Put(next)) = &mut seen[1].record {
+        next.version = 2;
+    }
+    let ours = failed(item(seen[1].next().unwrap()));
+    assert_eq!(mine(&seen, ours, FIRST_TRY), ["again", "committed"], "two copies of one request");
+    assert_eq!(judged(&plans, &[failed(None), none(), none(), none()], FIRST_TRY)[0], "by a hidden record");
     // What a record says comes before what a stock unit says: it may be short because of our own hold.
     let both = [other(&plans[0]), none(), failed(None), none()];
-    assert_eq!(judged(&plans, &both, ANSWERED), ["by a record", "again"]);
+    assert_eq!(judged(&plans, &both, FIRST_TRY), ["by a record", "again"]);
 }
 
 /// An item that cannot be read concerns those who asked for it. What a record says comes before it.
@@ -137,9 +148,9 @@ fn a_record_that_has_moved_on() {
 fn what_cannot_be_read_concerns_its_own_plans() {
     let plans = ["A", "B"].map(|product| holding(&format!("o-{product}"), &[product.to_owned()], 1));
     let unreadable = || failed(Some(Item::from([("pk".to_owned(), number(-1))])));
-    assert_eq!(judged(&plans, &[none(), none(), none(), unreadable()], ANSWERED), ["again", "corrupt"]);
-    assert_eq!(judged(&plans, &[none(), unreadable(), none(), none()], ANSWERED), ["again", "corrupt"]);
-    let moved_on = judged(&plans, &[failed(None), none(), unreadable(), none()], ANSWERED);
+    assert_eq!(judged(&plans, &[none(), none(), none(), unreadable()], FIRST_TRY), ["again", "corrupt"]);
+    assert_eq!(judged(&plans, &[none(), unreadable(), none(), none()], FIRST_TRY), ["again", "corrupt"]);
+    let moved_on = judged(&plans, &[failed(None), none(), unreadable(), none()], FIRST_TRY);
     assert_eq!(moved_on, ["by a hidden record", "again"]);
 }
 
@@ -148,9 +159,9 @@ fn what_cannot_be_read_concerns_its_own_plans() {
 fn nothing_is_refused_after_silence() {
     let plans = [holding("o", &["A".to_owned()], 3)];
     let short = || failed(Some(stock_item("A", [2, 0, 0])));
-    let told = judged(&plans, &[none(), short()], UNANSWERED);
+    let told = judged(&plans, &[none(), short()], AFTER_SILENCE);
     assert_eq!(told, ["not done in time: refused after a try without answer"]);
-    assert_eq!(judged(&plans, &[none(), short()], ANSWERED), ["by stock"]);
+    assert_eq!(judged(&plans, &[none(), short()], AFTER_A_CONFLICT), ["by stock"]);
 }
 
 /// A confirm that was not read names no version: one without an answer may land after a refusal. Of a record that is not
@@ -164,9 +175,8 @@ fn a_confirm_may_land_later() {
         cause: Cause::default(),
         at: at(),
     };
-    for (is_unanswered, expected) in [(ANSWERED, false), (UNANSWERED, true)] {
-        let verdicts =
-            judge(&numbered([plan.clone()]), &[Subject::Record(0)], &[failed(None)], is_unanswered);
+    for (history, expected) in [(FIRST_TRY, false), (AFTER_SILENCE, true)] {
+        let verdicts = judge(&numbered([plan.clone()]), &[Subject::Record(0)], &[failed(None)], history);
         let Ok([Verdict::Has(PlanOutcome::Prevented { may_land, .. })]) = verdicts.as_deref() else {
             panic!("it is prevented");
         };
