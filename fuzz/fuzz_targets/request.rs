@@ -58,7 +58,7 @@ async fn answer(route: &str, body: &[u8], deps: &Arc<Deps>) -> u16 {
         },
         "pathParameters": {"productId": "SAMPLE-1"}, "body": String::from_utf8_lossy(body), "isBase64Encoded": false,
     });
-    let event: http::Event = serde_json::from_value(event).expect("an event");
+    let event: http::ApiGatewayEvent = serde_json::from_value(event).expect("an event");
     // No time is left: whatever is read or written is given up at once.
     let context = lambda_http::Context::default();
     let handled = async {

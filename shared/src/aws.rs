@@ -51,7 +51,7 @@ pub fn config() -> ConfigLoader {
 pub async fn load(config: ConfigLoader) -> SdkConfig {
     let config = config.load().await;
     #[cfg(feature = "planted")]
-    let config = crate::planted::wire::disturbed(config);
+    let config = crate::planted::wire::disturb_client(config);
     config
 }
 

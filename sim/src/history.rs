@@ -287,16 +287,16 @@ impl History {
 fn may_become(old: &Reservation, new: &Reservation) -> bool {
     use State::{Confirmed, Expired, Fulfilled, Pending, Rejected, Released, Reserved};
     match (old.state, new.state) {
-        (Pending, Reserved) => !new.heard(Fact::Cancelled) && !new.heard(Fact::Paid),
-        (Pending, Confirmed) => new.heard(Fact::Paid) && !new.heard(Fact::Cancelled),
+        (Pending, Reserved) => !new.has_heard(Fact::Cancelled) && !new.has_heard(Fact::Paid),
+        (Pending, Confirmed) => new.has_heard(Fact::Paid) && !new.has_heard(Fact::Cancelled),
         (Pending, Rejected | Released | Fulfilled)
         | (Reserved, Fulfilled | Released | Expired)
         | (Confirmed, Fulfilled)
         | (Expired, Released)
         | (Released | Expired | Rejected, Fulfilled) => true,
-        (Reserved, Confirmed) => new.heard(Fact::Paid),
-        (Confirmed, Released) => new.heard(Fact::Cancelled),
-        (Released | Expired, Confirmed) => new.heard(Fact::Paid) && !new.heard(Fact::Cancelled),
+        (Reserved, Confirmed) => new.has_heard(Fact::Paid),
+        (Confirmed, Released) => new.has_heard(Fact::Cancelled),
+        (Released | Expired, Confirmed) => new.has_heard(Fact::Paid) && !new.has_heard(Fact::Cancelled),
         _ => false,
     }
 }

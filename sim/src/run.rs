@@ -135,7 +135,7 @@ async fn perform(world: &Rc<World>, op: &Op) {
             let key = format!("k{}", op.id);
             call_as_client(world, op, &change.request(product), Some(&key)).await;
         }
-        Kind::Tell { order, fact, lines, shipment, copies } => {
+        Kind::OrderEvent { order, fact, lines, shipment, copies } => {
             world.sent.borrow_mut().push(Sent { op: op.id, from: world.length() });
             let mut rng = source(world.seed, "on its way", op.id);
             for _ in 0..*copies {

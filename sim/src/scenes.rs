@@ -43,13 +43,13 @@ fn ask(ask: Ask) -> Kind {
     Kind::Ask(order(), ask)
 }
 
-fn tell(fact: Fact) -> Kind {
-    Kind::Tell { order: order(), fact, lines: lines(), shipment: None, copies: 1 }
+fn hear(fact: Fact) -> Kind {
+    Kind::OrderEvent { order: order(), fact, lines: lines(), shipment: None, copies: 1 }
 }
 
 /// Not all that was ordered, and not the same.
-fn tell_less(fact: Fact, shipment: Option<&'static str>) -> Kind {
-    Kind::Tell { order: order(), fact, lines: vec![("P0".to_owned(), 1)], shipment, copies: 1 }
+fn hear_less(fact: Fact, shipment: Option<&'static str>) -> Kind {
+    Kind::OrderEvent { order: order(), fact, lines: vec![("P0".to_owned(), 1)], shipment, copies: 1 }
 }
 
 fn stock(change: Change) -> Kind {
@@ -82,10 +82,10 @@ pub const SCENES: &[Scene] = &[
     scene!("adjust", "o100.1", TRANSACT_READ, 2, true, [], stock(Change::Adjust(-2))),
     scene!("audit", "o100.1", READ_TRANSACT, 3, true, [], stock(Change::Audit(17))),
     scene!("update", "o100.1", TRANSACT_READ, 2, true, [], stock(Change::Update(Some(7)))),
-    scene!("hear-created", "q1", TRANSACT, 1, true, [], tell(Fact::Created)),
-    scene!("hear-paid", "q1", READ_PUT, 2, true, [reserve(600)], tell(Fact::Paid)),
-    scene!("hear-cancelled", "q1", READ_TRANSACT, 2, true, [reserve(600)], tell(Fact::Cancelled)),
-    scene!("hear-delivered", "q1", READ_TRANSACT, 2, true, [reserve(600)], tell(Fact::Delivered)),
+    scene!("hear-created", "q1", TRANSACT, 1, true, [], hear(Fact::Created)),
+    scene!("hear-paid", "q1", READ_PUT, 2, true, [reserve(600)], hear(Fact::Paid)),
+    scene!("hear-cancelled", "q1", READ_TRANSACT, 2, true, [reserve(600)], hear(Fact::Cancelled)),
+    scene!("hear-delivered", "q1", READ_TRANSACT, 2, true, [reserve(600)], hear(Fact::Delivered)),
     scene!(
         "sweep",
         "s100",
@@ -123,7 +123,7 @@ pub const SCENES: &[Scene] = &[
         ask(Ask::Deduct(Some(vec![("P0".to_owned(), 1)])))
     ),
     scene!("release-unknown", "o100.1", READ_PUT, 2, false, [], ask(Ask::Release("requested"))),
-    scene!("reserve-after-paid", "o100.1", TRANSACT, 2, false, [tell(Fact::Paid)], reserve(600)),
+    scene!("reserve-after-paid", "o100.1", TRANSACT, 2, false, [hear(Fact::Paid)], reserve(600)),
     scene!("reserve-too-much", "o100.1", TRANSACT, 1, false, [stock(Change::Adjust(-19))], reserve(600)),
     scene!("confirm-unknown", "o100.1", &["UpdateItem"], 1, false, [], ask(Ask::Confirm)),
     scene!(
@@ -133,10 +133,10 @@ pub const SCENES: &[Scene] = &[
         2,
         false,
         [stock(Change::Adjust(-19))],
-        tell(Fact::Created)
+        hear(Fact::Created)
     ),
-    scene!("hear-cancelled-first", "q1", READ_PUT, 2, false, [], tell(Fact::Cancelled)),
-    scene!("hear-delivered-first", "q1", READ_TRANSACT, 2, false, [], tell(Fact::Delivered)),
+    scene!("hear-cancelled-first", "q1", READ_PUT, 2, false, [], hear(Fact::Cancelled)),
+    scene!("hear-delivered-first", "q1", READ_TRANSACT, 2, false, [], hear(Fact::Delivered)),
     scene!(
         "hear-delivered-less",
         "q1",
@@ -144,7 +144,7 @@ pub const SCENES: &[Scene] = &[
         2,
         false,
         [reserve(600)],
-        tell_less(Fact::Delivered, None)
+        hear_less(Fact::Delivered, None)
     ),
     scene!(
         "hear-shipment",
@@ -153,7 +153,7 @@ pub const SCENES: &[Scene] = &[
         2,
         false,
         [reserve(600)],
-        tell_less(Fact::Delivered, Some("s-1"))
+        hear_less(Fact::Delivered, Some("s-1"))
     ),
     scene!(
         "hear-created-otherwise",
@@ -162,9 +162,9 @@ pub const SCENES: &[Scene] = &[
         2,
         false,
         [reserve(600)],
-        tell_less(Fact::Created, None)
+        hear_less(Fact::Created, None)
     ),
-    scene!("hear-payment-failed", "q1", READ_TRANSACT, 2, false, [reserve(600)], tell(Fact::PaymentFailed)),
+    scene!("hear-payment-failed", "q1", READ_TRANSACT, 2, false, [reserve(600)], hear(Fact::PaymentFailed)),
     scene!(
         "hear-paid-after-failed",
         "q1",
@@ -172,7 +172,7 @@ pub const SCENES: &[Scene] = &[
         2,
         false,
         [reserve(600), ask(Ask::Release("payment_failed"))],
-        tell(Fact::Paid)
+        hear(Fact::Paid)
     ),
 ];
 
@@ -199,7 +199,7 @@ impl Scene {
         let kinds = (self.before)();
         let mut ops: Vec<Op> =
             (0_u32..).zip(kinds).map(|(id, kind)| Op { id, at: u64::from(id) * 600, kind }).collect();
-        let told_before = ops.iter().any(|op| matches!(op.kind, Kind::Tell { .. }));
+        let told_before = ops.iter().any(|op| matches!(op.kind, Kind::OrderEvent { .. }));
         let when = if told_before { WHEN + 10_000 } else { WHEN };
         ops.push(Op { id: TARGET, at: when, kind: (self.target)() });
         if noise {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use shared::aws::ANSWER_TIMEOUT;
 use shared::domain::Timestamp;
 use shared::function::{Clock, Deps, invocation};
-use shared::http::{Event, answer};
+use shared::http::{ApiGatewayEvent, answer};
 use shared::settings::Settings;
 use shared::store::{Invocation, Store};
 
@@ -235,7 +235,7 @@ impl World {
         key: Option<&str>,
     ) -> Option<(u16, Value)> {
         let event = http_event(label, request, key);
-        let event: Event = serde_json::from_str(&event).unwrap_or_else(|e| panic!("an event: {e}"));
+        let event: ApiGatewayEvent = serde_json::from_str(&event).unwrap_or_else(|e| panic!("an event: {e}"));
         let (now, from, began) = (self.now_at(label), self.length(), self.tick());
         let path = request.path;
         let response = self

@@ -30,18 +30,18 @@ async fn scenario_51_orders_that_are_numbers() {
             1 => format!(r#"{{"type":"OrderCreated","data":{{"orderId":{order},{items}}}}}"#),
             _ => format!(r#"{{"detail-type":"OrderCreated","detail":{{"bookingId":{order},{items}}}}}"#),
         };
-        shop.tell_text(&event, &[]).await;
+        shop.send_order_message(&event, &[]).await;
     }
     for order in orders {
         shop.until("it is held", async |shop: &Api| shop.status(order).await == "RESERVED").await;
     }
     assert_eq!(shop.stock("A").await, [6, 4, 0]);
-    shop.tell_text(r#"{"type":"OrderPaid","orderId":10.0}"#, &[]).await;
+    shop.send_order_message(r#"{"type":"OrderPaid","orderId":10.0}"#, &[]).await;
     shop.until("that one is set aside", async |shop: &Api| shop.queued("holdfast-orders-dead").await == 1)
         .await;
     assert!(!logged(&shop, "orderId is the number 10.0").is_empty(), "the log says why");
     assert_eq!((shop.status("10").await, shop.status("10.0").await), ("RESERVED".to_owned(), String::new()));
-    shop.tell_text(r#"{"type":"OrderPaid","orderId":10}"#, &[]).await;
+    shop.send_order_message(r#"{"type":"OrderPaid","orderId":10}"#, &[]).await;
     shop.until("it is paid", async |shop: &Api| shop.status("10").await == "CONFIRMED").await;
     shop.adds_up().await;
 }
@@ -52,7 +52,7 @@ async fn scenario_55_a_name_that_is_nearly_known() {
     let shop = Runner::with(&["--parameter", "OrderVisibilitySeconds=1"]).await;
     shop.add("A", 10).await;
     let items = json!([{"sku": "A", "quantity": 1}]);
-    shop.tell(&json!({"eventName": "order.crated", "orderId": "o", "items": items})).await;
+    shop.send_order_event(&json!({"eventName": "order.crated", "orderId": "o", "items": items})).await;
     shop.until("it is set aside", async |shop: &Api| shop.queued("holdfast-orders-dead").await == 1).await;
     assert!(!logged(&shop, "did you mean OrderCreated?").is_empty());
     assert_eq!(shop.stock("A").await, [10, 0, 0]);
@@ -65,15 +65,15 @@ async fn scenario_54_news_that_concern_no_stock() {
     shop.add("A", 10).await;
     let long = "x".repeat(200_000);
     for name in ["order.shipped", "order.refunded", "OrderCompleted", "order.rated", &long] {
-        shop.tell(&json!({"eventName": name, "anything": [1.5, null]})).await;
+        shop.send_order_event(&json!({"eventName": name, "anything": [1.5, null]})).await;
     }
-    shop.tell(&json!({"type": "order.updated", "status": "on its way"})).await;
+    shop.send_order_event(&json!({"type": "order.updated", "status": "on its way"})).await;
     // The body names nothing, its attribute does; by its own name it is another event.
     let items = json!([{"sku": "A", "quantity": 1}]);
     let unnamed = json!({"orderId": "o", "items": items}).to_string();
-    shop.tell_text(&unnamed, &[("eventType", "OrderCreated")]).await;
+    shop.send_order_message(&unnamed, &[("eventType", "OrderCreated")]).await;
     let named = json!({"type": "OrderShipped", "orderId": "p", "items": items}).to_string();
-    shop.tell_text(&named, &[("eventType", "OrderCreated")]).await;
+    shop.send_order_message(&named, &[("eventType", "OrderCreated")]).await;
     shop.until("it is held", async |shop: &Api| shop.status("o").await == "RESERVED").await;
     shop.until("all are done", async |shop: &Api| shop.queued("holdfast-orders").await == 0).await;
     assert_eq!((shop.queued("holdfast-orders-dead").await, shop.stock("A").await), (0, [9, 1, 0]));

@@ -53,7 +53,7 @@ fn within(time: Duration) -> Invocation {
 }
 
 impl Faulty {
-    async fn does(&self, command: Command) -> Result<Outcome, StoreError> {
+    async fn apply(&self, command: Command) -> Result<Outcome, StoreError> {
         self.store.apply(command, &at(0)).await
     }
 
@@ -102,11 +102,11 @@ async fn scenarios_1_2_7_9_10_a_reserve_that_is_disturbed() {
 async fn what_a_refusal_does_not_show_is_read() {
     let faulty = faulty().await;
     let confirm = || command("o", Action::Confirm);
-    assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved);
-    assert_eq!(first(faulty.does(confirm()).await), State::Confirmed);
+    assert_eq!(first(faulty.apply(reserve("o", 4)).await), State::Reserved);
+    assert_eq!(first(faulty.apply(confirm()).await), State::Confirmed);
     let repeated = async |again: Command| {
         faulty.proxy.inject([Fault::WithoutItem]);
-        match faulty.does(again).await {
+        match faulty.apply(again).await {
             Ok(Outcome::Done { reservation, first: false }) => reservation.state,
             other => panic!("not a repetition: {other:?}"),
         }
@@ -115,7 +115,7 @@ async fn what_a_refusal_does_not_show_is_read() {
     assert_eq!(repeated(reserve("o", 4)).await, State::Confirmed);
     faulty.proxy.inject([Fault::WithoutItem]);
     let nobody = command("nobody", Action::Confirm);
-    let refused = faulty.does(nobody).await;
+    let refused = faulty.apply(nobody).await;
     assert!(matches!(refused, Ok(Outcome::Refused { refusal: Refusal::NotFound, .. })), "{refused:?}");
     faulty.holds([6, 4, 0]).await;
 }
@@ -130,7 +130,7 @@ async fn every_other_operation_is_applied_once() {
             Quantity::ONE,
         )]);
         let shipment = shared::domain::Shipment { id: None, lines: part.unwrap() };
-        first(faulty.does(reserve("o", 4)).await);
+        first(faulty.apply(reserve("o", 4)).await);
         for (action, figures) in [
             (Action::Extend { expires_at: Timestamp::from_millisecond(1_000_000).unwrap() }, [6, 4, 0]),
             (Action::Confirm, [6, 4, 0]),
@@ -138,7 +138,7 @@ async fn every_other_operation_is_applied_once() {
             (Action::Release { reason: Reason::requested() }, [9, 0, 1]),
         ] {
             faulty.proxy.inject([fault.clone()]);
-            let outcome = faulty.does(command("o", action.clone())).await;
+            let outcome = faulty.apply(command("o", action.clone())).await;
             assert!(matches!(outcome, Ok(Outcome::Done { .. })), "{fault:?} {action:?} {outcome:?}");
             faulty.holds(figures).await;
         }
@@ -166,14 +166,14 @@ async fn short_after_a_try_without_answer_is_not_known() {
     let faulty = faulty().await;
     faulty.proxy.inject([Fault::Late(Duration::from_millis(1_500))]);
     first(faulty.tables.store.apply(reserve("other", 8), &at(0)).await.map_err(|e| panic!("{e}")));
-    let outcome = faulty.does(reserve("o", 4)).await;
+    let outcome = faulty.apply(reserve("o", 4)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
     // Stock comes back, and the late try lands.
-    faulty.does(command("other", Action::Release { reason: Reason::requested() })).await.unwrap();
+    faulty.apply(command("other", Action::Release { reason: Reason::requested() })).await.unwrap();
     while faulty.tables.stock("A").await != [6, 4, 0] {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(matches!(faulty.does(reserve("o", 4)).await, Ok(Outcome::Done { first: false, .. })));
+    assert!(matches!(faulty.apply(reserve("o", 4)).await, Ok(Outcome::Done { first: false, .. })));
     faulty.holds([6, 4, 0]).await;
 }
 
@@ -243,7 +243,7 @@ async fn sales_do_not_disturb_an_audit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn goods_that_leave_or_come_disturb_an_audit() {
     let faulty = faulty().await;
-    first(faulty.does(reserve("o", 4)).await);
+    first(faulty.apply(reserve("o", 4)).await);
     let store = &faulty.tables.store;
     let outcome = faulty
         .audits_while(12, async {
@@ -369,10 +369,10 @@ async fn an_error_after_a_try_without_answer_is_no_end() {
     let again = faulty.store.change_stock(&write, &at(0)).await;
     assert!(matches!(again, Ok(StockOutcome::Done { first: false, .. })), "{again:?}");
     faulty.proxy.inject([Fault::Drop, Fault::Denied]);
-    let outcome = faulty.does(reserve("o", 4)).await;
+    let outcome = faulty.apply(reserve("o", 4)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
     faulty.proxy.inject([Fault::Denied]);
-    let outcome = faulty.does(reserve("o", 4)).await;
+    let outcome = faulty.apply(reserve("o", 4)).await;
     assert!(matches!(outcome, Err(StoreError::Refused(_))), "{outcome:?}");
     assert_eq!((faulty.proxy.remaining_faults(), faulty.tables.stock("A").await), (0, [15, 0, 0]));
 }
@@ -390,7 +390,7 @@ async fn what_was_short_before_is_not_short_now() {
         Fault::Wait { arrived: Arc::default(), go_on: go },
         Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) },
     ]);
-    let created = faulty.does(hear(Heard::Created(Ordered::Lines(lines))));
+    let created = faulty.apply(hear(Heard::Created(Ordered::Lines(lines))));
     let meanwhile = async {
         arrived.notified().await;
         faulty.tables.add("A", 10).await;
@@ -410,7 +410,7 @@ async fn scenario_4_a_late_reserve_of_an_order_that_was_given_up() {
     faulty.proxy.inject([Fault::Late(Duration::from_millis(1_500))]);
     let given_up = faulty.store.apply(reserve("o", 4), &within(Duration::from_secs(1))).await;
     assert!(matches!(given_up, Err(StoreError::TryAgain(_))), "{given_up:?}");
-    let released = faulty.does(command("o", Action::Release { reason: Reason::requested() })).await;
+    let released = faulty.apply(command("o", Action::Release { reason: Reason::requested() })).await;
     assert_eq!(first(released), State::Pending);
     // Long enough for the late request to have been refused.
     tokio::time::sleep(Duration::from_millis(1_000)).await;
@@ -422,7 +422,7 @@ async fn scenario_4_a_late_reserve_of_an_order_that_was_given_up() {
 async fn a_confirm_without_an_answer_is_not_called_refused() {
     let faulty = faulty().await;
     faulty.proxy.inject([Fault::Late(Duration::from_millis(1_200))]);
-    let outcome = faulty.does(command("o", Action::Confirm)).await;
+    let outcome = faulty.apply(command("o", Action::Confirm)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
 }
 
@@ -432,7 +432,7 @@ async fn scenario_6_transaction_in_progress_for_long() {
     let faulty = faulty().await;
     let until = tokio::time::Instant::now() + Duration::from_secs(6);
     faulty.proxy.inject([Fault::InProgress(until)]);
-    assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved);
+    assert_eq!(first(faulty.apply(reserve("o", 4)).await), State::Reserved);
     assert!(tokio::time::Instant::now() > until);
     faulty.holds([6, 4, 0]).await;
 }
@@ -452,7 +452,7 @@ async fn scenario_7_conflicts_that_do_not_end() {
     let took = began.elapsed();
     assert!((Duration::from_secs(2)..Duration::from_millis(3_500)).contains(&took), "{took:?}");
     tokio::time::sleep_until(until).await;
-    assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved);
+    assert_eq!(first(faulty.apply(reserve("o", 4)).await), State::Reserved);
     faulty.holds([6, 4, 0]).await;
 }
 
@@ -463,7 +463,7 @@ async fn conflicts_with_a_try_of_its_own_are_waited_out() {
     let faulty = faulty().await;
     let until = tokio::time::Instant::now() + Duration::from_secs(6);
     faulty.proxy.inject([Fault::Drop, Fault::ConflictUntil(until)]);
-    assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved);
+    assert_eq!(first(faulty.apply(reserve("o", 4)).await), State::Reserved);
     assert!(tokio::time::Instant::now() > until);
     faulty.holds([6, 4, 0]).await;
 }
@@ -609,13 +609,13 @@ async fn scenario_8_a_conflict_and_a_condition() {
     };
     // Two are there and four are wanted: refused, whatever went on at A.
     faulty.proxy.inject([Fault::ConflictAndCondition(shown(2))]);
-    let refused = faulty.does(reserve(lines.clone())).await.unwrap();
+    let refused = faulty.apply(reserve(lines.clone())).await.unwrap();
     let Outcome::Refused { refusal: Refusal::Short(short), .. } = refused else { panic!("{refused:?}") };
     assert_eq!(short.len(), 1);
     assert_eq!(short[0].unit, product("B"));
     // Conflicts alone never refuse.
     faulty.proxy.inject([Fault::Conflict, Fault::Conflict]);
-    assert_eq!(first(faulty.does(reserve(lines)).await), State::Reserved);
+    assert_eq!(first(faulty.apply(reserve(lines)).await), State::Reserved);
     assert_eq!(faulty.proxy.remaining_faults(), 0);
     assert_eq!((faulty.tables.stock("A").await, faulty.tables.stock("B").await), ([6, 4, 0], [1, 4, 0]));
 }
@@ -625,7 +625,7 @@ async fn scenario_8_a_conflict_and_a_condition() {
 async fn a_hold_that_is_confirmed_under_the_sweep() {
     let faulty = faulty().await;
     for order in ["o", "p", "q"] {
-        first(faulty.does(reserve(order, 2)).await);
+        first(faulty.apply(reserve(order, 2)).await);
     }
     let deps = deps(faulty.store.clone(), &[]);
     let later = Invocation { now: Timestamp::from_millisecond(1_000_000).unwrap(), ..at(0) };
@@ -652,7 +652,7 @@ async fn a_hold_that_is_confirmed_under_the_sweep() {
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_25_the_index_lacks_a_due_hold() {
     let faulty = faulty().await;
-    first(faulty.does(reserve("o", 4)).await);
+    first(faulty.apply(reserve("o", 4)).await);
     let deps = deps(faulty.store.clone(), &[]);
     let later = Invocation { now: Timestamp::from_millisecond(1_000_000).unwrap(), ..at(0) };
     // Every shard is asked once for what is due.

@@ -80,7 +80,7 @@ async fn a_reason_is_free_text() {
         );
     }
     for order in ["order-1", "order-2"] {
-        shop.tell(&json!({"eventType": "OrderPaid", "orderId": order})).await;
+        shop.send_order_event(&json!({"eventType": "OrderPaid", "orderId": order})).await;
     }
     shop.until("what was paid after all is held", async |shop: &Api| {
         shop.status("order-1").await == "CONFIRMED"

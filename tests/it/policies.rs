@@ -124,7 +124,7 @@ async fn work_on_orders(shop: &Api) {
     assert_eq!(shop.order("release", "o-4").await.status, 200);
     for (name, state) in [("OrderCreated", "RESERVED"), ("OrderCancelled", "RELEASED")] {
         let items = json!([{"productId": "A", "quantity": 1}]);
-        shop.tell(&json!({"type": name, "orderId": "e-1", "items": items})).await;
+        shop.send_order_event(&json!({"type": name, "orderId": "e-1", "items": items})).await;
         shop.until(name, async |shop| shop.status("e-1").await == state).await;
     }
     let short = json!({"orderId": "o-5", "productId": "A", "quantity": 1, "ttlSeconds": 1});

@@ -8,14 +8,14 @@ use shared::domain::{
 use crate::envelope::{Unwrapped, unwrap_envelopes};
 use crate::fields::{find, parse_fields, read_id, read_plain_text};
 use crate::lines::{EventLine, read_lines};
-use crate::name::{Meaning, meaning, plain};
+use crate::name::{Meaning, find_meaning, normalize};
 
 /// Longest correlation id that is taken over, in bytes, as over HTTP.
 const MAX_CORRELATION_ID: usize = 128;
 
 /// The event in a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum IncomingEvent {
     /// Something has happened to an order.
     Fact(OrderEvent),
     /// An event that does not concern stock.
@@ -57,7 +57,7 @@ pub struct IgnoredEvent {
 ///
 /// # Errors
 /// Says why it can never be understood.
-pub fn parse(body: &str, attribute: Option<&str>) -> Result<Event, Invalid> {
+pub fn parse(body: &str, attribute: Option<&str>) -> Result<IncomingEvent, Invalid> {
     let Unwrapped { text, name, attribute: of_envelope, id: envelope_id } = unwrap_envelopes(body)?;
     let fields = parse_fields(&text)?;
     let data = find(&fields, "data").and_then(|data| parse_fields(data.get()).ok());
@@ -82,7 +82,7 @@ pub fn parse(body: &str, attribute: Option<&str>) -> Result<Event, Invalid> {
     };
     let name = excerpt(&name);
     let Some(fact) = fact else {
-        return Ok(Event::Nothing(IgnoredEvent { name, is_known, correlation_id }));
+        return Ok(IncomingEvent::Nothing(IgnoredEvent { name, is_known, correlation_id }));
     };
     let order_id = ["orderId", "bookingId"]
         .iter()
@@ -102,15 +102,15 @@ pub fn parse(body: &str, attribute: Option<&str>) -> Result<Event, Invalid> {
         Fact::Paid => Heard::Paid,
         Fact::Cancelled => Heard::Cancelled,
     };
-    Ok(Event::Fact(OrderEvent { order_id: OrderId::parse(order_id)?, heard, correlation_id }))
+    Ok(IncomingEvent::Fact(OrderEvent { order_id: OrderId::parse(order_id)?, heard, correlation_id }))
 }
 
 /// The name of the event, and its meaning. The name on an envelope may be a general one (`Order Event`);
 /// the event inside then says which.
 fn meaning_of(names: Vec<String>) -> Result<(String, Meaning), Invalid> {
     let mut nothing = None;
-    for name in names.into_iter().filter(|name| !plain(name).is_empty()) {
-        match meaning(&name)? {
+    for name in names.into_iter().filter(|name| !normalize(name).is_empty()) {
+        match find_meaning(&name)? {
             Meaning::Nothing => nothing = nothing.or(Some(name)),
             known => return Ok((name, known)),
         }
@@ -142,7 +142,7 @@ fn hear_delivery(lines: Option<Vec<EventLine>>, shipment: Option<ShipmentId>) ->
 
 /// The fact that the status of an updated order stands for.
 fn fact_of_status(status: Option<&str>) -> Option<Fact> {
-    match plain(status.unwrap_or_default()).as_str() {
+    match normalize(status.unwrap_or_default()).as_str() {
         "delivered" => Some(Fact::Delivered),
         "cancelled" | "canceled" => Some(Fact::Cancelled),
         "paid" => Some(Fact::Paid),

@@ -26,7 +26,7 @@ use shared::store::{Invocation, Outcome};
 use shared::{Error, planted};
 use tokio::time::Instant;
 
-use crate::event::{Event, IgnoredEvent, OrderEvent, parse};
+use crate::event::{IgnoredEvent, IncomingEvent, OrderEvent, parse};
 
 /// Orders that are handled at once; their calls wait for DynamoDB most of the time.
 const ORDERS_AT_ONCE: usize = 10;
@@ -64,10 +64,10 @@ pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Resu
             None => Err(Invalid("the record has no body".to_owned())),
         };
         match parsed {
-            Ok(Event::Fact(event)) => {
+            Ok(IncomingEvent::Fact(event)) => {
                 orders.entry(ReservationId::of(&event.order_id)).or_default().push(Message { id, event })
             }
-            Ok(Event::Nothing(event)) => ignore_event(id, &event, invocation),
+            Ok(IncomingEvent::Nothing(event)) => ignore_event(id, &event, invocation),
             Err(Invalid(error)) => {
                 tracing::error!(operation = "order-events", outcome = "unreadable", message_id = id, error);
                 if !planted("an-unreadable-message-is-done") {
@@ -98,7 +98,7 @@ pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Resu
 /// The value of the message attribute `eventType`, whose name is matched as the members of an event are.
 fn event_type(record: &Value) -> Option<&str> {
     let attributes = record["messageAttributes"].as_object()?;
-    let (_, attribute) = attributes.iter().find(|(key, _)| name::plain(key) == "eventtype")?;
+    let (_, attribute) = attributes.iter().find(|(key, _)| name::normalize(key) == "eventtype")?;
     attribute["stringValue"].as_str()
 }
 
@@ -214,7 +214,9 @@ async fn apply_event(
 }
 
 /// Parses a message; a panic becomes an error of that message.
-fn parse_without_panic(parse: impl FnOnce() -> Result<Event, Invalid>) -> Result<Event, Invalid> {
+fn parse_without_panic(
+    parse: impl FnOnce() -> Result<IncomingEvent, Invalid>,
+) -> Result<IncomingEvent, Invalid> {
     std::panic::catch_unwind(AssertUnwindSafe(parse))
         .unwrap_or_else(|_| Err(Invalid("reading it panicked".to_owned())))
 }
@@ -240,7 +242,7 @@ mod tests {
     async fn a_panic_fails_one_message() {
         let ids = ["m-1", "m-2", "m-3", "m-4", "m-5"];
         let paid = parse(r#"{"type":"OrderPaid","orderId":"o"}"#, None).expect("an event");
-        let Event::Fact(paid) = paid else { panic!("it is a fact") };
+        let IncomingEvent::Fact(paid) = paid else { panic!("it is a fact") };
         let messages = ids.map(|id| Message { id, event: paid.clone() }).into();
         let calls = Cell::new(0);
         let apply = async |_: OrderEvent, _: Invocation| {

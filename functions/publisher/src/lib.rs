@@ -18,7 +18,7 @@ use shared::domain::{Level, UnitKey};
 use shared::function::{Deps, elapsed_ms, note_warm_up, serve_events};
 use shared::metrics::{Metric, Metrics};
 use shared::publishing::{Bus, Entry, PublishError, split_into_requests};
-use shared::settings::{BadSetting, required};
+use shared::settings::{BadSetting, require_setting};
 use shared::store::{Invocation, MAX_MOVEMENTS, StoreError, StreamChange, parse_change};
 use shared::{Error, planted};
 use tokio::time::Instant;
@@ -167,14 +167,15 @@ async fn publish_batch(
             progress.stop_at(failure);
         }
     }
-    if let Err(failure) = write_movements(outbox, progress.done_of(&records), &until(WRITING_ENDS)).await {
+    if let Err(failure) = write_movements(outbox, progress.done_records(&records), &until(WRITING_ENDS)).await
+    {
         progress.stop_at(failure);
     }
-    if let Err(failure) = update_levels(outbox, progress.done_of(&records), &until(10)).await {
+    if let Err(failure) = update_levels(outbox, progress.done_records(&records), &until(10)).await {
         progress.stop_at(failure);
     }
     let sent = &entries[..entries.partition_point(|(i, _)| *i < progress.end)];
-    count_published(progress.done_of(&records), sent, &invocation.metrics);
+    count_published(progress.done_records(&records), sent, &invocation.metrics);
     progress.failed.map_or(Ok(entries.len()), Err)
 }
 
@@ -195,7 +196,7 @@ impl Progress {
     }
 
     /// The records that are done.
-    fn done_of<'a, 'b>(&self, records: &'b [(usize, Record<'a>)]) -> &'b [(usize, Record<'a>)] {
+    fn done_records<'a, 'b>(&self, records: &'b [(usize, Record<'a>)]) -> &'b [(usize, Record<'a>)] {
         &records[..records.partition_point(|(i, _)| *i < self.end)]
     }
 }
@@ -306,9 +307,9 @@ fn read_change(raw: &Value) -> Result<StreamChange, String> {
 /// The events that a change of an item gives rise to.
 fn events_of(change: &StreamChange, threshold: u64) -> Vec<Event> {
     match change {
-        StreamChange::Stock(old, new) => events::of_stock(old.as_ref(), new, threshold),
-        StreamChange::Reservation(old, new) => events::of_reservation(old.as_ref(), new),
-        StreamChange::Level(alert) => events::of_level(alert).into_iter().collect(),
+        StreamChange::Stock(old, new) => events::events_of_stock(old.as_ref(), new, threshold),
+        StreamChange::Reservation(old, new) => events::events_of_reservation(old.as_ref(), new),
+        StreamChange::Level(alert) => events::event_of_level(alert).into_iter().collect(),
         StreamChange::Other => Vec::new(),
     }
 }
@@ -319,10 +320,11 @@ impl Outbox {
     /// # Errors
     /// If a setting is missing.
     pub async fn connect(deps: Arc<Deps>, config: impl Fn() -> ConfigLoader) -> Result<Self, BadSetting> {
-        let bus = required("EVENT_BUS", deps.settings.event_bus.as_ref())?;
+        let bus = require_setting("EVENT_BUS", deps.settings.event_bus.as_ref())?;
         let bus = Bus::connect(config(), bus).await;
         let queue = aws_sdk_sqs::Client::new(&shared::aws::load(config()).await);
-        let url = required("DEAD_LETTER_QUEUE_URL", deps.settings.dead_letter_queue_url.as_ref())?.to_owned();
+        let url = require_setting("DEAD_LETTER_QUEUE_URL", deps.settings.dead_letter_queue_url.as_ref())?
+            .to_owned();
         Ok(Self { deps, bus, queue, dead_letter_queue_url: url })
     }
 

@@ -113,7 +113,7 @@ impl Reader<'_> {
         }
         let mut ids = candidate.holders.clone();
         ids.extend(before.by.keys());
-        let mut held = self.held_by(&ids).await?;
+        let mut held = self.read_held_by(&ids).await?;
         let Some(b) = self.read_stock().await? else { return Ok(gone) };
         let Some(between) = self.movements_between(a.version, b.version).await? else { return Ok(BEHIND) };
         if !between.is_named() {
@@ -122,7 +122,7 @@ impl Reader<'_> {
         if !between.by.is_empty() {
             // These may have been read before their movement or after it.
             let touched: BTreeSet<ReservationId> = between.by.into_keys().collect();
-            match self.held_at(&b, &touched).await? {
+            match self.read_held_at(&b, &touched).await? {
                 Ok(again) => held.extend(again),
                 Err(why) => return Ok(why),
             }
@@ -133,7 +133,7 @@ impl Reader<'_> {
 
     /// The quantities that these reservations held at a past version of their stock unit: those that they hold now,
     /// without their movements since then.
-    async fn held_at(
+    async fn read_held_at(
         &self,
         then: &StockUnit,
         ids: &BTreeSet<ReservationId>,
@@ -143,7 +143,7 @@ impl Reader<'_> {
         let Some(since) = self.movements_between(then.version, c.version).await? else {
             return Ok(Err(BEHIND));
         };
-        let mut held = self.held_by(ids).await?;
+        let mut held = self.read_held_by(ids).await?;
         let Some(d) = self.read_stock().await? else { return Ok(Err(gone)) };
         let Some(meanwhile) = self.movements_between(c.version, d.version).await? else {
             return Ok(Err(BEHIND));
@@ -196,7 +196,7 @@ impl Reader<'_> {
     }
 
     /// The quantities that these reservations hold of the stock unit now.
-    async fn held_by(
+    async fn read_held_by(
         &self,
         ids: &BTreeSet<ReservationId>,
     ) -> Result<BTreeMap<ReservationId, u64>, StoreError> {

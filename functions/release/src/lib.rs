@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use shared::domain::{Action, OrderId, Reason, ReservationId};
-use shared::http::{Answer, Deps, Problem, Request, Role, serve, target};
+use shared::http::{Answer, Deps, Problem, Request, Role, find_target, serve};
 
 /// Runs the function.
 ///
@@ -37,7 +37,7 @@ struct ReleaseRequest {
 async fn release(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     request.require(Role::System)?;
     let body: ReleaseRequest = request.json()?;
-    let target = target(body.reservation_id, body.order_id)?;
+    let target = find_target(body.reservation_id, body.order_id)?;
     let reason = body.reason.unwrap_or_else(Reason::requested);
     let command = request.invocation.command(target, Action::Release { reason });
     deps.store.apply(command, &request.invocation).await?.answer(request.invocation.now)

@@ -8,7 +8,8 @@ use shared::domain::{
     Action, Location, OrderId, ProductId, Quantity, ReservationId, Target, Timestamp, Whole,
 };
 use shared::http::{
-    Answer, Deps, ItemRequest, Problem, RESERVE, Request, ReservationView, Role, order_lines, serve, target,
+    Answer, Deps, ItemRequest, Problem, RESERVE, Request, ReservationView, Role, find_target, serve,
+    sum_order_lines,
 };
 use shared::settings::MAX_TTL_SECONDS;
 use shared::store::Outcome;
@@ -78,9 +79,9 @@ async fn reserve(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     let body: ReserveRequest = request.json()?;
     let now = request.invocation.now;
     let ttl = body.ttl_seconds.map(|Whole(seconds)| Duration::from_secs(seconds.unsigned_abs()));
-    let expires_at = ttl.or(deps.settings.reservation_ttl).map(|ttl| after(now, ttl)).transpose()?;
+    let expires_at = ttl.or(deps.settings.reservation_ttl).map(|ttl| end_of_hold(now, ttl)).transpose()?;
     let target = Target::Order(body.order_id.clone());
-    let action = Action::Reserve { lines: order_lines(body.items()?)?, expires_at };
+    let action = Action::Reserve { lines: sum_order_lines(body.items()?)?, expires_at };
     let command = request.invocation.command(target, action);
     match deps.store.apply(command, &request.invocation).await? {
         Outcome::Done { reservation, first } => {
@@ -108,11 +109,11 @@ async fn extend(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
         .map(|Whole(seconds)| Duration::from_secs(seconds.unsigned_abs()))
         .or(deps.settings.reservation_ttl)
         .ok_or_else(|| Problem::invalid("ttlSeconds is missing: for how long, counted from now"))?;
-    let target = target(body.reservation_id, body.order_id)?;
-    let command = request.invocation.command(target, Action::Extend { expires_at: after(now, ttl)? });
+    let target = find_target(body.reservation_id, body.order_id)?;
+    let command = request.invocation.command(target, Action::Extend { expires_at: end_of_hold(now, ttl)? });
     deps.store.apply(command, &request.invocation).await?.answer(now)
 }
 
-fn after(now: Timestamp, ttl: Duration) -> Result<Timestamp, Problem> {
+fn end_of_hold(now: Timestamp, ttl: Duration) -> Result<Timestamp, Problem> {
     now.checked_add(ttl).map_err(|e| Problem::internal(format!("the end of a hold: {e}")))
 }

@@ -59,7 +59,7 @@ struct FunctionProperties {
     memory_size: Option<Value>,
     environment: Option<Environment>,
     #[serde(default)]
-    events: BTreeMap<String, Event>,
+    events: BTreeMap<String, EventSource>,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +70,7 @@ struct Environment {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Event {
+struct EventSource {
     r#type: String,
     properties: Value,
 }

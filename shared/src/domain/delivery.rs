@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::lines::{Fingerprint, Line, LineKey, fingerprint_of};
+use super::lines::{Fingerprint, Line, LineKey, MAX_LINES, fingerprint_of};
 use super::names::{Invalid, Location, ProductId, ShipmentId};
 use super::quantity::Quantity;
-use super::stock::MAX_LINES;
 
 /// The goods that left according to a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +155,7 @@ impl Claim {
             rest -= more;
         };
         if bookings_stay {
-            lines.iter().for_each(|line| fill(line, line.left()));
+            lines.iter().for_each(|line| fill(line, line.departed_units()));
         }
         let ordered = || lines.iter().filter(|line| line.is_ordered());
         ordered().for_each(|line| fill(line, line.quantity));

@@ -5,7 +5,7 @@
 //! - [`names`]: identifiers that parse; a value that exists is valid
 //! - [`quantity`]: quantities as clients send them; [`stock`]: stock units and the arithmetic on their counters
 //! - [`plan`]: the writes of one decision and their guards; [`seen`]: the knowledge that it rests on
-//! - [`lines`]: the lines of an order; [`reservation`]: its one record, its state and the facts it has heard
+//! - [`lines`]: the lines of an order; [`fact`]: what may be heard of it; [`reservation`]: its one record and its state
 //! - [`delivery`]: what left according to deliveries
 //! - [`conflict`]: facts that contradict what was recorded first
 //! - [`level`]: the level of a stock unit against its threshold, and its alert
@@ -15,6 +15,7 @@ pub mod conflict;
 pub mod decide;
 pub mod delivery;
 pub mod events;
+pub mod fact;
 pub mod level;
 pub mod lines;
 pub mod names;
@@ -30,6 +31,7 @@ pub use decide::{
     decide, decide_stock,
 };
 pub use delivery::{Claim, Claims, DeliveredLines, Deliveries, Delivery};
+pub use fact::Fact;
 pub use level::{Alert, Level};
 pub use lines::{Allocation, Fingerprint, Line, LineKey, OrderLines, Ordered};
 pub use names::{
@@ -38,7 +40,7 @@ pub use names::{
 };
 pub use plan::{Effect, Guard, IdempotencyRecord, Move, Obstacle, Plan, RecordWrite};
 pub use quantity::{Edit, Quantity, Whole};
-pub use reservation::{Fact, Reservation, State, may_end_until};
+pub use reservation::{Reservation, State, may_end_until};
 pub use seen::{Look, Seen, SeenRecord, Sighting};
 pub use stock::{Cause, Counter, Delta, Lack, Shortage, StockUnit, UnitKey};
 

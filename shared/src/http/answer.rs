@@ -155,7 +155,7 @@ mod tests {
     const SET: Duration = Duration::from_secs(30);
 
     /// Status, headers by name, and the body.
-    fn sent(outcome: Result<Answer, Problem>, public_cache: Duration) -> (u16, Vec<String>, Body) {
+    fn respond_in_full(outcome: Result<Answer, Problem>, public_cache: Duration) -> (u16, Vec<String>, Body) {
         let response = respond(outcome, "c", public_cache);
         let (parts, body) = response.into_parts();
         let header = |(name, value): (_, &HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
@@ -171,18 +171,19 @@ mod tests {
             ["cache-control: ", "content-type: application/json", "x-correlation-id: c"]
                 .map(|line| line.replace("cache-control: ", &format!("cache-control: {cache}")))
         };
-        let (status, never, body) = sent(Ok(answer()), SET);
+        let (status, never, body) = respond_in_full(Ok(answer()), SET);
         assert_eq!((status, never.as_slice()), (201, headers("no-store").as_slice()));
         assert!(matches!(body, Body::Text(text) if text == "[1]"));
-        assert_eq!(sent(Ok(answer().cacheable()), SET).1, headers("public, max-age=30"));
-        assert_eq!(sent(Ok(answer().cacheable()), Duration::ZERO).1, headers("no-store"));
+        assert_eq!(respond_in_full(Ok(answer().cacheable()), SET).1, headers("public, max-age=30"));
+        assert_eq!(respond_in_full(Ok(answer().cacheable()), Duration::ZERO).1, headers("no-store"));
     }
 
     /// Bytes stay bytes: they are what API Gateway is sent as base64.
     #[test]
     fn a_file_says_what_it_is_and_what_may_be_loaded_for_it() {
         let icon: &[u8] = b"\x89PNG";
-        let (status, headers, body) = sent(Ok(Answer::file("image/png", icon, "default-src 'none'")), SET);
+        let (status, headers, body) =
+            respond_in_full(Ok(Answer::file("image/png", icon, "default-src 'none'")), SET);
         let expected = [
             "cache-control: public, max-age=300",
             "content-security-policy: default-src 'none'",
@@ -192,13 +193,13 @@ mod tests {
         ];
         assert_eq!((status, headers.as_slice()), (200, expected.map(str::to_owned).as_slice()));
         assert!(matches!(body, Body::Binary(bytes) if bytes == icon));
-        let (_, _, page) = sent(Ok(Answer::file("text/html", "<p>", "default-src 'self'")), SET);
+        let (_, _, page) = respond_in_full(Ok(Answer::file("text/html", "<p>", "default-src 'self'")), SET);
         assert!(matches!(page, Body::Text(text) if text == "<p>"));
     }
 
     #[test]
     fn a_problem_is_kept_by_nobody_and_says_when_to_come_again() {
-        let (status, headers, _) = sent(Err(Problem::try_again("x")), SET);
+        let (status, headers, _) = respond_in_full(Err(Problem::try_again("x")), SET);
         let expected = [
             "cache-control: no-store",
             "content-type: application/problem+json",

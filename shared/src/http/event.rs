@@ -24,17 +24,17 @@ const MAX_CORRELATION_ID: usize = 128;
 /// A request as API Gateway passes it on.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Event {
-    #[serde(default, deserialize_with = "or_default")]
+pub struct ApiGatewayEvent {
+    #[serde(default, deserialize_with = "deserialize_or_default")]
     raw_query_string: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "deserialize_or_default")]
     headers: HashMap<String, String>,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "deserialize_or_default")]
     path_parameters: HashMap<String, String>,
     request_context: RequestContext,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "deserialize_or_default")]
     body: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "deserialize_or_default")]
     is_base64_encoded: bool,
 }
 
@@ -53,12 +53,12 @@ struct Authorizer {
 
 #[derive(Debug, Clone, Deserialize)]
 struct Jwt {
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "deserialize_or_default")]
     claims: Claims,
 }
 
 /// Treats `null` like an absent member.
-fn or_default<'de, T, D>(value: D) -> Result<T, D::Error>
+fn deserialize_or_default<'de, T, D>(value: D) -> Result<T, D::Error>
 where
     T: Default + Deserialize<'de>,
     D: Deserializer<'de>,
@@ -69,7 +69,7 @@ where
 /// The claims of a token. API Gateway passes each on as text; a JSON list is accepted as well.
 pub(super) type Claims = HashMap<String, Value>;
 
-impl Event {
+impl ApiGatewayEvent {
     /// The route that API Gateway has matched, such as `GET /api/inventory/{productId}`.
     pub(super) fn route_key(&self) -> &str {
         &self.request_context.route_key
@@ -161,9 +161,11 @@ impl Event {
 ///
 /// # Errors
 /// If the Runtime API is gone.
-pub(super) async fn run(handle: impl AsyncFn(Event, Context) -> Response<Body>) -> Result<(), Error> {
+pub(super) async fn run(
+    handle: impl AsyncFn(ApiGatewayEvent, Context) -> Response<Body>,
+) -> Result<(), Error> {
     let handle = &handle;
-    lambda_runtime::run(service_fn(move |LambdaEvent { payload, context }: LambdaEvent<Event>| {
+    lambda_runtime::run(service_fn(move |LambdaEvent { payload, context }: LambdaEvent<ApiGatewayEvent>| {
         // Boxed, because the compiler follows the type of a future only so deep.
         Box::pin(async move { Ok::<_, Error>(to_api_gateway(handle(payload, context).await)) })
     }))
@@ -187,7 +189,7 @@ mod tests {
 
     use super::*;
 
-    fn event(headers: Value, query: &str) -> Event {
+    fn event(headers: Value, query: &str) -> ApiGatewayEvent {
         let context = json!({"routeKey": "GET /api/inventory", "http": {"method": "GET"}});
         let event = json!({"rawQueryString": query, "headers": headers, "requestContext": context});
         serde_json::from_value(event).unwrap()

@@ -18,11 +18,11 @@ use answer::respond;
 use event::run;
 
 pub use answer::Answer;
-pub use event::Event;
+pub use event::ApiGatewayEvent;
 pub use problem::{Problem, code};
-pub use request::{MAX_BODY_BYTES, Request, Role};
+pub use request::{Request, Role};
 pub use views::{
-    ItemRequest, LocationView, ProductView, ReservationView, not_null, order_lines, target, time,
+    ItemRequest, LocationView, ProductView, ReservationView, find_target, refuse_null, sum_order_lines,
 };
 
 use crate::domain::Timestamp;
@@ -35,8 +35,16 @@ use crate::store::Outcome;
 /// The header that carries the correlation id, in and out.
 pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
+/// Largest body that is read, in bytes. An order of 99 long lines has about 30,000.
+pub const MAX_BODY_BYTES: usize = 128 * 1024;
+
 /// The route that holds stock.
 pub const RESERVE: &str = "POST /reserve";
+
+/// A time as every answer writes it: RFC 3339, UTC, milliseconds.
+fn format_time(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
 
 impl Outcome {
     /// The answer to a request on an existing reservation: 200 with the reservation.
@@ -82,7 +90,7 @@ pub async fn serve_without_store(
 /// One invocation: request in, response out. `operation` is the function's name.
 pub async fn answer(
     operation: &'static str,
-    event: Event,
+    event: ApiGatewayEvent,
     context: &Context,
     deps: &Deps,
     handle: impl AsyncFn(&Deps, &Request) -> Result<Answer, Problem>,
@@ -101,7 +109,7 @@ struct Frame<'a> {
 impl Frame<'_> {
     async fn answer(
         &self,
-        event: Event,
+        event: ApiGatewayEvent,
         context: &Context,
         handle: impl AsyncFn(&Request) -> Result<Answer, Problem>,
     ) -> Response<Body> {

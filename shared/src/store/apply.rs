@@ -119,17 +119,20 @@ impl Store {
                 Decision::Refuse(refusal) => return Ok(Settled::Refused(refusal, seen)),
                 Decision::Look(look) => {
                     let looked = self.look(look, &mut seen, invocation).await;
-                    looked.map_err(|e| e.after(may_land))?;
+                    looked.map_err(|e| e.into_retryable_if(may_land))?;
                     continue;
                 }
             };
             let outcome = self.commit_one(plan, &mut attempts, invocation).await;
-            match outcome.map_err(|e| e.after(may_land))? {
+            match outcome.map_err(|e| e.into_retryable_if(may_land))? {
                 PlanOutcome::Committed(record) => return Ok(Settled::Written(record)),
                 PlanOutcome::Prevented { by, may_land: this_may } => {
                     may_land |= this_may;
                     if *by.record() == SeenRecord::Hidden {
-                        attempts.pause_for("an unseen record").await.map_err(|e| e.after(may_land))?;
+                        attempts
+                            .pause_for("an unseen record")
+                            .await
+                            .map_err(|e| e.into_retryable_if(may_land))?;
                     }
                     // A guess that was wrong is decided at once on what came back. If that fails as well, somebody else
                     // is writing.

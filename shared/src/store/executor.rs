@@ -17,7 +17,7 @@ use futures::{Stream, StreamExt as _};
 
 use super::error::{StoreError, Transient};
 use super::retry::Attempts;
-use super::transaction::{Cancelled, MAX_ACTIONS, Sent, Subject, Transaction, busy};
+use super::transaction::{ActionTarget, Cancelled, MAX_ACTIONS, Sent, Transaction, find_busy_action};
 use super::verdict::{History, Numbered, PlanOutcome, Verdict, judge};
 use super::{Invocation, Store};
 use crate::domain::{Move, Plan, Reservation, UnitKey};
@@ -93,11 +93,13 @@ impl Store {
         while !batch.is_empty() {
             let answer = self.send_until_answered(&batch, &mut history, attempts, invocation).await;
             let judged = answer.and_then(|answer| match answer {
-                Answer::Written(record) => {
+                TransactionOutcome::Written(record) => {
                     outcomes.transactions += 1;
                     Ok(batch.iter().map(|_| Verdict::Has(PlanOutcome::Committed(record.clone()))).collect())
                 }
-                Answer::Cancelled { subjects, reasons } => judge(&batch, &subjects, &reasons, history),
+                TransactionOutcome::Cancelled { targets, reasons } => {
+                    judge(&batch, &targets, &reasons, history)
+                }
             });
             let verdicts = match judged {
                 Ok(verdicts) => verdicts,
@@ -133,18 +135,19 @@ impl Store {
         history: &mut History,
         attempts: &mut Attempts,
         invocation: &Invocation,
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<TransactionOutcome, StoreError> {
         let plans: Vec<&Plan> = batch.iter().map(|(_, plan)| plan).collect();
         let mut transaction = self.transaction_of(&plans)?;
         loop {
-            let sent = self.send(&transaction).await.map_err(|e| e.after(history.is_unanswered))?;
+            let sent =
+                self.send(&transaction).await.map_err(|e| e.into_retryable_if(history.is_unanswered))?;
             let failure = match sent {
-                Sent::Written(record) => return Ok(Answer::Written(record)),
-                Sent::Cancelled(reasons) => match keeps_busy(&transaction.subjects, &reasons) {
+                Sent::Written(record) => return Ok(TransactionOutcome::Written(record)),
+                Sent::Cancelled(reasons) => match find_failure_to_retry(&transaction.targets, &reasons) {
                     Some(failure) => failure,
                     None => {
-                        let Transaction { subjects, .. } = transaction;
-                        return Ok(Answer::Cancelled { subjects, reasons });
+                        let Transaction { targets, .. } = transaction;
+                        return Ok(TransactionOutcome::Cancelled { targets, reasons });
                     }
                 },
                 Sent::Failed(failure) => failure,
@@ -172,19 +175,19 @@ impl Store {
         plan: &Plan,
         invocation: &Invocation,
         out_of_time: StoreError,
-    ) -> Result<Answer, StoreError> {
-        let Some(next) = plan.next() else { return Err(out_of_time) };
+    ) -> Result<TransactionOutcome, StoreError> {
+        let Some(next) = plan.next_record() else { return Err(out_of_time) };
         match self.reservation(next.id, invocation).await {
-            Ok(Some(there)) if there == *next => Ok(Answer::Written(None)),
+            Ok(Some(there)) if there == *next => Ok(TransactionOutcome::Written(None)),
             _ => Err(out_of_time),
         }
     }
 }
 
 /// What came of sending a transaction, over all its tries.
-enum Answer {
+enum TransactionOutcome {
     Written(Option<Box<Reservation>>),
-    Cancelled { subjects: Vec<Subject>, reasons: Vec<Cancelled> },
+    Cancelled { targets: Vec<ActionTarget>, reasons: Vec<Cancelled> },
 }
 
 /// The next plans that fit one transaction, in their order.
@@ -217,17 +220,17 @@ fn take_batch(waiting: &mut VecDeque<Numbered>) -> Vec<Numbered> {
 /// Whether a cancelled transaction is to be sent again as it is. What a record says comes first: on a try after one of
 /// ours, the stock may be short because of our own hold. A write under way on a record may have reached the stock
 /// already; but a guard on stock that failed beside a stock unit that is busy did fail.
-fn keeps_busy(subjects: &[Subject], reasons: &[Cancelled]) -> Option<Transient> {
-    let own = subjects.iter().filter(|subject| !matches!(subject, Subject::Stock(_))).count();
+fn find_failure_to_retry(targets: &[ActionTarget], reasons: &[Cancelled]) -> Option<Transient> {
+    let own = targets.iter().filter(|target| !matches!(target, ActionTarget::Stock(_))).count();
     let (own_reasons, stock_reasons) = reasons.split_at(own);
     if own_reasons.iter().any(Cancelled::has_failed) {
         return None;
     }
-    let own_busy = busy(&subjects[..own], own_reasons);
+    let own_busy = find_busy_action(&targets[..own], own_reasons);
     if own_busy.is_some() || stock_reasons.iter().any(Cancelled::has_failed) {
         return own_busy;
     }
-    busy(&subjects[own..], stock_reasons)
+    find_busy_action(&targets[own..], stock_reasons)
 }
 
 #[cfg(test)]

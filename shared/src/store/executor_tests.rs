@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::decide::tests::{command, plan_of};
+use crate::domain::plan::MAX_MOVES;
 use crate::domain::{Action, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Target, Timestamp};
 use crate::metrics::Metric;
 use crate::store::error::CancellationCode;
@@ -30,7 +31,7 @@ pub(crate) fn numbered(plans: impl IntoIterator<Item = Plan>) -> Vec<Numbered> {
     plans.into_iter().enumerate().collect()
 }
 
-fn packed(plans: Vec<Plan>) -> Vec<Vec<Plan>> {
+fn pack(plans: Vec<Plan>) -> Vec<Vec<Plan>> {
     let mut waiting = VecDeque::from(numbered(plans));
     let mut parts = Vec::new();
     while !waiting.is_empty() {
@@ -46,15 +47,16 @@ fn actions(part: &[Plan]) -> usize {
 
 #[test]
 fn plans_are_packed_into_transactions() {
+    const { assert!(MAX_MOVES < MAX_ACTIONS, "one plan fits, with its record") };
     // All of one product: 99 holds and its stock unit.
     let same: Vec<Plan> = (0..250).map(|i| holding(&format!("o-{i}"), &["A".to_owned()], 1)).collect();
-    let parts = packed(same.clone());
+    let parts = pack(same.clone());
     assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [99, 99, 52]);
     assert_eq!(parts.concat(), same);
     // Each of the common product and two of its own: three actions a hold, and one.
     let own = |i: usize| ["A".to_owned(), format!("B{i}"), format!("C{i}")];
     let mixed: Vec<Plan> = (0..70).map(|i| holding(&format!("o-{i}"), &own(i), 1)).collect();
-    let parts = packed(mixed.clone());
+    let parts = pack(mixed.clone());
     assert_eq!(parts.iter().map(|part| actions(part)).collect::<Vec<_>>(), [100, 100, 13]);
     assert_eq!(parts.concat(), mixed);
 }
@@ -62,12 +64,12 @@ fn plans_are_packed_into_transactions() {
 #[test]
 fn a_transaction_takes_no_item_twice() {
     let one = || holding("o", &["A".to_owned()], 1);
-    assert_eq!(packed(vec![one(), one()]).len(), 2, "the same record");
+    assert_eq!(pack(vec![one(), one()]).len(), 2, "the same record");
     let mut exact = holding("p", &["A".to_owned()], 1);
     exact.moves[0].guards.push(crate::domain::Guard::Physical(1));
-    assert_eq!(packed(vec![one(), exact.clone()]).len(), 2, "a stock unit that is to stand exactly so");
-    assert_eq!(packed(vec![exact, one()]).len(), 2);
-    assert_eq!(packed(vec![one(), holding("p", &["A".to_owned()], 1)]).len(), 1);
+    assert_eq!(pack(vec![one(), exact.clone()]).len(), 2, "a stock unit that is to stand exactly so");
+    assert_eq!(pack(vec![exact, one()]).len(), 2);
+    assert_eq!(pack(vec![one(), holding("p", &["A".to_owned()], 1)]).len(), 1);
 }
 
 pub(crate) fn none() -> Cancelled {
@@ -85,8 +87,9 @@ fn conflict() -> Cancelled {
 /// What is tried again as it is: a conflict on a record, whatever the stock says; one on stock where no guard failed.
 #[test]
 fn what_is_busy_is_tried_again() {
-    let subjects = || vec![Subject::Record(0), Subject::Stock(unit("A")), Subject::Stock(unit("B"))];
-    let again = |reasons: [Cancelled; 3]| keeps_busy(&subjects(), &reasons).is_some();
+    let targets =
+        || vec![ActionTarget::Record(0), ActionTarget::Stock(unit("A")), ActionTarget::Stock(unit("B"))];
+    let again = |reasons: [Cancelled; 3]| find_failure_to_retry(&targets(), &reasons).is_some();
     assert!(again([conflict(), none(), none()]));
     assert!(again([conflict(), failed(None), none()]));
     assert!(again([none(), conflict(), none()]));

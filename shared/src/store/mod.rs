@@ -43,7 +43,7 @@ pub use read::MAX_BATCH_READ;
 pub use retry::RetryPolicy;
 pub use scan::{ReservationPage, ScanCursor, UnitPage};
 pub use stream::{StreamChange, parse_change};
-pub use sweep::{DuePage, Expired};
+pub use sweep::{DuePage, SweepCounts};
 
 use crate::domain::{Action, Command, Target, Timestamp};
 use crate::metrics::Metrics;

@@ -28,7 +28,7 @@ pub(super) struct Transaction {
     /// The action of each plan's record and idempotency record, in the order of the plans; then those of the stock units.
     actions: Vec<TransactWriteItem>,
     /// What each action is of.
-    pub(super) subjects: Vec<Subject>,
+    pub(super) targets: Vec<ActionTarget>,
     /// The record, where that is all there is to write.
     record_alone: Option<RecordWrite>,
     token: String,
@@ -48,7 +48,7 @@ fn new_token() -> String {
 
 /// What an action of a transaction writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Subject {
+pub(super) enum ActionTarget {
     /// The record of the plan with this index.
     Record(usize),
     /// The idempotency record of the plan with this index.
@@ -87,7 +87,7 @@ impl Cancelled {
                 wrong.get_or_insert(error);
                 CancellationCode::None
             });
-            Self { reason, item: shown(given.item()) }
+            Self { reason, item: non_empty(given.item()) }
         };
         let all: Vec<Self> = given.iter().map(read).collect();
         match wrong {
@@ -98,7 +98,7 @@ impl Cancelled {
 
     /// A condition that failed outside of a transaction.
     fn condition(item: Option<&Item>) -> Sent {
-        Sent::Cancelled(vec![Self { reason: CancellationCode::ConditionFailed, item: shown(item) }])
+        Sent::Cancelled(vec![Self { reason: CancellationCode::ConditionFailed, item: non_empty(item) }])
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -107,14 +107,14 @@ impl Cancelled {
 }
 
 /// An empty item is how "no item" comes back from some endpoints.
-fn shown(item: Option<&Item>) -> Option<Item> {
+fn non_empty(item: Option<&Item>) -> Option<Item> {
     item.filter(|item| !item.is_empty()).cloned()
 }
 
 impl Store {
     /// What is sent for these plans. The moves of one stock unit become one.
     pub(super) fn transaction_of(&self, plans: &[&Plan]) -> Result<Transaction, StoreError> {
-        let (mut actions, mut subjects) = (Vec::new(), Vec::new());
+        let (mut actions, mut targets) = (Vec::new(), Vec::new());
         for (i, plan) in plans.iter().enumerate() {
             if let Some(record) = &plan.record {
                 let builder = TransactWriteItem::builder();
@@ -123,12 +123,12 @@ impl Store {
                     RecordWrite::Confirm(id) => builder.update(self.update_to_confirm(*id, plan)),
                 };
                 actions.push(action.build());
-                subjects.push(Subject::Record(i));
+                targets.push(ActionTarget::Record(i));
             }
             if let Some(kept) = &plan.idempotency {
                 let put = self.put_idempotency(kept, plan)?;
                 actions.push(TransactWriteItem::builder().put(put).build());
-                subjects.push(Subject::Idempotency(i));
+                targets.push(ActionTarget::Idempotency(i));
             }
         }
         let mut by_unit: BTreeMap<&UnitKey, Vec<(&Plan, &Move)>> = BTreeMap::new();
@@ -139,19 +139,19 @@ impl Store {
             let (of_plans, moves): (Vec<&Plan>, Vec<&Move>) = moves.into_iter().unzip();
             let update = update_of(
                 &self.settings.inventory_table,
-                &Move::combined(&moves),
+                &Move::combine(&moves),
                 &combined_cause(&of_plans),
                 of_plans[0].at,
             );
             actions.push(TransactWriteItem::builder().update(update).build());
-            subjects.push(Subject::Stock(unit.clone()));
+            targets.push(ActionTarget::Stock(unit.clone()));
         }
         // Without stock a plain write does; a transaction would cost twice the write units.
-        let record_alone = match (plans, subjects.as_slice()) {
-            ([plan], [Subject::Record(_)]) => plan.record.clone(),
+        let record_alone = match (plans, targets.as_slice()) {
+            ([plan], [ActionTarget::Record(_)]) => plan.record.clone(),
             _ => None,
         };
-        Ok(Transaction { actions, subjects, record_alone, token: new_token() })
+        Ok(Transaction { actions, targets, record_alone, token: new_token() })
     }
 
     /// Sends it once.
@@ -172,7 +172,7 @@ impl Store {
         match error.as_service_error() {
             Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
                 let reasons = cancelled.cancellation_reasons();
-                if reasons.len() != transaction.subjects.len() {
+                if reasons.len() != transaction.targets.len() {
                     let detail = format!("{} reasons", reasons.len());
                     return Err(StoreError::corrupt("a cancelled transaction", detail));
                 }
@@ -256,7 +256,7 @@ impl Store {
     }
 
     /// Confirms a temporary hold without having read it. Its condition is
-    /// [`crate::domain::decide::confirms_unread`].
+    /// [`crate::domain::decide::may_confirm_unread`].
     fn update_to_confirm(&self, id: ReservationId, plan: &Plan) -> Update {
         Update::builder()
             .table_name(&self.settings.inventory_table)
@@ -299,16 +299,16 @@ fn combined_cause(plans: &[&Plan]) -> Cause {
 }
 
 /// Which of the reasons to be busy there is, if any, and what the action is of.
-pub(super) fn busy(subjects: &[Subject], reasons: &[Cancelled]) -> Option<Transient> {
-    let busy = |(subject, cancelled): (&Subject, &Cancelled)| match cancelled.reason {
-        CancellationCode::Busy(metric) => Some((metric, subject.clone())),
+pub(super) fn find_busy_action(targets: &[ActionTarget], reasons: &[Cancelled]) -> Option<Transient> {
+    let busy = |(target, cancelled): (&ActionTarget, &Cancelled)| match cancelled.reason {
+        CancellationCode::Busy(metric) => Some((metric, target.clone())),
         CancellationCode::None | CancellationCode::ConditionFailed => None,
     };
-    let (metric, subject): (Metric, Subject) = subjects.iter().zip(reasons).find_map(busy)?;
-    let what = match &subject {
-        Subject::Record(_) => "the reservation",
-        Subject::Idempotency(_) => "the idempotency key",
-        Subject::Stock(unit) => unit.product.as_str(),
+    let (metric, target): (Metric, ActionTarget) = targets.iter().zip(reasons).find_map(busy)?;
+    let what = match &target {
+        ActionTarget::Record(_) => "the reservation",
+        ActionTarget::Idempotency(_) => "the idempotency key",
+        ActionTarget::Stock(unit) => unit.product.as_str(),
     };
     Some(Transient::busy(metric, what))
 }

@@ -37,7 +37,7 @@ impl Op {
     pub fn command(&self, correlation_id: &str, now: Timestamp) -> Option<Command> {
         let (order, action) = match &self.kind {
             Kind::Ask(order, ask) => (order, ask.action(now)),
-            Kind::Tell { order, fact, lines, shipment, .. } => {
+            Kind::OrderEvent { order, fact, lines, shipment, .. } => {
                 let heard = match fact {
                     Fact::Created => Heard::Created(Ordered::Lines(order_lines(lines))),
                     Fact::PaymentFailed => Heard::PaymentFailed,

@@ -151,12 +151,12 @@ impl Api {
     }
 
     /// Puts an order event into the queue, over the SDK, as a shop would.
-    pub(crate) async fn tell(&self, event: &Value) {
-        self.tell_text(&event.to_string(), &[]).await;
+    pub(crate) async fn send_order_event(&self, event: &Value) {
+        self.send_order_message(&event.to_string(), &[]).await;
     }
 
     /// The same of any text, with attributes of the message.
-    pub(crate) async fn tell_text(&self, body: &str, attributes: &[(&str, &str)]) {
+    pub(crate) async fn send_order_message(&self, body: &str, attributes: &[(&str, &str)]) {
         let queue = format!("{}/000000000000/holdfast-orders", self.aws_url);
         let mut message = self.sqs().send_message().queue_url(queue).message_body(body);
         for (name, value) in attributes {
