@@ -6,6 +6,7 @@
 
 mod answer;
 mod event;
+mod prefer;
 mod problem;
 mod request;
 mod views;
@@ -22,7 +23,8 @@ pub use event::Event;
 pub use problem::{Problem, code};
 pub use request::{MAX_BODY_BYTES, Request, Role};
 pub use views::{
-    ItemRequest, LocationView, ProductView, ReservationView, not_null, order_lines, target, time,
+    AcceptedView, ItemRequest, LocationView, ProductView, ReservationView, not_null, order_lines, target,
+    time,
 };
 
 use crate::domain::Timestamp;
