@@ -10,6 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 use shared::function::{Clock, Deps};
 use shared::http;
+use shared::order_queue::OrderQueue;
 use shared::settings::Settings;
 use shared::store::Store;
 use tokio::runtime::{Builder, Runtime};
@@ -32,7 +33,8 @@ fn world() -> (Runtime, Arc<Deps>) {
     let settings = settings.expect("settings");
     let config = shared::aws::config_for("http://127.0.0.1:9", "fuzz");
     let store = runtime.block_on(Store::connect(config, settings.store.clone()));
-    (runtime, Arc::new(Deps { store, settings, clock: Clock::system() }))
+    let order_queue = OrderQueue::new(|| shared::aws::config_for("http://127.0.0.1:9", "fuzz"));
+    (runtime, Arc::new(Deps { store, order_queue, settings, clock: Clock::system() }))
 }
 
 fuzz_target!(|input: (u8, &[u8])| {

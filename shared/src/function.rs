@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
+use crate::order_queue::OrderQueue;
 use crate::settings::Settings;
 use crate::store::{Invocation, Store};
 use crate::{aws, planted, telemetry};
@@ -23,6 +24,8 @@ const ANSWER_MARGIN: Duration = Duration::from_secs(1);
 pub struct Deps {
     /// The tables.
     pub store: Store,
+    /// The queue of order events.
+    pub order_queue: OrderQueue,
     /// The settings.
     pub settings: Settings,
     /// The source of the time.
@@ -68,7 +71,7 @@ impl Deps {
         let settings = init_process()?;
         let store = Store::connect(aws::config(), settings.store.clone()).await;
         note_warm_up("DynamoDB", store.warm_up().await);
-        Ok(Self { store, settings, clock: Clock::system() })
+        Ok(Self { store, order_queue: OrderQueue::new(aws::config), settings, clock: Clock::system() })
     }
 }
 

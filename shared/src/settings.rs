@@ -7,10 +7,14 @@ use std::time::Duration;
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 
+use crate::domain::Whole;
 use crate::store::{RetryPolicy, StoreSettings};
 
 /// Longest temporary hold that may be asked for, in seconds: 24 hours.
 pub const MAX_TTL_SECONDS: u64 = 24 * 60 * 60;
+
+/// How long to hold, in seconds, as a request says it.
+pub type TtlSeconds = Whole<1, { MAX_TTL_SECONDS.cast_signed() }>;
 
 /// Shortest time that a record is kept after its hold has ended, in days. Events are redelivered for up to 14 days;
 /// without the record, one could be applied twice.
@@ -38,6 +42,8 @@ pub struct Settings {
     pub event_bus: Option<String>,
     /// The queue for stream records that cannot be published; set where they are.
     pub dead_letter_queue_url: Option<String>,
+    /// The queue of order events; set where orders are put into it.
+    pub order_queue_url: Option<String>,
     /// The stack that metrics are counted for; none where none are.
     pub stack: Option<String>,
     /// The least severe level that is logged.
@@ -95,6 +101,7 @@ impl Settings {
             public_cache: Duration::from_secs(whole("PUBLIC_CACHE_SECONDS", 0, 0, MAX_PUBLIC_CACHE_SECONDS)?),
             event_bus: lookup("EVENT_BUS"),
             dead_letter_queue_url: lookup("DEAD_LETTER_QUEUE_URL"),
+            order_queue_url: lookup("ORDER_QUEUE_URL"),
             stack: lookup("STACK_NAME"),
             log_level: parse_log_level("LOG_LEVEL", lookup("LOG_LEVEL"))?,
         })

@@ -17,6 +17,7 @@ use shared::aws::ANSWER_TIMEOUT;
 use shared::domain::Timestamp;
 use shared::function::{Clock, Deps, invocation};
 use shared::http::{ApiGatewayEvent, answer};
+use shared::order_queue::OrderQueue;
 use shared::settings::Settings;
 use shared::store::{Invocation, Store};
 
@@ -146,8 +147,10 @@ impl World {
             let mut rng = source(seed, "clock", u32::try_from(i).unwrap_or(0));
             let skew = rng.i64(-skew_ms..=skew_ms);
             let clock = Clock::new(move || time.shown(skew));
-            instances
-                .push((skew, Arc::new(Deps { store: store.clone(), settings: settings.clone(), clock })));
+            // Nobody here prefers an answer before the work is done, so nothing goes this way.
+            let order_queue = OrderQueue::new(|| shared::aws::config_for("http://localhost", "sim"));
+            let deps = Deps { store: store.clone(), order_queue, settings: settings.clone(), clock };
+            instances.push((skew, Arc::new(deps)));
         }
         let deps = Arc::clone(&instances[0].1);
         let outbox = Outbox::connect(deps, config).await.unwrap_or_else(|e| panic!("{e}"));

@@ -96,6 +96,7 @@ fn browsers_may_send_what_there_are_routes_for() {
     let routes = crate::contract::template().functions.into_iter().flat_map(|function| function.routes);
     assert_eq!(listed("AllowMethods"), routes.map(|route| route.method).collect());
     assert!(listed("ExposeHeaders").contains("apigw-requestid"));
+    assert!(listed("AllowHeaders").contains("prefer") && listed("ExposeHeaders").contains("location"));
 }
 
 /// Routes that anybody may read have limits of their own, on both bases.

@@ -85,6 +85,34 @@ async fn orders_as_events() {
     shop.adds_up_for(&shoe).await;
 }
 
+/// A client that does not wait reads later what came of its orders.
+#[tokio::test]
+async fn orders_that_are_decided_later() {
+    let shop = Place::open().await;
+    let (shoe, order, greedy) = (own("SHOE"), own("order"), own("order"));
+    shop.add(&shoe, 10).await;
+    let accepted = shop.reserve_later(&order, &[(&shoe, 4)]).await;
+    assert_eq!(accepted.code_or_status(), (202, "PENDING"));
+    assert_eq!(shop.reserve_later(&greedy, &[(&shoe, 11)]).await.code_or_status(), (202, "PENDING"));
+    let location = accepted.location.unwrap();
+    shop.until("both are decided", async |shop: &Api| {
+        shop.get(&location).await.status == 200 && !shop.status(&greedy).await.is_empty()
+    })
+    .await;
+    let held = shop.get(&location).await;
+    assert_eq!(held.code_or_status(), (200, "RESERVED"));
+    for again in [shop.reserve(&order, &[(&shoe, 4)]).await, shop.reserve_later(&order, &[(&shoe, 4)]).await]
+    {
+        assert_eq!((again.status, &again.body), (200, &held.body));
+    }
+    assert_eq!(shop.reserve_later(&order, &[(&shoe, 5)]).await.code_or_status(), (422, "order_lines_differ"));
+    assert_eq!(shop.status(&greedy).await, "REJECTED");
+    assert_eq!(shop.reserve(&greedy, &[(&shoe, 11)]).await.code_or_status(), (409, "reservation_rejected"));
+    assert_eq!(shop.stock(&shoe).await, [6, 4, 0]);
+    hears(&shop, "InventoryReserved", &order).await;
+    shop.adds_up_for(&shoe).await;
+}
+
 /// An order that does not fit, a booking that is not paid, and an order that has left; each in another shop's words.
 #[tokio::test]
 async fn orders_that_end_otherwise() {

@@ -3,6 +3,7 @@
 //! - [`support`]: a runner as a process and the domain's verbs over HTTP; tables without a runner
 //! - `readme`: the tour, command by command; `walks`: what the README promises beyond it
 //! - `orders`, `stock`: the scenarios of `docs/scenarios.md`, by number
+//! - `accepted`: orders that are accepted at once and decided later
 //! - `events`: orders as events, from the queue to what is published; `sweeps`: holds that end by themselves
 //! - `edges`: what comes from outside and is odd, or too much for one answer
 //! - `levels`: how stock stands to its threshold; `reconciles`: whether everything adds up while it moves
@@ -16,6 +17,7 @@
 //!   and options
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod accepted;
 mod access;
 mod contract;
 mod deployment;

@@ -1,9 +1,15 @@
 //! An order event: bare, in an EventBridge envelope, or in an SNS one. Names and fields are matched without regard to
 //! case, punctuation and a trailing `Event`.
 
+use std::time::Duration;
+
+use serde_json::value::RawValue;
 use shared::domain::{
-    DeliveredLines, Delivery, Fact, Heard, Invalid, LineKey, OrderId, Ordered, ShipmentId, excerpt,
+    DeliveredLines, Delivery, Fact, Heard, Invalid, LineKey, OrderId, Ordered, ShipmentId, Whole, excerpt,
 };
+use shared::planted;
+use shared::publishing::SOURCE;
+use shared::settings::TtlSeconds;
 
 use crate::envelope::{Unwrapped, unwrap_envelopes};
 use crate::fields::{find, parse_fields, read_id, read_plain_text};
@@ -29,6 +35,9 @@ pub struct OrderEvent {
     pub order_id: OrderId,
     /// The fact, with what it came with.
     pub heard: Heard,
+    /// How long to hold, counted from when that is decided. None: as long as the settings say. Only a request to reserve
+    /// that was put into the queue says it.
+    pub ttl: Option<Duration>,
     /// Of the event, or the id of its envelope.
     pub correlation_id: Option<String>,
 }
@@ -58,7 +67,7 @@ pub struct IgnoredEvent {
 /// # Errors
 /// Says why it can never be understood.
 pub fn parse(body: &str, attribute: Option<&str>) -> Result<IncomingEvent, Invalid> {
-    let Unwrapped { text, name, attribute: of_envelope, id: envelope_id } = unwrap_envelopes(body)?;
+    let Unwrapped { text, name, attribute: of_envelope, source, id: envelope_id } = unwrap_envelopes(body)?;
     let fields = parse_fields(&text)?;
     let data = find(&fields, "data").and_then(|data| parse_fields(data.get()).ok());
     let places = || [Some(&fields), data.as_ref()].into_iter().flatten();
@@ -90,6 +99,12 @@ pub fn parse(body: &str, attribute: Option<&str>) -> Result<IncomingEvent, Inval
     let order_id = order_id
         .transpose()?
         .ok_or_else(|| Invalid(format!("{name} names no order: orderId or bookingId is missing")))?;
+    let ttl = match fact {
+        Fact::Created if source.as_deref() == Some(SOURCE) || planted("anybody-says-how-long") => {
+            read_ttl(find(&fields, "ttlSeconds"))?
+        }
+        _ => None,
+    };
     let lines_of = |zero_is_none| read_lines(member(&["items"]), places(), zero_is_none);
     let heard = match fact {
         Fact::Created => hear_order(&name, lines_of(false)?)?,
@@ -102,7 +117,16 @@ pub fn parse(body: &str, attribute: Option<&str>) -> Result<IncomingEvent, Inval
         Fact::Paid => Heard::Paid,
         Fact::Cancelled => Heard::Cancelled,
     };
-    Ok(IncomingEvent::Fact(OrderEvent { order_id: OrderId::parse(order_id)?, heard, correlation_id }))
+    Ok(IncomingEvent::Fact(OrderEvent { order_id: OrderId::parse(order_id)?, heard, ttl, correlation_id }))
+}
+
+/// How long to hold, as the function `reserve` has written it.
+fn read_ttl(value: Option<&RawValue>) -> Result<Option<Duration>, Invalid> {
+    let Some(value) = value else { return Ok(None) };
+    let Whole(seconds) = serde_json::from_str(value.get())
+        .and_then(serde_json::from_value::<TtlSeconds>)
+        .map_err(|e| Invalid(format!("ttlSeconds: {e}")))?;
+    Ok(Some(Duration::from_secs(seconds.unsigned_abs())))
 }
 
 /// The name of the event, and its meaning. The name on an envelope may be a general one (`Order Event`);

@@ -255,6 +255,40 @@ fn an_order_of_too_many_lines_is_understood() {
     assert_ne!(event(100), event(101));
 }
 
+/// Only what `reserve` has put into the queue says how long to hold: the rule of the bus lets no event with this source
+/// through, and whatever is inside another envelope is somebody else's.
+#[test]
+fn nobody_else_says_how_long_to_hold() {
+    let detail = |ttl: Value| json!({"orderId": "o", "sku": "A", "quantity": 1, "ttlSeconds": ttl});
+    let sent = |source: &str, name: &str, ttl: Value| json!({"source": source, "detail-type": name, "detail": detail(ttl)});
+    let own = sent("holdfast", "OrderCreated", json!(60));
+    assert_eq!(read(&own).ttl, Some(Duration::from_secs(60)));
+    assert_eq!(read(&own).heard, created(&[("A", 1)]));
+    let mut without = own.clone();
+    without["detail"].as_object_mut().unwrap().remove("ttlSeconds");
+    let mut bare = detail(json!(60));
+    bare["type"] = "OrderCreated".into();
+    let mut named = bare.clone();
+    named["source"] = "holdfast".into();
+    for event in [
+        without,
+        bare,
+        named,
+        sent("shop", "OrderCreated", json!(60)),
+        sent("Holdfast", "OrderCreated", json!(60)),
+        sent("holdfast", "OrderPaid", json!("never")),
+        sent("shop", "OrderCreated", json!("for ever")),
+        json!({"source": "shop", "detail-type": "Order", "detail": own}),
+        json!({"TopicArn": "x", "MessageId": "m", "Message": own.to_string()}),
+    ] {
+        assert_eq!(read(&event).ttl, None, "{event}");
+    }
+    for ttl in [json!(0), json!(86_401), json!(1.5), json!("60"), json!(null)] {
+        let why = why_not(&sent("holdfast", "OrderCreated", ttl.clone()).to_string());
+        assert!(why.starts_with("ttlSeconds: "), "{ttl}: {why}");
+    }
+}
+
 #[test]
 fn what_cannot_be_understood_says_why() {
     for (body, why) in [

@@ -199,7 +199,7 @@ async fn apply_event(
     event: OrderEvent,
     invocation: Invocation,
 ) -> Result<MessageOutcome, String> {
-    let (fact, ttl) = (event.fact(), deps.settings.reservation_ttl);
+    let (fact, ttl) = (event.fact(), event.ttl.or(deps.settings.reservation_ttl));
     let expires_at = ttl.map(|ttl| invocation.now.checked_add(ttl)).transpose().map_err(|e| e.to_string())?;
     let action = Action::Hear { heard: event.heard, expires_at };
     let command = invocation.command(Target::Order(event.order_id), action);

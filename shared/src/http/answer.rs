@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
-use lambda_http::http::{HeaderValue, StatusCode, header};
+use lambda_http::http::{HeaderName, HeaderValue, StatusCode, header};
 use lambda_http::{Body, Response};
 use serde::Serialize;
 
+use super::prefer::RESPOND_ASYNC;
 use super::{CORRELATION_ID, Problem};
+use crate::domain::ReservationId;
 
 /// How long a browser may show a file of the program after a new version of it was deployed.
 const FILE_MAX_AGE: Duration = Duration::from_secs(300);
+
+/// The header that names the preferences which were honoured. Source: RFC 7240.
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// A successful answer.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub struct Answer {
     cache: Cache,
     /// The Content-Security-Policy of a page; none for an answer that no browser shows.
     content_policy: Option<&'static str>,
+    /// The reservation that an accepted request will have; none for a request that is done.
+    accepted: Option<ReservationId>,
 }
 
 /// How long anybody may keep an answer.
@@ -50,6 +57,15 @@ impl Answer {
         Self::json(if first { StatusCode::CREATED } else { StatusCode::OK }, body)
     }
 
+    /// 202: the request is accepted, and the reservation with this id will say what came of it. The caller prefers not to
+    /// wait.
+    ///
+    /// # Errors
+    /// If the body does not serialise, which is a bug.
+    pub fn accepted(reservation: ReservationId, body: &impl Serialize) -> Result<Self, Problem> {
+        Ok(Self { accepted: Some(reservation), ..Self::json(StatusCode::ACCEPTED, body)? })
+    }
+
     /// A body that is JSON text already, with 201 where something began to exist.
     #[must_use]
     pub fn stored(created: bool, body: String) -> Self {
@@ -66,6 +82,7 @@ impl Answer {
             body: content.into(),
             cache: Cache::For(FILE_MAX_AGE),
             content_policy: Some(content_policy),
+            accepted: None,
         }
     }
 
@@ -87,6 +104,7 @@ impl Answer {
             body: Body::Text(body),
             cache: Cache::Never,
             content_policy: None,
+            accepted: None,
         }
     }
 
@@ -101,6 +119,12 @@ impl Answer {
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
             headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        }
+        if let Some(reservation) = self.accepted {
+            let location = HeaderValue::from_str(&format!("/api/inventory/reservations/{reservation}"));
+            let headers = response.headers_mut();
+            headers.insert(header::LOCATION, location.expect("a UUID fits a header"));
+            headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static(RESPOND_ASYNC));
         }
         response
     }

@@ -6,6 +6,7 @@
 
 mod answer;
 mod event;
+mod prefer;
 mod problem;
 mod request;
 mod views;
@@ -22,7 +23,8 @@ pub use event::ApiGatewayEvent;
 pub use problem::{Problem, code};
 pub use request::{Request, Role};
 pub use views::{
-    ItemRequest, LocationView, ProductView, ReservationView, find_target, refuse_null, sum_order_lines,
+    AcceptedView, ItemRequest, LocationView, ProductView, ReservationView, find_target, refuse_null,
+    sum_order_lines,
 };
 
 use crate::domain::Timestamp;

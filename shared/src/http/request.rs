@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::Problem;
 use super::event::{ApiGatewayEvent, Claims};
+use super::prefer::prefers_async;
 use super::views::Object;
 use crate::domain::{IdempotencyKey, excerpt, excerpt_of_sentence};
 use crate::planted;
@@ -67,6 +68,7 @@ pub struct Request {
     query: QueryMap,
     idempotency_key: Option<String>,
     generated_key: OnceLock<String>,
+    prefers_async: bool,
     request_id: String,
     body: Vec<u8>,
 }
@@ -91,6 +93,7 @@ impl Request {
             query: event.query(),
             idempotency_key: event.header("idempotency-key").map(str::to_owned),
             generated_key: OnceLock::new(),
+            prefers_async: event.header("prefer").is_some_and(prefers_async),
             request_id: of_gateway.unwrap_or(request_id).to_owned(),
             path: event.take_path_parameters(),
             body: event.take_body()?,
@@ -147,6 +150,12 @@ impl Request {
         })?;
         json.end().map_err(|e| Problem::invalid(format!("the body goes on after its end: {e}")))?;
         Ok(value)
+    }
+
+    /// Whether the caller prefers an answer before the work is done.
+    #[must_use]
+    pub fn prefers_async(&self) -> bool {
+        self.prefers_async
     }
 
     /// A parameter of the path; API Gateway matched the route, so it is there.

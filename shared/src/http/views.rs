@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Problem, format_time};
 use crate::domain::{
-    Line, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Reservation, ReservationId, StockUnit,
-    Target, Timestamp,
+    Line, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Reservation, ReservationId, State,
+    StockUnit, Target, Timestamp,
 };
 use crate::store::ShownProduct;
 
@@ -180,6 +180,27 @@ impl ReservationView {
             released_at: reservation.released_at.map(format_time),
             fulfilled_at: reservation.fulfilled_at.map(format_time),
             reason: reservation.reason.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+/// A reservation that was asked for and is not decided yet, as clients see it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AcceptedView {
+    reservation_id: String,
+    order_id: String,
+    status: &'static str,
+}
+
+impl AcceptedView {
+    /// The reservation that this order will have.
+    #[must_use]
+    pub fn of(order_id: &OrderId) -> Self {
+        Self {
+            reservation_id: ReservationId::of(order_id).to_string(),
+            order_id: order_id.to_string(),
+            status: State::Pending.name(),
         }
     }
 }

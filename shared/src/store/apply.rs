@@ -52,6 +52,21 @@ enum Settled<R> {
     Refused(R, Seen),
 }
 
+/// The outcome of a command that changes nothing.
+fn unchanged(seen: Seen) -> Result<Outcome, StoreError> {
+    let reservation = seen.into_reservation().ok_or_else(|| no_record("unchanged"))?;
+    Ok(Outcome::Done { reservation, first: false })
+}
+
+/// The outcome of a command that cannot be.
+fn refused(refusal: Refusal, seen: Seen) -> Outcome {
+    Outcome::Refused { refusal, reservation: seen.into_reservation().map(Box::new) }
+}
+
+fn no_record(what: &str) -> StoreError {
+    StoreError::corrupt("a decision", format!("{what}, but there is no record"))
+}
+
 impl Store {
     /// Does what a command says, once, whatever is retried, lost or done by others at the same time.
     ///
@@ -60,20 +75,31 @@ impl Store {
     /// for a refusal.
     pub async fn apply(&self, command: Command, invocation: &Invocation) -> Result<Outcome, StoreError> {
         let decide = |seen: &Seen| decide(seen, &command, invocation.now);
-        let corrupt =
-            |what: &str| StoreError::corrupt("a decision", format!("{what}, but there is no record"));
         match self.settle(decide, invocation).await? {
             Settled::Written(record) => {
-                let reservation = *record.ok_or_else(|| corrupt("written"))?;
+                let reservation = *record.ok_or_else(|| no_record("written"))?;
                 Ok(Outcome::Done { reservation, first: true })
             }
-            Settled::Unchanged(seen) => {
-                let reservation = seen.into_reservation().ok_or_else(|| corrupt("unchanged"))?;
-                Ok(Outcome::Done { reservation, first: false })
-            }
-            Settled::Refused(refusal, seen) => {
-                Ok(Outcome::Refused { refusal, reservation: seen.into_reservation().map(Box::new) })
-            }
+            Settled::Unchanged(seen) => unchanged(seen),
+            Settled::Refused(refusal, seen) => Ok(refused(refusal, seen)),
+        }
+    }
+
+    /// What a command comes to by the record as it is now, without writing anything. None: it would be written, or the
+    /// stock decides.
+    ///
+    /// # Errors
+    /// As every [`StoreError`].
+    pub async fn decided(
+        &self,
+        command: &Command,
+        invocation: &Invocation,
+    ) -> Result<Option<Outcome>, StoreError> {
+        let seen = Seen::record_alone(self.reservation(command.target.id(), invocation).await?);
+        match decide(&seen, command, invocation.now) {
+            Decision::Unchanged => unchanged(seen).map(Some),
+            Decision::Refuse(refusal) => Ok(Some(refused(refusal, seen))),
+            Decision::Plan(_) | Decision::Look(_) => Ok(None),
         }
     }
 

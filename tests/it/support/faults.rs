@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-/// A fault of the next write.
+/// A fault of the next write, or of the next message that is sent.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
     /// The request never arrives.
@@ -187,7 +187,9 @@ async fn answer_or_misbehave(State(proxy): State<FaultProxy>, headers: HeaderMap
         return (StatusCode::OK, json!({"Items": [], "Count": 0, "ScannedCount": 0}).to_string())
             .into_response();
     }
-    let writes = ["TransactWriteItems", "PutItem", "UpdateItem"].iter().any(|write| target.ends_with(write));
+    let writes = ["TransactWriteItems", "PutItem", "UpdateItem", "SendMessage"]
+        .iter()
+        .any(|write| target.ends_with(write));
     let fault = if writes { proxy.faults.lock().unwrap().pop_front() } else { None };
     match fault {
         None => proxy.forward(headers, body).await,

@@ -15,6 +15,7 @@ use shared::domain::{
 };
 use shared::function::{Clock, Deps};
 use shared::metrics::Metrics;
+use shared::order_queue::OrderQueue;
 use shared::settings::Settings;
 use shared::store::{Invocation, RetryPolicy, StockOutcome, Store, StoreSettings};
 use tokio::time::Instant;
@@ -126,7 +127,9 @@ pub(crate) fn deps(store: Store, more: &[(&str, &str)]) -> Arc<Deps> {
         "LEDGER_TABLE" => Some(LEDGER.to_owned()),
         _ => more.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()),
     });
-    Arc::new(Deps { store, settings: settings.unwrap(), clock: Clock::system() })
+    // A test that puts orders into a queue has one of its own.
+    let order_queue = OrderQueue::new(|| shared::aws::config_for("http://127.0.0.1:9", "nobody"));
+    Arc::new(Deps { store, order_queue, settings: settings.unwrap(), clock: Clock::system() })
 }
 
 /// The stock unit of a product at `main`.
