@@ -123,7 +123,10 @@ impl Store {
                     continue;
                 }
             };
-            let outcome = self.commit_one(plan, &mut attempts, invocation).await;
+            let outcome = match self.settings.combines {
+                true => self.commit_combined(plan, invocation).await,
+                false => self.commit_one(plan, &mut attempts, invocation).await,
+            };
             match outcome.map_err(|e| e.after(may_land))? {
                 PlanOutcome::Committed(record) => return Ok(Settled::Written(record)),
                 PlanOutcome::Prevented { by, may_land: this_may } => {

@@ -30,11 +30,13 @@ pub(crate) fn numbered(plans: impl IntoIterator<Item = Plan>) -> Vec<Numbered> {
     plans.into_iter().enumerate().collect()
 }
 
-fn packed(plans: Vec<Plan>) -> Vec<Vec<Plan>> {
-    let mut waiting = VecDeque::from(numbered(plans));
+fn packed(plans: &[Plan]) -> Vec<Vec<Plan>> {
     let mut parts = Vec::new();
+    let mut waiting = plans;
     while !waiting.is_empty() {
-        parts.push(take_batch(&mut waiting).into_iter().map(|(_, plan)| plan).collect());
+        let (part, rest) = waiting.split_at(count_fitting(waiting.iter()));
+        parts.push(part.to_vec());
+        waiting = rest;
     }
     parts
 }
@@ -48,13 +50,13 @@ fn actions(part: &[Plan]) -> usize {
 fn plans_are_packed_into_transactions() {
     // All of one product: 99 holds and its stock unit.
     let same: Vec<Plan> = (0..250).map(|i| holding(&format!("o-{i}"), &["A".to_owned()], 1)).collect();
-    let parts = packed(same.clone());
+    let parts = packed(&same);
     assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [99, 99, 52]);
     assert_eq!(parts.concat(), same);
     // Each of the common product and two of its own: three actions a hold, and one.
     let own = |i: usize| ["A".to_owned(), format!("B{i}"), format!("C{i}")];
     let mixed: Vec<Plan> = (0..70).map(|i| holding(&format!("o-{i}"), &own(i), 1)).collect();
-    let parts = packed(mixed.clone());
+    let parts = packed(&mixed);
     assert_eq!(parts.iter().map(|part| actions(part)).collect::<Vec<_>>(), [100, 100, 13]);
     assert_eq!(parts.concat(), mixed);
 }
@@ -62,12 +64,12 @@ fn plans_are_packed_into_transactions() {
 #[test]
 fn a_transaction_takes_no_item_twice() {
     let one = || holding("o", &["A".to_owned()], 1);
-    assert_eq!(packed(vec![one(), one()]).len(), 2, "the same record");
+    assert_eq!(packed(&[one(), one()]).len(), 2, "the same record");
     let mut exact = holding("p", &["A".to_owned()], 1);
     exact.moves[0].guards.push(crate::domain::Guard::Physical(1));
-    assert_eq!(packed(vec![one(), exact.clone()]).len(), 2, "a stock unit that is to stand exactly so");
-    assert_eq!(packed(vec![exact, one()]).len(), 2);
-    assert_eq!(packed(vec![one(), holding("p", &["A".to_owned()], 1)]).len(), 1);
+    assert_eq!(packed(&[one(), exact.clone()]).len(), 2, "a stock unit that is to stand exactly so");
+    assert_eq!(packed(&[exact, one()]).len(), 2);
+    assert_eq!(packed(&[one(), holding("p", &["A".to_owned()], 1)]).len(), 1);
 }
 
 pub(crate) fn none() -> Cancelled {
