@@ -1,12 +1,14 @@
 //! Requests of one process that share transactions: scenarios 62 to 66.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use serde_json::json;
 use shared::domain::{
-    Action, Command, LineKey, Location, OrderLines, ProductId, Quantity, Refusal, State, Timestamp,
+    Action, Command, Lack, LineKey, Location, OrderLines, ProductId, Quantity, Refusal, State, Timestamp,
 };
 use shared::store::{Invocation, Outcome, Store, StoreError};
 use tokio::sync::Notify;
@@ -14,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::support::faults::{Fault, FaultProxy};
 use crate::support::tables::{at, command, settings};
-use crate::support::{Tables, conserved};
+use crate::support::{Tables, conserved, deps};
 
 /// A process whose requests share transactions, and the tables.
 struct Process {
@@ -238,6 +240,76 @@ async fn scenario_66_the_time_of_one_runs_out() {
     assert_eq!(process.tables.stock("A").await, [43, 7, 0]);
     assert_eq!(state(apply(3 + 1).await), (State::Reserved, true));
     conserved(&process.tables.dynamodb, &[("A", 50)]).await;
+}
+
+/// The same where its transaction is under way: the others are served by it.
+#[tokio::test]
+async fn scenario_66_others_are_served_by_the_transaction_of_one_that_left() {
+    let process = Process::start(50).await;
+    let [arrived, go_on] = [(); 2].map(|()| Arc::new(Notify::new()));
+    process.proxy.inject([Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) }]);
+    let hasty = Invocation { deadline: Instant::now() + Duration::from_millis(300), ..at(0) };
+    let hasty = process.store.apply(reserve("hasty", &[("A", 2)]), &hasty);
+    let others = join_all((0..3).map(|i| process.apply(reserve(&format!("o-{i}"), &[("A", 2)]))));
+    let gate = async {
+        arrived.notified().await;
+        let outcome = hasty.await;
+        assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
+        go_on.notify_one();
+    };
+    let mut gate = Box::pin(gate);
+    // It waits first, and the others with it.
+    let ((), others) = tokio::join!(&mut gate, others);
+    assert!(others.into_iter().all(|outcome| state(outcome) == (State::Reserved, true)));
+    conserved(&process.tables.dynamodb, &[("A", 50)]).await;
+}
+
+/// One that fits by itself, but not beside those before it, goes into the next transaction, and is then told what is
+/// left.
+#[tokio::test]
+async fn who_does_not_fit_beside_the_others_comes_next() {
+    let process = Process::start(21).await;
+    let reserves = [15, 10, 5].map(|units| process.apply(reserve(&format!("of-{units}"), &[("A", units)])));
+    let [fits, does_not, fits_too] = process.behind_another(None, reserves).await.try_into().unwrap();
+    assert_eq!(state(fits), (State::Reserved, true));
+    assert_eq!(state(fits_too), (State::Reserved, true));
+    let Ok(Outcome::Refused { refusal: Refusal::Short(shortages), .. }) = does_not else {
+        panic!("not refused: {does_not:?}")
+    };
+    assert_eq!(shortages[0].lack, Lack::Short { available: 0 });
+    assert_eq!(process.tables.stock("A").await, [0, 21, 0]);
+}
+
+/// A batch from the queue shares transactions, and each message has its own outcome. What is delivered again is looked
+/// for first, and cancels nothing.
+#[tokio::test]
+async fn a_batch_from_the_queue_shares_transactions() {
+    let process = Process::start(100).await;
+    let deps = deps(process.store.clone(), &[]);
+    let batch = |count: &str| {
+        let record = |i: usize| {
+            let body = if i == 7 {
+                "no event".to_owned()
+            } else {
+                let items = json!([{"productId": "A", "quantity": 2}]);
+                json!({"eventType": "OrderCreated", "orderId": format!("o-{i}"), "items": items}).to_string()
+            };
+            let attributes = json!({"ApproximateReceiveCount": count});
+            json!({"messageId": format!("m-{i}"), "body": body, "attributes": attributes})
+        };
+        json!({"Records": (0..40).map(record).collect::<Vec<_>>()})
+    };
+    let failed = json!({"batchItemFailures": [{"itemIdentifier": "m-7"}]});
+    let before = process.tables.usage();
+    assert_eq!(order_events::handle(&deps, &batch("1"), &at(0)).await.unwrap(), failed);
+    let calls = process.tables.usage_since(&before);
+    assert_eq!(calls, BTreeMap::from([("TransactWriteItems".to_owned(), (1, 2 * 40))]));
+    assert_eq!(process.tables.stock("A").await, [22, 78, 0]);
+    let before = process.tables.usage();
+    assert_eq!(order_events::handle(&deps, &batch("2"), &at(0)).await.unwrap(), failed);
+    let calls = process.tables.usage_since(&before);
+    assert_eq!(calls, BTreeMap::from([("GetItem".to_owned(), (39, 0))]));
+    conserved(&process.tables.dynamodb, &[("A", 100)]).await;
 }
 
 /// Orders of several products wait in the lane of their first one only; lanes that meet on another product do not stop

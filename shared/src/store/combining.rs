@@ -21,6 +21,7 @@ use super::executor::{PlanResult, count_fitting};
 use super::retry::Attempts;
 use super::{Invocation, Store};
 use crate::domain::{Plan, UnitKey};
+use crate::planted;
 
 /// The lanes of a process: one for each stock unit that a transaction is under way on.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +38,8 @@ struct Waiting {
 impl Waiting {
     /// Whether somebody still waits for the outcome.
     fn is_awaited(&self, now: Instant) -> bool {
-        !self.caller.is_closed() && self.invocation.deadline > now
+        planted("who-has-left-is-sent-all-the-same")
+            || !self.caller.is_closed() && self.invocation.deadline > now
     }
 }
 
@@ -105,6 +107,9 @@ impl Lane {
     async fn run(mut self, store: Store) {
         while let Some(batch) = self.next_batch() {
             let put_off = commit_batch(&store, batch).await;
+            if planted("who-does-not-fit-is-forgotten") {
+                continue;
+            }
             let mut all = self.lanes.lock();
             let lane = all.entry(self.unit.clone()).or_default();
             put_off.into_iter().rev().for_each(|waiting| lane.push_front(waiting));
@@ -119,7 +124,9 @@ impl Lane {
         lane.retain(|waiting| waiting.is_awaited(now));
         let count = count_fitting(lane.iter().map(|waiting| &waiting.plan));
         if count == 0 {
-            all.remove(&self.unit);
+            if !planted("a-lane-is-never-closed") {
+                all.remove(&self.unit);
+            }
             self.is_closed = true;
             return None;
         }
@@ -130,10 +137,12 @@ impl Lane {
 /// Commits plans that were taken from a lane, and tells each caller. Nothing is sent after the last one's deadline.
 /// Answers with the plans that did not fit beside the others.
 async fn commit_batch(store: &Store, batch: Vec<Waiting>) -> Vec<Waiting> {
-    let Some(last) = batch.iter().map(|waiting| &waiting.invocation).max_by_key(|one| one.deadline).cloned()
-    else {
-        return Vec::new();
+    let invocations = batch.iter().map(|waiting| &waiting.invocation);
+    let last = match planted("the-first-to-leave-ends-it-for-all") {
+        true => invocations.min_by_key(|one| one.deadline).cloned(),
+        false => invocations.max_by_key(|one| one.deadline).cloned(),
     };
+    let Some(last) = last else { return Vec::new() };
     let (mut plans, mut callers) = (Vec::new(), Vec::new());
     for (place, Waiting { plan, invocation, caller }) in batch.into_iter().enumerate() {
         plans.push((place, plan));
@@ -141,6 +150,7 @@ async fn commit_batch(store: &Store, batch: Vec<Waiting>) -> Vec<Waiting> {
     }
     let mut attempts = Attempts::new(store.settings.retry, &last);
     let mut report = |place: usize, outcome| {
+        let place = if planted("outcomes-are-mixed-up") { callers.len() - 1 - place } else { place };
         if let Some((_, caller)) = callers[place].take() {
             // One whose time is up does not listen any more.
             drop(caller.send(outcome));

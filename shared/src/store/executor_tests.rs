@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::domain::decide::tests::{command, plan_of};
-use crate::domain::{Action, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Target, Timestamp};
+use crate::domain::{
+    Action, Fingerprint, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, RecordWrite,
+    ShipmentId, Target, Timestamp,
+};
 use crate::metrics::Metric;
 use crate::store::error::CancellationCode;
 use crate::store::record::Item;
@@ -59,6 +62,21 @@ fn plans_are_packed_into_transactions() {
     let parts = packed(&mixed);
     assert_eq!(parts.iter().map(|part| actions(part)).collect::<Vec<_>>(), [100, 100, 13]);
     assert_eq!(parts.concat(), mixed);
+}
+
+/// Records that have grown share a transaction as long as it stays within what DynamoDB takes.
+#[test]
+fn a_transaction_has_a_size() {
+    let grown = |i: usize| {
+        let mut plan = holding(&format!("o-{i}"), &["A".to_owned()], 1);
+        let Some(RecordWrite::Put(next)) = &mut plan.record else { panic!("a record is written") };
+        let shipment = |n: usize| (ShipmentId::parse(format!("s-{n}")).unwrap(), Fingerprint(n as u128));
+        next.shipments = (0..400).map(shipment).collect();
+        plan
+    };
+    let parts = packed(&(0..60).map(grown).collect::<Vec<_>>());
+    assert!(parts.len() > 1, "all in one");
+    assert!(parts.iter().all(|part| part.iter().map(most_bytes).sum::<usize>() <= MAX_BYTES));
 }
 
 #[test]
