@@ -62,6 +62,7 @@ async fn store(url: &str, trusted: &TlsContext) -> Store {
         retention: Duration::from_secs(1),
         // A call that needs a second try says nothing.
         retry: RetryPolicy { max_attempts: 1, backoff: Duration::from_millis(1) },
+        combines: false,
     };
     let config = shared::aws::config_for(url, "bench").http_client(shared::aws::http_client(trusted.clone()));
     Store::connect(config, settings).await

@@ -80,6 +80,8 @@ impl Settings {
         let retention_days = whole("RESERVATION_RETENTION_DAYS", 90, MIN_RETENTION_DAYS, 3_650)?;
         let max_attempts = whole("RETRY_MAX_ATTEMPTS", 30, 1, 1_000)?;
         let backoff_ms = whole("RETRY_BACKOFF_MS", 25, 1, 1_000)?;
+        // Lambda sets it where a process has several requests at once.
+        let requests_at_once = whole("AWS_LAMBDA_MAX_CONCURRENCY", 1, 1, u64::MAX)?;
         Ok(Self {
             store: StoreSettings {
                 inventory_table: parse_table_name("INVENTORY_TABLE", lookup("INVENTORY_TABLE"))?,
@@ -89,6 +91,7 @@ impl Settings {
                     max_attempts: u32::try_from(max_attempts).unwrap_or(u32::MAX),
                     backoff: Duration::from_millis(backoff_ms),
                 },
+                combines: parse_flag("COMBINE_WRITES", lookup("COMBINE_WRITES"), requests_at_once > 1)?,
             },
             reservation_ttl: (ttl_minutes > 0).then(|| Duration::from_secs(ttl_minutes * 60)),
             low_stock_threshold: whole("LOW_STOCK_THRESHOLD", 10, 0, crate::domain::stock::MAX_STOCK)?,

@@ -44,7 +44,9 @@ pub fn case(seed: u64) -> Case {
     }
     let per_mille = [0, 50, 150, 300][rng.usize(0..4)];
     let mix = Mix { per_mille, units_a_second: 1_000, ..Mix::default() };
-    Case { seed, products: vec![("P0".to_owned(), rng.u64(1..6), None)], ops, mix, skew_ms: 0 }
+    let products = vec![("P0".to_owned(), rng.u64(1..6), None)];
+    let combines = source(seed, "combines", 0).bool();
+    Case { seed, products, ops, mix, skew_ms: 0, combines }
 }
 
 /// Runs it and looks at its history.

@@ -24,7 +24,8 @@ pub struct Violation {
 pub struct Entry {
     /// Which write; the changes of a transaction have the same number.
     pub write: u64,
-    /// The invocation whose request wrote it.
+    /// The invocation that it was written for, by the correlation id in it; of an item without one, the one whose
+    /// request wrote it.
     pub writer: String,
     /// The stream record.
     pub raw: Value,
@@ -83,7 +84,13 @@ impl History {
                 StreamChange::Level(alert) => self.check_level(alert),
                 StreamChange::Other => {}
             }
-            self.entries.push(Entry { write: self.writes, writer: writer.to_owned(), raw, change });
+            let writer = match &change {
+                StreamChange::Stock(_, new) => &new.cause.correlation_id,
+                StreamChange::Reservation(_, new) => &new.correlation_id,
+                StreamChange::Level(_) | StreamChange::Other => writer,
+            };
+            let writer = writer.to_owned();
+            self.entries.push(Entry { write: self.writes, writer, raw, change });
         }
         self.check_reserved();
     }

@@ -29,6 +29,7 @@ pub mod invoked;
 pub mod linear;
 pub mod matrix;
 pub mod ops;
+pub mod processes;
 pub mod queue;
 pub mod refusals;
 pub mod requests;

@@ -215,7 +215,7 @@ impl Scene {
         }
         let products = vec![("P0".to_owned(), 20, None), ("P1".to_owned(), 20, None)];
         let mix = Mix { units_a_second: 1_000, ..Mix::default() };
-        Case { seed, products, ops, mix, skew_ms: 0 }
+        Case { seed, products, ops, mix, skew_ms: 0, combines: false }
     }
 
     /// The same run with a fault at the `nth` call that it can happen to.

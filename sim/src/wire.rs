@@ -4,6 +4,8 @@
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use aws_config::ConfigLoader;
+use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
@@ -11,9 +13,11 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::timeout::TimeoutConfig;
 use fastrand::Rng;
 use local::dynamodb::DynamoDb;
 use serde_json::Value;
+use shared::aws::ANSWER_TIMEOUT;
 use tokio::sync::oneshot;
 
 use crate::backend::{Backend, Seen};
@@ -31,6 +35,8 @@ pub struct Wire {
     pub time: VirtualTime,
     seed: u64,
     mix: Arc<Mix>,
+    /// The process at this end, where many invocations share one.
+    process: Option<Arc<Invoked>>,
 }
 
 impl std::fmt::Debug for Wire {
@@ -50,7 +56,29 @@ impl Wire {
     /// A wire to a database.
     #[must_use]
     pub fn new(db: DynamoDb, time: VirtualTime, seed: u64, mix: Mix) -> Self {
-        Self { backend: Backend::new(db, time, mix.units_a_second), time, seed, mix: Arc::new(mix) }
+        Self {
+            backend: Backend::new(db, time, mix.units_a_second),
+            time,
+            seed,
+            mix: Arc::new(mix),
+            process: None,
+        }
+    }
+
+    /// The same wire, from a process that many invocations share.
+    #[must_use]
+    pub fn of_process(&self, process: &Arc<Invoked>) -> Self {
+        Self { process: Some(Arc::clone(process)), ..self.clone() }
+    }
+
+    /// The SDK's configuration over this wire. It is always connected, so that only the wait for an answer is bounded.
+    #[must_use]
+    pub fn config(&self) -> ConfigLoader {
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ANSWER_TIMEOUT).build();
+        shared::aws::config_for("http://localhost", "sim")
+            .http_client(self.client())
+            .timeout_config(timeouts)
+            .time_source(SharedTimeSource::new(self.time))
     }
 
     /// The HTTP client for the SDK.
@@ -84,7 +112,10 @@ impl Wire {
 
     /// One request and its answer. What happens on the other side goes on when the caller is gone.
     async fn exchange(self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
-        let invoked = Invoked::current();
+        if self.process.as_ref().is_some_and(|process| process.is_killed()) {
+            return std::future::pending().await;
+        }
+        let invoked = Invoked::current(self.process.as_ref());
         let number = invoked.begin_call();
         let call = Call::read(request, &invoked.label, number);
         let mut rng = source(self.seed, &invoked.label, number);
@@ -122,6 +153,11 @@ impl Wire {
         Some(fault)
     }
 
+    /// Ends the process that made a call, with everything that is under way in it.
+    fn kill(&self, invoked: &Invoked) {
+        self.process.as_deref().unwrap_or(invoked).kill();
+    }
+
     /// Takes back that a fault was counted: it had nothing to act on.
     fn uncount(&self, fault: Fault, call: &Call) {
         if let Some(times) = self.seen().fired.get_mut(&(fault, call.operation.clone())) {
@@ -140,7 +176,7 @@ impl Wire {
     ) {
         let latency = draw_latency(&mut rng, &call);
         match fault {
-            Some(Fault::KillBefore) => return invoked.killed.notify_one(),
+            Some(Fault::KillBefore) => return self.kill(&invoked),
             Some(Fault::Drop) => return send_answer(answer, Reply::Reset),
             Some(Fault::Hang) => return,
             Some(Fault::Late) => {
@@ -169,7 +205,7 @@ impl Wire {
             Some(Fault::Lose) if rng.bool() => send_answer(answer, Reply::Reset),
             Some(Fault::Lose | Fault::Late) => {}
             Some(Fault::ErrorAfter) => send_answer(answer, refusals::error_500()),
-            Some(Fault::KillAfter) => invoked.killed.notify_one(),
+            Some(Fault::KillAfter) => self.kill(&invoked),
             // Twice means that it was applied once. What was refused does not come back by itself.
             Some(Fault::Dup) if !matches!(reply, Reply::Answer(200, _)) => {
                 self.uncount(Fault::Dup, &call);

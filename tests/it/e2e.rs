@@ -109,7 +109,7 @@ async fn orders_that_are_decided_later() {
     assert_eq!(shop.status(&greedy).await, "REJECTED");
     assert_eq!(shop.reserve(&greedy, &[(&shoe, 11)]).await.code_or_status(), (409, "reservation_rejected"));
     assert_eq!(shop.stock(&shoe).await, [6, 4, 0]);
-    hears(&shop, "InventoryReserved", &order).await;
+    wait_for_event(&shop, "InventoryReserved", &order).await;
     shop.adds_up_for(&shoe).await;
 }
 

@@ -37,6 +37,7 @@ async fn store_at(url: &str) -> Store {
         ledger_table: "holdfast-ledger".to_owned(),
         retention: Duration::from_secs(86_400),
         retry: RetryPolicy { max_attempts: 30, backoff: Duration::from_millis(25) },
+        combines: false,
     };
     Store::connect(shared::aws::config_for(url, "store"), settings).await
 }
@@ -293,6 +294,7 @@ async fn an_audit_gives_way_to_who_is_at_it() {
         ledger_table: "holdfast-ledger".to_owned(),
         retention: Duration::from_secs(86_400),
         retry: RetryPolicy { max_attempts: 2, backoff: Duration::from_millis(1) },
+        combines: false,
     };
     let hasty = Store::connect(shared::aws::config_for(&faulty.proxy.url, "store"), settings).await;
     let write = StockCommand { idempotency_key: IdempotencyKey::parse("count-2").unwrap(), ..audit(3) };

@@ -8,6 +8,7 @@
 //! - `edges`: what comes from outside and is odd, or too much for one answer
 //! - `levels`: how stock stands to its threshold; `reconciles`: whether everything adds up while it moves
 //! - `storage`: the store against the embedded DynamoDB, with calls and write units counted
+//! - `combining`: requests of one process that share transactions
 //! - `faults`: a proxy before DynamoDB that misbehaves
 //! - `e2e`: the suite that also runs on a deployed stack
 //! - `openapi`: the document, and that every answer is as it says
@@ -19,6 +20,7 @@
 
 mod accepted;
 mod access;
+mod combining;
 mod contract;
 mod deployment;
 mod e2e;

@@ -8,6 +8,7 @@ use super::names::{IdempotencyKey, ReservationId};
 use super::quantity::Edit;
 use super::reservation::Reservation;
 use super::stock::{Cause, Counter, Delta, Lack, MAX_STOCK, StockUnit, UnitKey};
+use crate::planted;
 
 /// Half of [`MAX_STOCK`]. A condition cannot add what is available to what is reserved; but where neither is above
 /// this, together they are not above [`MAX_STOCK`].
@@ -219,7 +220,9 @@ impl Move {
                 match *guard {
                     Guard::AtLeast(counter, units) => {
                         let needed = &mut needed[counter as usize];
-                        *needed = (*needed).max(units.cast_signed().saturating_sub(sum.of(counter)));
+                        let before =
+                            if planted("only-the-largest-guard-counts") { 0 } else { sum.of(counter) };
+                        *needed = (*needed).max(units.cast_signed().saturating_sub(before));
                     }
                     Guard::Limit(ordered) => limit = limit.max(Some(ordered)),
                     _ => {}

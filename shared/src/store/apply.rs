@@ -74,8 +74,32 @@ impl Store {
     /// [`StoreError::TryAgain`] if the outcome is not known or not reached in time; it never stands
     /// for a refusal.
     pub async fn apply(&self, command: Command, invocation: &Invocation) -> Result<Outcome, StoreError> {
-        let decide = |seen: &Seen| decide(seen, &command, invocation.now);
-        match self.settle(decide, invocation).await? {
+        self.apply_seen(Seen::default(), &command, invocation).await
+    }
+
+    /// Does what a command says that may have been done before: it reads first, so that a repetition does not cancel the
+    /// transaction that it would share with others.
+    ///
+    /// # Errors
+    /// As [`Store::apply`].
+    pub async fn apply_again(
+        &self,
+        command: Command,
+        invocation: &Invocation,
+    ) -> Result<Outcome, StoreError> {
+        let mut seen = Seen::default();
+        self.look(Look::Record(command.target.id()), &mut seen, invocation).await?;
+        self.apply_seen(seen, &command, invocation).await
+    }
+
+    async fn apply_seen(
+        &self,
+        seen: Seen,
+        command: &Command,
+        invocation: &Invocation,
+    ) -> Result<Outcome, StoreError> {
+        let decide = |seen: &Seen| decide(seen, command, invocation.now);
+        match self.settle(seen, decide, invocation).await? {
             Settled::Written(record) => {
                 let reservation = *record.ok_or_else(|| no_record("written"))?;
                 Ok(Outcome::Done { reservation, first: true })
@@ -114,7 +138,7 @@ impl Store {
         invocation: &Invocation,
     ) -> Result<StockOutcome, StoreError> {
         let decide = |seen: &Seen| decide_stock(seen, command, &invocation.correlation_id, invocation.now);
-        Ok(match self.settle(decide, invocation).await? {
+        Ok(match self.settle(Seen::default(), decide, invocation).await? {
             Settled::Written(_) => StockOutcome::Done { answer: command.answer.clone(), first: true },
             Settled::Unchanged(seen) => {
                 let kept = seen.idempotency().map(|kept| kept.answer.clone());
@@ -128,11 +152,11 @@ impl Store {
 
     async fn settle<R>(
         &self,
+        mut seen: Seen,
         decide: impl Fn(&Seen) -> Decision<R>,
         invocation: &Invocation,
     ) -> Result<Settled<R>, StoreError> {
         let mut attempts = Attempts::new(self.settings.retry, invocation);
-        let mut seen = Seen::default();
         // Whether a try without an answer may still land although its guard has failed since.
         let mut may_land = false;
         loop {
@@ -149,7 +173,10 @@ impl Store {
                     continue;
                 }
             };
-            let outcome = self.commit_one(plan, &mut attempts, invocation).await;
+            let outcome = match self.settings.combines {
+                true => self.commit_combined(plan, invocation).await,
+                false => self.commit_one(plan, &mut attempts, invocation).await,
+            };
             match outcome.map_err(|e| e.into_retryable_if(may_land))? {
                 PlanOutcome::Committed(record) => return Ok(Settled::Written(record)),
                 PlanOutcome::Prevented { by, may_land: this_may } => {

@@ -3,7 +3,10 @@
 use super::*;
 use crate::domain::decide::tests::{command, plan_of};
 use crate::domain::plan::MAX_MOVES;
-use crate::domain::{Action, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Target, Timestamp};
+use crate::domain::{
+    Action, Fingerprint, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, RecordWrite,
+    ShipmentId, Target, Timestamp,
+};
 use crate::metrics::Metric;
 use crate::store::error::CancellationCode;
 use crate::store::record::Item;
@@ -31,11 +34,13 @@ pub(crate) fn numbered(plans: impl IntoIterator<Item = Plan>) -> Vec<Numbered> {
     plans.into_iter().enumerate().collect()
 }
 
-fn pack(plans: Vec<Plan>) -> Vec<Vec<Plan>> {
-    let mut waiting = VecDeque::from(numbered(plans));
+fn pack(plans: &[Plan]) -> Vec<Vec<Plan>> {
     let mut parts = Vec::new();
+    let mut waiting = plans;
     while !waiting.is_empty() {
-        parts.push(take_batch(&mut waiting).into_iter().map(|(_, plan)| plan).collect());
+        let (part, rest) = waiting.split_at(count_fitting(waiting.iter()));
+        parts.push(part.to_vec());
+        waiting = rest;
     }
     parts
 }
@@ -50,26 +55,41 @@ fn plans_are_packed_into_transactions() {
     const { assert!(MAX_MOVES < MAX_ACTIONS, "one plan fits, with its record") };
     // All of one product: 99 holds and its stock unit.
     let same: Vec<Plan> = (0..250).map(|i| holding(&format!("o-{i}"), &["A".to_owned()], 1)).collect();
-    let parts = pack(same.clone());
+    let parts = pack(&same);
     assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [99, 99, 52]);
     assert_eq!(parts.concat(), same);
     // Each of the common product and two of its own: three actions a hold, and one.
     let own = |i: usize| ["A".to_owned(), format!("B{i}"), format!("C{i}")];
     let mixed: Vec<Plan> = (0..70).map(|i| holding(&format!("o-{i}"), &own(i), 1)).collect();
-    let parts = pack(mixed.clone());
+    let parts = pack(&mixed);
     assert_eq!(parts.iter().map(|part| actions(part)).collect::<Vec<_>>(), [100, 100, 13]);
     assert_eq!(parts.concat(), mixed);
+}
+
+/// Records that have grown share a transaction as long as it stays within what DynamoDB takes.
+#[test]
+fn a_transaction_has_a_size() {
+    let grown = |i: usize| {
+        let mut plan = holding(&format!("o-{i}"), &["A".to_owned()], 1);
+        let Some(RecordWrite::Put(next)) = &mut plan.record else { panic!("a record is written") };
+        let shipment = |n: usize| (ShipmentId::parse(format!("s-{n}")).unwrap(), Fingerprint(uuid::Uuid::from_u128(n as u128)));
+        next.shipments = (0..400).map(shipment).collect();
+        plan
+    };
+    let parts = pack(&(0..60).map(grown).collect::<Vec<_>>());
+    assert!(parts.len() > 1, "all in one");
+    assert!(parts.iter().all(|part| part.iter().map(most_bytes).sum::<usize>() <= MAX_BYTES));
 }
 
 #[test]
 fn a_transaction_takes_no_item_twice() {
     let one = || holding("o", &["A".to_owned()], 1);
-    assert_eq!(pack(vec![one(), one()]).len(), 2, "the same record");
+    assert_eq!(pack(&[one(), one()]).len(), 2, "the same record");
     let mut exact = holding("p", &["A".to_owned()], 1);
     exact.moves[0].guards.push(crate::domain::Guard::Physical(1));
-    assert_eq!(pack(vec![one(), exact.clone()]).len(), 2, "a stock unit that is to stand exactly so");
-    assert_eq!(pack(vec![exact, one()]).len(), 2);
-    assert_eq!(pack(vec![one(), holding("p", &["A".to_owned()], 1)]).len(), 1);
+    assert_eq!(pack(&[one(), exact.clone()]).len(), 2, "a stock unit that is to stand exactly so");
+    assert_eq!(pack(&[exact, one()]).len(), 2);
+    assert_eq!(pack(&[one(), holding("p", &["A".to_owned()], 1)]).len(), 1);
 }
 
 pub(crate) fn none() -> Cancelled {

@@ -22,6 +22,29 @@ use crate::metrics::Metric;
 /// Most actions in one transaction. Source: Amazon DynamoDB API Reference, TransactWriteItems.
 pub(super) const MAX_ACTIONS: usize = 100;
 
+/// Most bytes in one transaction: 4 MB. Source: as [`MAX_ACTIONS`].
+pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// More than an item takes without the entries of its lists.
+const BYTES_OF_ITEM: usize = 4 * 1024;
+/// More than one entry of a record's lists takes; the longest names and a location make about 300.
+const BYTES_OF_ENTRY: usize = 512;
+
+/// More bytes than the items of this plan take.
+pub(super) fn most_bytes(plan: &Plan) -> usize {
+    let items = 2 + plan.moves.len();
+    items * BYTES_OF_ITEM + plan.next_record().map_or(0, entries) * BYTES_OF_ENTRY
+}
+
+/// How many entries the lists of a record have.
+fn entries(record: &Reservation) -> usize {
+    let claims = [&record.deliveries.totals, &record.deliveries.shipped]
+        .map(|claims| claims.0.values().map(|claim| 1 + claim.at.len()).sum::<usize>());
+    let conflicts: usize = record.conflicts.kept.iter().map(|conflict| 1 + conflict.lines.len()).sum();
+    let lines: usize = record.lines.iter().map(|line| 1 + line.allocations.len()).sum();
+    lines + conflicts + record.shortages.len() + record.shipments.len() + claims.iter().sum::<usize>()
+}
+
 /// What is sent for some plans, together or not at all. Sent again, it is the same request: under the same token it is
 /// applied once.
 pub(super) struct Transaction {

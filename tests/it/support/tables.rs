@@ -68,6 +68,7 @@ impl Tables {
             ledger_table: LEDGER.to_owned(),
             retention: Duration::from_secs(90 * 86_400),
             retry: RetryPolicy { max_attempts: 10, backoff: Duration::from_millis(5) },
+            combines: false,
         };
         Store::connect(shared::aws::config_for(url, caller), settings).await
     }
@@ -120,16 +121,21 @@ impl Tables {
 /// Calls and write units by operation.
 pub(crate) type Usages = BTreeMap<String, (u64, u64)>;
 
-/// The dependencies of a handler, over this store and with these settings besides the tables.
-pub(crate) fn deps(store: Store, more: &[(&str, &str)]) -> Arc<Deps> {
+/// Settings over these tables, and others besides.
+pub(crate) fn settings(more: &[(&str, &str)]) -> Settings {
     let settings = Settings::from_lookup(|name| match name {
         "INVENTORY_TABLE" => Some(INVENTORY.to_owned()),
         "LEDGER_TABLE" => Some(LEDGER.to_owned()),
         _ => more.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()),
     });
+    settings.unwrap()
+}
+
+/// The dependencies of a handler, over this store and with these settings besides the tables.
+pub(crate) fn deps(store: Store, more: &[(&str, &str)]) -> Arc<Deps> {
     // A test that puts orders into a queue has one of its own.
     let order_queue = OrderQueue::new(|| shared::aws::config_for("http://127.0.0.1:9", "nobody"));
-    Arc::new(Deps { store, order_queue, settings: settings.unwrap(), clock: Clock::system() })
+    Arc::new(Deps { store, order_queue, settings: settings(more), clock: Clock::system() })
 }
 
 /// The stock unit of a product at `main`.
