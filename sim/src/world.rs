@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use shared::aws::ANSWER_TIMEOUT;
 use shared::domain::Timestamp;
 use shared::function::{Clock, Deps, invocation};
-use shared::http::{Event, answer};
+use shared::http::{Event, Handle, answer};
 use shared::settings::Settings;
 use shared::store::{Invocation, Store};
 
@@ -240,13 +240,13 @@ impl World {
         let path = request.path;
         let response = self
             .invoke(label, HTTP_TIMEOUT, async move |deps, context| {
-                let context = &context;
-                match path {
-                    "/reserve" | "/extend" => answer("reserve", event, context, deps, reserve::handle).await,
-                    "/confirm" | "/deduct" => answer("settle", event, context, deps, settle::handle).await,
-                    "/release" => answer("release", event, context, deps, release::handle).await,
-                    _ => answer("stock-admin", event, context, deps, stock_admin::handle).await,
-                }
+                let (function, handle): (_, Handle) = match path {
+                    "/reserve" | "/extend" => ("reserve", |d, r| Box::pin(reserve::handle(d, r))),
+                    "/confirm" | "/deduct" => ("settle", |d, r| Box::pin(settle::handle(d, r))),
+                    "/release" => ("release", |d, r| Box::pin(release::handle(d, r))),
+                    _ => ("stock-admin", |d, r| Box::pin(stock_admin::handle(d, r))),
+                };
+                answer(function, event, &context, deps, handle).await
             })
             .await;
         let answer = response.map(|response| {

@@ -9,7 +9,7 @@ use shared::http::{Answer, Deps, ItemRequest, Problem, Request, Role, not_null, 
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("settle", handle).await
+    serve("settle", |deps, request| Box::pin(handle(deps, request))).await
 }
 
 /// Answers one request.
