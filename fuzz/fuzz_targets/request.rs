@@ -63,17 +63,14 @@ async fn answer(route: &str, body: &[u8], deps: &Arc<Deps>) -> u16 {
     let event: http::ApiGatewayEvent = serde_json::from_value(event).expect("an event");
     // No time is left: whatever is read or written is given up at once.
     let context = lambda_http::Context::default();
-    let handled = async {
-        match route {
-            "reserve" | "extend" => http::answer("fuzz", event, &context, deps, reserve::handle).await,
-            "confirm" | "deduct" => http::answer("fuzz", event, &context, deps, settle::handle).await,
-            "release" => http::answer("fuzz", event, &context, deps, release::handle).await,
-            "check" | "check-availability" => {
-                http::answer("fuzz", event, &context, deps, check::handle).await
-            }
-            _ => http::answer("fuzz", event, &context, deps, stock_admin::handle).await,
-        }
+    let handle: http::Handle = match route {
+        "reserve" | "extend" => |d, r| Box::pin(reserve::handle(d, r)),
+        "confirm" | "deduct" => |d, r| Box::pin(settle::handle(d, r)),
+        "release" => |d, r| Box::pin(release::handle(d, r)),
+        "check" | "check-availability" => |d, r| Box::pin(check::handle(d, r)),
+        _ => |d, r| Box::pin(stock_admin::handle(d, r)),
     };
+    let handled = http::answer("fuzz", event, &context, deps, handle);
     let response = tokio::time::timeout(Duration::from_secs(5), handled).await.expect("an answer");
     let status = response.status().as_u16();
     let lambda_http::Body::Text(text) = response.into_body() else { panic!("no text") };

@@ -13,7 +13,7 @@ use publisher::Outbox;
 use serde_json::{Value, json};
 use shared::domain::Timestamp;
 use shared::function::{Deps, invocation};
-use shared::http::{ApiGatewayEvent, answer};
+use shared::http::{ApiGatewayEvent, Handle, answer};
 use shared::settings::Settings;
 use shared::store::Invocation;
 
@@ -222,26 +222,17 @@ impl World {
         let event = http_event(label, request, key);
         let event: ApiGatewayEvent = serde_json::from_str(&event).unwrap_or_else(|e| panic!("an event: {e}"));
         let (now, from, began) = (self.now_at(label), self.length(), self.tick());
-        let path = request.path;
+        let (path, shares) = (request.path, self.combines && !label.starts_with(SETUP));
         let response = self
-            .invoke(
-                label,
-                HTTP_TIMEOUT,
-                self.combines && !label.starts_with(SETUP),
-                async move |deps, context| {
-                    let context = &context;
-                    match path {
-                        "/reserve" | "/extend" => {
-                            answer("reserve", event, context, deps, reserve::handle).await
-                        }
-                        "/confirm" | "/deduct" => {
-                            answer("settle", event, context, deps, settle::handle).await
-                        }
-                        "/release" => answer("release", event, context, deps, release::handle).await,
-                        _ => answer("stock-admin", event, context, deps, stock_admin::handle).await,
-                    }
-                },
-            )
+            .invoke(label, HTTP_TIMEOUT, shares, async move |deps, context| {
+                let (function, handle): (_, Handle) = match path {
+                    "/reserve" | "/extend" => ("reserve", |d, r| Box::pin(reserve::handle(d, r))),
+                    "/confirm" | "/deduct" => ("settle", |d, r| Box::pin(settle::handle(d, r))),
+                    "/release" => ("release", |d, r| Box::pin(release::handle(d, r))),
+                    _ => ("stock-admin", |d, r| Box::pin(stock_admin::handle(d, r))),
+                };
+                answer(function, event, &context, deps, handle).await
+            })
             .await;
         let answer = response.map(|response| {
             let status = response.status().as_u16();

@@ -87,11 +87,12 @@ impl Shop {
         let mut context = lambda_http::Context::default();
         context.deadline = u64::try_from(local::clock::now_ms()).unwrap() + 10_000;
         let (event, deps) = (serde_json::from_value(event).unwrap(), &self.deps);
-        let response = match (method, path) {
-            ("GET", _) => http::answer("check", event, &context, deps, check::handle).await,
-            (_, "release") => http::answer("release", event, &context, deps, release::handle).await,
-            _ => http::answer("reserve", event, &context, deps, reserve::handle).await,
+        let (function, handle): (_, http::Handle) = match (method, path) {
+            ("GET", _) => ("check", |d, r| Box::pin(check::handle(d, r))),
+            (_, "release") => ("release", |d, r| Box::pin(release::handle(d, r))),
+            _ => ("reserve", |d, r| Box::pin(reserve::handle(d, r))),
         };
+        let response = http::answer(function, event, &context, deps, handle).await;
         let (parts, body) = response.into_parts();
         let Body::Text(text) = body else { panic!("no text") };
         let (status, body) = (parts.status.as_u16(), serde_json::from_str(&text).unwrap());

@@ -187,7 +187,8 @@ async fn read(deps: &Arc<Deps>, route: &str, parameter: &str, query: &str, body:
     let mut context = lambda_http::Context::default();
     context.deadline = u64::try_from(local::clock::now_ms()).unwrap() + 10_000;
     let event = serde_json::from_value(event).unwrap();
-    let response = shared::http::answer("check", event, &context, deps, check::handle).await;
+    let handle: shared::http::Handle = |deps, request| Box::pin(check::handle(deps, request));
+    let response = shared::http::answer("check", event, &context, deps, handle).await;
     let cache_control = response.headers()["cache-control"].to_str().unwrap().to_owned();
     let status = response.status().as_u16();
     let body = response.into_body();

@@ -345,7 +345,8 @@ async fn what_is_done_is_answered_without_figures_where_they_cannot_be_read() {
     context.deadline = u64::try_from(local::clock::now_ms()).unwrap() + 10_000;
     faulty.proxy.let_reads_hang();
     let began = tokio::time::Instant::now();
-    let response = http::answer("test", event, &context, &deps, stock_admin::handle).await;
+    let handle: http::Handle = |deps, request| Box::pin(stock_admin::handle(deps, request));
+    let response = http::answer("test", event, &context, &deps, handle).await;
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let lambda_http::Body::Text(text) = response.body() else { panic!("{response:?}") };
     let answer: Value = serde_json::from_str(text).unwrap();
@@ -572,13 +573,14 @@ async fn answer(deps: &Arc<Deps>, function: &str, sample: &str, timeout: Duratio
     context.deadline =
         u64::try_from(local::clock::now_ms()).unwrap() + u64::try_from(timeout.as_millis()).unwrap();
     let (event, context) = (serde_json::from_str(sample).unwrap(), &context);
-    let response = match function {
-        "reserve" => http::answer("test", event, context, deps, reserve::handle).await,
-        "release" => http::answer("test", event, context, deps, release::handle).await,
-        "settle" => http::answer("test", event, context, deps, settle::handle).await,
-        "check" => http::answer("test", event, context, deps, check::handle).await,
-        _ => http::answer("test", event, context, deps, stock_admin::handle).await,
+    let handle: http::Handle = match function {
+        "reserve" => |deps, request| Box::pin(reserve::handle(deps, request)),
+        "release" => |deps, request| Box::pin(release::handle(deps, request)),
+        "settle" => |deps, request| Box::pin(settle::handle(deps, request)),
+        "check" => |deps, request| Box::pin(check::handle(deps, request)),
+        _ => |deps, request| Box::pin(stock_admin::handle(deps, request)),
     };
+    let response = http::answer("test", event, context, deps, handle).await;
     (response.status().as_u16(), response.headers().contains_key("retry-after"))
 }
 

@@ -15,11 +15,12 @@
 //! - `operations`: metrics, alarms, runbook; `deployment`: what production needs is declared
 //! - `modules`: that a crate's modules can be read one after the other
 //! - `access`: tokens and roles; `policies`: permissions; `contract`: template, samples and routes; `runner`: processes
-//!   and options
+//!   and options; `at_once`: several requests in one process
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod accepted;
 mod access;
+mod at_once;
 mod combining;
 mod contract;
 mod deployment;

@@ -15,7 +15,7 @@ const DEFAULT_PAGE: usize = 20;
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("check", handle).await
+    serve("check", |deps, request| Box::pin(handle(deps, request))).await
 }
 
 /// Answers one request.

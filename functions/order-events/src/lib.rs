@@ -20,7 +20,7 @@ use futures::FutureExt as _;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use shared::domain::{Action, Fact, Invalid, ReservationId, State, Target};
-use shared::function::{Deps, elapsed_ms, serve_events};
+use shared::function::{Deps, elapsed_ms, serve_events_at_once};
 use shared::metrics::Metric;
 use shared::store::{Invocation, Outcome};
 use shared::{Error, planted};
@@ -36,7 +36,10 @@ const ORDERS_AT_ONCE: usize = 100;
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), Error> {
-    serve_events("order-events", Deps::init().await?, handle).await
+    serve_events_at_once("order-events", Deps::init().await?, |deps, event, invocation| {
+        Box::pin(handle(deps, event, invocation))
+    })
+    .await
 }
 
 /// A message of the batch.
@@ -79,9 +82,10 @@ pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Resu
             }
         }
     }
-    let handling = orders
+    let handling: Vec<_> = orders
         .into_values()
-        .map(|messages| handle_order(messages, invocation, |message, i| apply_event(deps, message, i)));
+        .map(|messages| handle_order(messages, invocation, |message, i| apply_event(deps, message, i)))
+        .collect();
     let mut running = futures::stream::iter(handling).buffer_unordered(ORDERS_AT_ONCE);
     while let Some(of_order) = running.next().await {
         failed.extend(of_order);

@@ -9,7 +9,7 @@ use shared::http::{Answer, Deps, Problem, Request, Role, find_target, serve};
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("release", handle).await
+    serve("release", |deps, request| Box::pin(handle(deps, request))).await
 }
 
 /// Answers one request.

@@ -22,7 +22,7 @@ use shared::store::Outcome;
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("reserve", handle).await
+    serve("reserve", |deps, request| Box::pin(handle(deps, request))).await
 }
 
 /// Answers one request.

@@ -11,7 +11,7 @@ use shared::http::{
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("settle", handle).await
+    serve("settle", |deps, request| Box::pin(handle(deps, request))).await
 }
 
 /// Answers one request.

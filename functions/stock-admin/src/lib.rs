@@ -30,7 +30,7 @@ const SPARE: Duration = Duration::from_millis(50);
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("stock-admin", handle).await
+    serve("stock-admin", |deps, request| Box::pin(handle(deps, request))).await
 }
 
 /// Answers one request.

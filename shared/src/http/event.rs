@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{CORRELATION_ID, MAX_BODY_BYTES, Problem};
+use crate::aws::traced;
 use crate::domain::excerpt;
 
 /// Longest correlation id that is accepted from a client, in bytes.
@@ -157,18 +158,24 @@ impl ApiGatewayEvent {
     }
 }
 
-/// Runs a function that an HTTP API calls, until its process ends.
+/// Runs a function that an HTTP API calls, until its process ends. It answers as many requests at once as the
+/// environment says (`AWS_LAMBDA_MAX_CONCURRENCY`), and one at a time where it says nothing.
 ///
 /// # Errors
 /// If the Runtime API is gone.
-pub(super) async fn run(
-    handle: impl AsyncFn(ApiGatewayEvent, Context) -> Response<Body>,
-) -> Result<(), Error> {
-    let handle = &handle;
-    lambda_runtime::run(service_fn(move |LambdaEvent { payload, context }: LambdaEvent<ApiGatewayEvent>| {
-        // Boxed, because the compiler follows the type of a future only so deep.
-        Box::pin(async move { Ok::<_, Error>(to_api_gateway(handle(payload, context).await)) })
-    }))
+pub(super) async fn run<F>(
+    handle: impl Fn(ApiGatewayEvent, Context) -> F + Clone + Send + 'static,
+) -> Result<(), Error>
+where
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    lambda_runtime::run_concurrent(service_fn(
+        move |LambdaEvent { payload, context }: LambdaEvent<ApiGatewayEvent>| {
+            let trace = context.xray_trace_id.clone();
+            let response = handle(payload, context);
+            traced(trace, async move { Ok::<_, Error>(to_api_gateway(response.await)) })
+        },
+    ))
     .await
 }
 

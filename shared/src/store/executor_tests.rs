@@ -72,7 +72,9 @@ fn a_transaction_has_a_size() {
     let grown = |i: usize| {
         let mut plan = holding(&format!("o-{i}"), &["A".to_owned()], 1);
         let Some(RecordWrite::Put(next)) = &mut plan.record else { panic!("a record is written") };
-        let shipment = |n: usize| (ShipmentId::parse(format!("s-{n}")).unwrap(), Fingerprint(uuid::Uuid::from_u128(n as u128)));
+        let shipment = |n: usize| {
+            (ShipmentId::parse(format!("s-{n}")).unwrap(), Fingerprint(uuid::Uuid::from_u128(n as u128)))
+        };
         next.shipments = (0..400).map(shipment).collect();
         plan
     };

@@ -9,7 +9,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+
+use super::{Api, Runner};
+use crate::contract::root;
 
 /// A fault of the next write, or of the next message that is sent.
 #[derive(Debug, Clone)]
@@ -62,6 +65,75 @@ pub(crate) struct FaultProxy {
     stale: Arc<AtomicUsize>,
     /// Where scans wait, if they do.
     scans: Arc<Mutex<Option<HeldUp>>>,
+    /// Where writes wait, if they do.
+    gate: Arc<Mutex<Option<Gate>>>,
+}
+
+/// A gate before DynamoDB. It notes every request, and lets no write through until it is opened.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    requests: Arc<Mutex<Vec<Passing>>>,
+    is_open: watch::Sender<bool>,
+}
+
+/// A request that came to a gate.
+struct Passing {
+    is_write: bool,
+    body: String,
+    trace: Option<String>,
+}
+
+impl Gate {
+    /// Waits until there is a write of each of these: texts that its body contains.
+    pub(crate) async fn holds(&self, shop: &Api, texts: &[String]) {
+        let is_held = |text: &String| {
+            self.requests
+                .lock()
+                .unwrap()
+                .iter()
+                .any(|request| request.is_write && request.body.contains(text))
+        };
+        shop.until("all are held", async |_| texts.iter().all(is_held)).await;
+    }
+
+    /// The traces of the requests whose body contains a text, each as often as it came.
+    pub(crate) fn traces(&self, text: &str) -> Vec<Option<String>> {
+        let requests = self.requests.lock().unwrap();
+        requests.iter().filter(|request| request.body.contains(text)).map(|r| r.trace.clone()).collect()
+    }
+
+    /// What has come so far.
+    pub(crate) fn bodies(&self) -> Vec<String> {
+        self.requests.lock().unwrap().iter().map(|request| request.body.clone()).collect()
+    }
+
+    /// Lets everything through, from now on.
+    pub(crate) fn open(&self) {
+        self.is_open.send_replace(true);
+    }
+
+    async fn pass(&self, is_write: bool, headers: &HeaderMap, body: &str) {
+        let trace = headers.get("x-amzn-trace-id").map(|trace| trace.to_str().unwrap().to_owned());
+        self.requests.lock().unwrap().push(Passing { is_write, body: body.to_owned(), trace });
+        if is_write {
+            drop(self.is_open.subscribe().wait_for(|is_open| *is_open).await);
+        }
+    }
+}
+
+/// A runner whose functions speak to DynamoDB through a proxy.
+pub(crate) async fn through_fault_proxy(arguments: &[&str]) -> (Runner, FaultProxy) {
+    let proxy = FaultProxy::unconnected().await;
+    let text = std::fs::read_to_string(root().join("template.yaml")).unwrap();
+    let table = "        INVENTORY_TABLE: !Ref InventoryTable\n";
+    let endpoint = format!("        AWS_ENDPOINT_URL_DYNAMODB: {}\n", proxy.url);
+    assert_eq!(text.matches(table).count(), 1);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("template.yaml");
+    std::fs::write(&file, text.replace(table, &format!("{endpoint}{table}"))).unwrap();
+    let shop = Runner::with(&[&["--template", file.to_str().unwrap()], arguments].concat()).await;
+    proxy.connect(&shop.aws_url);
+    (shop, proxy)
 }
 
 /// Where a request says that it has arrived, and waits until it may go on.
@@ -91,6 +163,7 @@ impl FaultProxy {
             reads_hang: Arc::default(),
             stale: Arc::default(),
             scans: Arc::default(),
+            gate: Arc::default(),
         };
         let router = axum::Router::new().fallback(answer_or_misbehave).with_state(proxy.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -137,6 +210,13 @@ impl FaultProxy {
         let held_up = HeldUp::default();
         *self.scans.lock().unwrap() = Some(held_up.clone());
         held_up
+    }
+
+    /// From now on writes wait at a gate.
+    pub(crate) fn close_gate(&self) -> Gate {
+        let gate = Gate { requests: Arc::default(), is_open: watch::Sender::new(false) };
+        *self.gate.lock().unwrap() = Some(gate.clone());
+        gate
     }
 
     async fn send(&self, headers: HeaderMap, body: String) -> reqwest::Response {
@@ -190,6 +270,10 @@ async fn answer_or_misbehave(State(proxy): State<FaultProxy>, headers: HeaderMap
     let writes = ["TransactWriteItems", "PutItem", "UpdateItem", "SendMessage"]
         .iter()
         .any(|write| target.ends_with(write));
+    let gate = proxy.gate.lock().unwrap().clone();
+    if let Some(gate) = gate {
+        gate.pass(writes, &headers, &body).await;
+    }
     let fault = if writes { proxy.faults.lock().unwrap().pop_front() } else { None };
     match fault {
         None => proxy.forward(headers, body).await,

@@ -44,7 +44,7 @@ impl Tables {
         database.create_tables(&template.tables).unwrap();
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let lambda = local::lambda::Lambda::start(&[], &url, 1).await.unwrap();
+        let lambda = local::lambda::Lambda::start(&[], &url, "1".parse().unwrap()).await.unwrap();
         let queues = local::queues::Queues::open(None, template.queues, false).unwrap();
         let bus = local::bus::Bus::new(template.rules, queues.clone(), lambda.clone());
         let endpoint = local::aws::Endpoint {
