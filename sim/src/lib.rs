@@ -7,6 +7,7 @@
 //! - [`ops`]: what the shop, its people and its machines do
 //! - [`requests`]: what goes over the wire; [`refusals`]: how AWS refuses; [`backend`]: the services on the other side
 //! - [`invoked`]: an invocation; [`wire`]: where the cut is, between the SDK and AWS
+//! - [`processes`]: the processes that the functions run in
 //! - [`queue`]: order events on their way; [`world`]: the service's functions as they are, called by queue, schedule,
 //!   stream and clients
 //! - [`deliveries`], [`checks`] and [`answers`]: what must hold in the end; [`ends`]: how a run ended

@@ -72,9 +72,14 @@ async fn requests_in_one_process_do_not_mix() {
 #[tokio::test]
 async fn keyless_changes_in_one_process_are_two_changes() {
     let (shop, proxy) = through_fault_proxy(&["--concurrency", "1x2"]).await;
-    shop.add("A", 1).await;
+    for product in ["A", "B"] {
+        shop.add(product, 1).await;
+    }
     let gate = proxy.close_gate();
-    let add = async || shop.post("/api/inventory/add", &json!({"productId": "A", "quantity": 10})).await;
+    // Of two products: on one, the second would wait for the first.
+    let add = async |product: &str| {
+        shop.post("/api/inventory/add", &json!({"productId": product, "quantity": 10})).await
+    };
     let both_are_inside = async {
         let ids = || {
             let keys =
@@ -84,10 +89,10 @@ async fn keyless_changes_in_one_process_are_two_changes() {
         shop.until("two keys are there", async |_| ids().len() == 2).await;
         gate.open();
     };
-    let (first, second, ()) = tokio::join!(add(), add(), both_are_inside);
+    let (first, second, ()) = tokio::join!(add("A"), add("B"), both_are_inside);
     assert_eq!([first.status, second.status], [200, 200], "{first:?} {second:?}");
     assert_eq!(shop.processes("stock-admin").len(), 1);
-    assert_eq!(shop.stock("A").await, [21, 0, 0]);
+    assert_eq!([shop.stock("A").await, shop.stock("B").await], [[11, 0, 0]; 2]);
 }
 
 /// What a request asks of DynamoDB carries the trace of this request, not that of another in the same process.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::json;
 use shared::domain::{
-    Action, Command, Lack, LineKey, Location, OrderLines, ProductId, Quantity, Refusal, State, Timestamp,
+    Action, Command, Lack, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Refusal,
+    ReservationId, SharedTransaction, State, Timestamp,
 };
 use shared::store::{Invocation, Outcome, Store, StoreError};
 use tokio::sync::Notify;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::support::faults::{Fault, FaultProxy};
 use crate::support::tables::{at, command, settings};
-use crate::support::{Tables, conserved, deps};
+use crate::support::{Tables, conserved, deps, product};
 
 /// A process whose requests share transactions, and the tables.
 struct Process {
@@ -106,6 +107,36 @@ async fn what_waits_goes_together() {
     assert!(again.into_iter().all(|outcome| state(outcome) == (State::Reserved, false)));
     assert_eq!(process.tables.stock("A").await, [19, 81, 0]);
     conserved(&process.tables.dynamodb, &[("A", 100)]).await;
+}
+
+/// The movement of forty orders names their transaction, and the ledger says which orders they are; a movement of one
+/// order names it. That the stream delivers twice changes nothing.
+#[tokio::test]
+async fn a_movement_of_many_orders_can_be_explained() {
+    let process = Process::start(100).await;
+    let reserves: Vec<_> = (0..40).map(|i| process.apply(reserve(&format!("o-{i}"), &[("A", 2)]))).collect();
+    process.behind_another(None, reserves).await;
+    let settings = [("EVENT_BUS", "holdfast-events"), ("DEAD_LETTER_QUEUE_URL", "http://127.0.0.1/q")];
+    let outbox = publisher::Outbox::connect(deps(process.tables.store.clone(), &settings), || {
+        shared::aws::config_for(&process.tables.url, "publisher")
+    });
+    let outbox = outbox.await.unwrap();
+    let batch = json!({"Records": process.tables.stream().await});
+    for _ in 0..2 {
+        publisher::handle(&outbox, &batch, &at(0)).await.unwrap();
+    }
+    let store = &process.tables.store;
+    let movements = store.movements(&product("A"), 0, 3, &at(0)).await.unwrap();
+    let references: Vec<&str> = movements.iter().map(|one| one.cause.reference.as_str()).collect();
+    assert_eq!(references[1], ReservationId::of(&OrderId::parse("ahead").unwrap()).to_string());
+    let shared = SharedTransaction::parse(references[2]).unwrap();
+    assert_eq!((shared.reservations, movements[2].delta.reserved), (40, 80));
+    let explained = store.reservations_of_transaction(&shared, &at(0)).await.unwrap().unwrap();
+    let expected: Vec<ReservationId> =
+        (0..40).map(|i| ReservationId::of(&OrderId::parse(format!("o-{i}")).unwrap())).collect();
+    assert_eq!(explained, expected);
+    let unknown = SharedTransaction { id: "0".repeat(32), ..shared };
+    assert_eq!(store.reservations_of_transaction(&unknown, &at(0)).await.unwrap(), None);
 }
 
 /// One request at a time is sent at once: a transaction each, and no other call.

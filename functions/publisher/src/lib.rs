@@ -14,12 +14,12 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 use shared::aws::ConfigLoader;
 use shared::domain::events::{self, Event, EventKind, Movement};
-use shared::domain::{Level, UnitKey};
+use shared::domain::{Level, SharedWrite, UnitKey};
 use shared::function::{Deps, elapsed_ms, note_warm_up, serve_events};
 use shared::metrics::{Metric, Metrics};
 use shared::publishing::{Bus, Entry, PublishError, split_into_requests};
 use shared::settings::{BadSetting, require_setting};
-use shared::store::{Invocation, MAX_MOVEMENTS, StoreError, StreamChange, parse_change};
+use shared::store::{Invocation, MAX_MOVEMENTS, StoreError, StreamChange, parse_change, parse_shared_write};
 use shared::{Error, planted};
 use tokio::time::Instant;
 
@@ -52,6 +52,8 @@ struct Record<'a> {
     raw: &'a Value,
     sequence_number: &'a str,
     change: StreamChange,
+    /// The transaction that wrote it, where it shared one with others.
+    shared: Option<SharedWrite>,
 }
 
 /// Works on a batch and answers with the first record that must come again, and all after it.
@@ -136,7 +138,7 @@ async fn publish_batch(
     let mut unreadable = Vec::new();
     for (i, (raw, sequence_number)) in raw.iter().zip(numbers).enumerate() {
         match read_change(raw) {
-            Ok(change) => records.push((i, Record { raw, sequence_number, change })),
+            Ok((change, shared)) => records.push((i, Record { raw, sequence_number, change, shared })),
             Err(error) => unreadable.push((i, raw, *sequence_number, error)),
         }
     }
@@ -221,14 +223,16 @@ fn count_published(records: &[(usize, Record<'_>)], sent: &[(usize, Entry)], met
     }
 }
 
-/// Writes the movements of what was published, in order.
+/// Writes the movements of what was published, in order, and which reservations shared a transaction.
 async fn write_movements(
     outbox: &Outbox,
     records: &[(usize, Record<'_>)],
     invocation: &Invocation,
 ) -> Result<(), Failed> {
     let mut moved: Vec<(usize, Movement)> = Vec::new();
+    let mut shared: Vec<(usize, SharedWrite)> = Vec::new();
     for (i, record) in records {
+        shared.extend(record.shared.clone().map(|write| (*i, write)));
         if let StreamChange::Stock(old, new) = &record.change {
             moved.push((*i, events::movement(old.as_ref(), new)));
         }
@@ -236,6 +240,13 @@ async fn write_movements(
     for part in moved.chunks(MAX_MOVEMENTS) {
         let movements: Vec<Movement> = part.iter().map(|(_, movement)| movement.clone()).collect();
         let written = outbox.deps.store.record_movements(&movements, invocation);
+        let written = tokio::time::timeout_at(invocation.deadline, written).await;
+        let from = part[0].0;
+        written.map_err(|_| Failed::out_of_time(from))?.map_err(|e| Failed::new(from, e))?;
+    }
+    for part in shared.chunks(MAX_MOVEMENTS) {
+        let writes: Vec<SharedWrite> = part.iter().map(|(_, write)| write.clone()).collect();
+        let written = outbox.deps.store.record_shared_writes(&writes, invocation);
         let written = tokio::time::timeout_at(invocation.deadline, written).await;
         let from = part[0].0;
         written.map_err(|_| Failed::out_of_time(from))?.map_err(|e| Failed::new(from, e))?;
@@ -286,18 +297,19 @@ async fn update_levels(
     Ok(())
 }
 
-fn read_change(raw: &Value) -> Result<StreamChange, String> {
+fn read_change(raw: &Value) -> Result<(StreamChange, Option<SharedWrite>), String> {
     let record: EventRecord = serde_json::from_value(raw.clone()).map_err(|e| e.to_string())?;
+    let shared = parse_shared_write(&record).map_err(|e| e.to_string())?;
     let change = parse_change(record).map_err(|e| e.to_string())?;
     let versions = match &change {
         StreamChange::Stock(old, new) => (old.as_ref().map_or(0, |old| old.version), new.version),
         StreamChange::Reservation(old, new) => (old.as_ref().map_or(0, |old| old.version), new.version),
         // An alert begins anew when it was purged, and one of an earlier version counted otherwise. What it tells
         // stands in it.
-        StreamChange::Level(_) | StreamChange::Other => return Ok(change),
+        StreamChange::Level(_) | StreamChange::Other => return Ok((change, shared)),
     };
     match versions {
-        (before, after) if after == before + 1 => Ok(change),
+        (before, after) if after == before + 1 => Ok((change, shared)),
         (before, after) => {
             Err(format!("version {before} became {after}: it was changed by something else than Holdfast"))
         }

@@ -7,6 +7,7 @@
 //! - [`plan`]: the writes of one decision and their guards; [`seen`]: the knowledge that it rests on
 //! - [`lines`]: the lines of an order; [`fact`]: what may be heard of it; [`reservation`]: its one record and its state
 //! - [`delivery`]: what left according to deliveries
+//! - [`shared_transaction`]: transactions of several reservations, and how a movement names them
 //! - [`conflict`]: facts that contradict what was recorded first
 //! - [`level`]: the level of a stock unit against its threshold, and its alert
 //! - [`events`]: the events and the ledger movement of a change
@@ -23,6 +24,7 @@ pub mod plan;
 pub mod quantity;
 pub mod reservation;
 pub mod seen;
+pub mod shared_transaction;
 pub mod stock;
 
 pub use conflict::{Conflict, ConflictKind, ConflictLine, Conflicts};
@@ -42,6 +44,7 @@ pub use plan::{Effect, Guard, IdempotencyRecord, Move, Obstacle, Plan, RecordWri
 pub use quantity::{Edit, Quantity, Whole};
 pub use reservation::{Reservation, State, may_end_until};
 pub use seen::{Look, Seen, SeenRecord, Sighting};
+pub use shared_transaction::{SharedTransaction, SharedWrite};
 pub use stock::{Cause, Counter, Delta, Lack, Shortage, StockUnit, UnitKey};
 
 /// A point in time. All of Holdfast counts in whole milliseconds, UTC.

@@ -52,7 +52,8 @@ pub struct StockUnit {
 pub struct Cause {
     /// The operation: `reserve`, `add` and so on.
     pub operation: String,
-    /// The reference of the operation: a reservation id, or an idempotency key.
+    /// The reference of the operation: a reservation id, a [`SharedTransaction`](super::SharedTransaction), or an
+    /// idempotency key.
     pub reference: String,
     /// The correlation id of the request or event.
     pub correlation_id: String,

@@ -44,7 +44,7 @@ pub use ledger::MAX_MOVEMENTS;
 pub use read::MAX_BATCH_READ;
 pub use retry::RetryPolicy;
 pub use scan::{ReservationPage, ScanCursor, UnitPage};
-pub use stream::{StreamChange, parse_change};
+pub use stream::{StreamChange, parse_change, parse_shared_write};
 pub use sweep::{DuePage, SweepCounts};
 
 use crate::domain::{Action, Command, Target, Timestamp};

@@ -15,7 +15,8 @@ use super::expression::update_of;
 use super::record::{Item, number, parse_reservation, purge_at, reservation_item, text};
 use super::{Store, keys};
 use crate::domain::{
-    Cause, Fact, IdempotencyRecord, Move, Plan, RecordWrite, Reservation, ReservationId, State, UnitKey,
+    Cause, Fact, IdempotencyRecord, Move, Plan, RecordWrite, Reservation, ReservationId, SharedTransaction,
+    State, UnitKey,
 };
 use crate::metrics::Metric;
 
@@ -44,6 +45,9 @@ fn entries(record: &Reservation) -> usize {
     let lines: usize = record.lines.iter().map(|line| 1 + line.allocations.len()).sum();
     lines + conflicts + record.shortages.len() + record.shipments.len() + claims.iter().sum::<usize>()
 }
+
+/// The operation of a movement that several operations share.
+const SEVERAL_OPERATIONS: &str = "several";
 
 /// What is sent for some plans, together or not at all. Sent again, it is the same request: under the same token it is
 /// applied once.
@@ -138,11 +142,16 @@ impl Store {
     /// What is sent for these plans. The moves of one stock unit become one.
     pub(super) fn transaction_of(&self, plans: &[&Plan]) -> Result<Transaction, StoreError> {
         let (mut actions, mut targets) = (Vec::new(), Vec::new());
+        let shared = (plans.len() > 1)
+            .then(|| SharedTransaction { id: new_token(), reservations: plans.len() as u64 });
         for (i, plan) in plans.iter().enumerate() {
             if let Some(record) = &plan.record {
                 let builder = TransactWriteItem::builder();
                 let action = match record {
-                    RecordWrite::Put(next) => builder.put(self.put_record(next, plan)?),
+                    RecordWrite::Put(next) => {
+                        let place = shared.as_ref().map(|shared| format!("{}#{i}", shared.id));
+                        builder.put(self.put_record(next, plan, place)?)
+                    }
                     RecordWrite::Confirm(id) => builder.update(self.update_to_confirm(*id, plan)),
                 };
                 actions.push(action.build());
@@ -163,7 +172,7 @@ impl Store {
             let update = update_of(
                 &self.settings.inventory_table,
                 &Move::combine(&moves),
-                &combined_cause(&of_plans),
+                &combined_cause(&of_plans, shared.as_ref()),
                 of_plans[0].at,
             );
             actions.push(TransactWriteItem::builder().update(update).build());
@@ -258,8 +267,11 @@ impl Store {
     }
 
     /// The record as it will be, if it is still the one that was seen.
-    fn put_record(&self, next: &Reservation, plan: &Plan) -> Result<Put, StoreError> {
-        self.put_version(reservation_item(next, plan.at, self.settings.retention)?, next.version)
+    /// `place` is its place in a transaction that it shares with others; records that differ in it alone are the same.
+    fn put_record(&self, next: &Reservation, plan: &Plan, place: Option<String>) -> Result<Put, StoreError> {
+        let mut item = reservation_item(next, plan.at, self.settings.retention)?;
+        item.extend(place.map(|place| (keys::SHARED_WRITE.to_owned(), text(&place))));
+        self.put_version(item, next.version)
     }
 
     /// An item of this version, if there is the version before; of version 1, if there is none. Shows what is there
@@ -312,12 +324,16 @@ impl Store {
     }
 }
 
-/// What one movement of several plans was done for: that of the one, or how many there were.
-fn combined_cause(plans: &[&Plan]) -> Cause {
+/// What one movement of several plans was done for: that of the one, or the transaction that they share.
+fn combined_cause(plans: &[&Plan], shared: Option<&SharedTransaction>) -> Cause {
     let first = &plans[0].cause;
-    match plans {
-        [_] => first.clone(),
-        many => Cause { reference: format!("{} reservations", many.len()), ..first.clone() },
+    match (plans, shared) {
+        ([_, _, ..], Some(shared)) => {
+            let is_same = plans.iter().all(|plan| plan.cause.operation == first.operation);
+            let operation = if is_same { first.operation.clone() } else { SEVERAL_OPERATIONS.to_owned() };
+            Cause { operation, reference: shared.to_string(), ..first.clone() }
+        }
+        _ => first.clone(),
     }
 }
 
@@ -341,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_movement_names_its_plan_or_how_many() {
+    fn a_movement_names_its_plan_or_the_transaction() {
         let plan = |reference: &str| Plan {
             record: None,
             idempotency: None,
@@ -354,8 +370,12 @@ mod tests {
             at: crate::domain::Timestamp::UNIX_EPOCH,
         };
         let (one, two) = (plan("r-1"), plan("r-2"));
-        assert_eq!(combined_cause(&[&one]), one.cause);
-        let both = combined_cause(&[&one, &two]);
-        assert_eq!((both.operation.as_str(), both.reference.as_str()), ("expire", "2 reservations"));
+        let shared = SharedTransaction { id: new_token(), reservations: 3 };
+        assert_eq!(combined_cause(&[&one], Some(&shared)), one.cause);
+        let both = combined_cause(&[&one, &two], Some(&shared));
+        assert_eq!((both.operation.as_str(), both.reference), ("expire", shared.to_string()));
+        let mut other = plan("r-3");
+        other.cause.operation = "reserve".to_owned();
+        assert_eq!(combined_cause(&[&one, &other], Some(&shared)).operation, SEVERAL_OPERATIONS);
     }
 }
