@@ -1,0 +1,199 @@
+//! The tables and the handlers in this process, without runner, gateway and functions: the embedded DynamoDB over
+//! HTTP, or whatever stands in front of it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::future::LocalBoxFuture;
+use lambda_http::{Body, Context};
+use local::dynamodb::DynamoDb;
+use local::template::Template;
+use serde_json::{Value, json};
+use shared::Error;
+use shared::aws::ConfigLoader;
+use shared::domain::Timestamp;
+use shared::function::Clock;
+use shared::http::{Deps, Event, answer};
+use shared::metrics::Metrics;
+use shared::settings::Settings;
+use shared::store::{Invocation, Store};
+
+use crate::raw::{self, INVENTORY, LEDGER};
+use crate::runner;
+
+/// The name under which the handlers' calls are counted.
+pub(crate) const CALLER: &str = "bench";
+/// How long a handler has.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An embedded database with the template's tables.
+///
+/// # Errors
+/// If the template cannot be read, or the tables cannot be made.
+pub(crate) fn database() -> Result<DynamoDb, Error> {
+    let parameters = ["JwtIssuer", "JwtAudience"].map(|name| (name.to_owned(), "-".to_owned()));
+    let template = Template::read(&runner::template(), &parameters.into(), "http://127.0.0.1")
+        .map_err(|e| e.to_string())?;
+    let database = DynamoDb::open(None)?;
+    database.create_tables(&template.tables)?;
+    Ok(database)
+}
+
+/// Serves a database over HTTP; answers where.
+pub(crate) async fn serve(database: &DynamoDb) -> Result<String, Error> {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let lambda = local::lambda::Lambda::start(&[], &url, 1).await?;
+    let queues = local::queues::Queues::open(None, Default::default(), false)?;
+    let bus = local::bus::Bus::new(Default::default(), queues.clone(), lambda.clone());
+    let (database, iam) = (database.clone(), local::iam::Iam::default());
+    let endpoint = local::aws::Endpoint { dynamodb: database, queues, bus, iam, lambda, url: url.clone() };
+    let router = local::aws::router(endpoint);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Ok(url)
+}
+
+/// The handlers, over tables that a configuration leads to.
+pub(crate) struct Handlers {
+    pub(crate) deps: Deps,
+    requests: AtomicU64,
+}
+
+impl Handlers {
+    /// The handlers over an endpoint, with the settings that the template has by default.
+    pub(crate) async fn over(config: ConfigLoader) -> Result<Self, Error> {
+        let settings = Settings::from_lookup(|name| match name {
+            "INVENTORY_TABLE" => Some(INVENTORY.to_owned()),
+            "LEDGER_TABLE" => Some(LEDGER.to_owned()),
+            "LOG_LEVEL" => Some("error".to_owned()),
+            _ => None,
+        })?;
+        let store = Store::connect(config, settings.store.clone()).await;
+        let deps = Deps { store, settings, clock: Clock::system() };
+        Ok(Self { deps, requests: AtomicU64::new(0) })
+    }
+
+    /// A request to one route, such as `POST /reserve`, as API Gateway passes it on; status and body of the answer.
+    pub(crate) async fn call(&self, route: &str, body: &Value) -> Result<(u16, Value), Error> {
+        self.call_about("", route, body).await
+    }
+
+    /// The same for a route that names a product, or whatever stands in its braces.
+    pub(crate) async fn call_about(
+        &self,
+        parameter: &str,
+        route: &str,
+        body: &Value,
+    ) -> Result<(u16, Value), Error> {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let event: Event = serde_json::from_value(event(number, parameter, route, body))?;
+        let mut context = Context::default();
+        context.request_id = format!("bench-{number}");
+        let until = Timestamp::now() + TIMEOUT;
+        context.deadline = until.as_millisecond().unsigned_abs();
+        let (deps, context) = (&self.deps, &context);
+        // Boxed, because the compiler follows the type of a future only so deep.
+        let answering: LocalBoxFuture<'_, _> = match route {
+            "POST /reserve" | "POST /extend" => {
+                Box::pin(answer("reserve", event, context, deps, reserve::handle))
+            }
+            "POST /confirm" | "POST /deduct" => {
+                Box::pin(answer("settle", event, context, deps, settle::handle))
+            }
+            "POST /release" => Box::pin(answer("release", event, context, deps, release::handle)),
+            "POST /" | "POST /add" | "POST /adjust" | "POST /audit" | "PATCH /{productId}" => {
+                Box::pin(answer("stock-admin", event, context, deps, stock_admin::handle))
+            }
+            _ => Box::pin(answer("check", event, context, deps, check::handle)),
+        };
+        let response = answering.await;
+        let Body::Text(text) = response.body() else { return Err("an answer without text".into()) };
+        Ok((response.status().as_u16(), serde_json::from_str(text)?))
+    }
+
+    /// The same; anything but success is an error.
+    pub(crate) async fn succeed(&self, parameter: &str, route: &str, body: &Value) -> Result<Value, Error> {
+        match self.call_about(parameter, route, body).await? {
+            (200..300, answer) => Ok(answer),
+            (status, answer) => Err(format!("{route} {body}: {status} {answer}").into()),
+        }
+    }
+
+    /// One pass of the sweep, as if it were then.
+    pub(crate) async fn sweep(&self, now: Timestamp) -> Result<Value, Error> {
+        Box::pin(expiry_sweep::handle(&self.deps, &Value::Null, &self.invocation_at(now))).await
+    }
+
+    /// A batch of one order event.
+    pub(crate) async fn order_event(&self, event: &Value) -> Result<Value, Error> {
+        let batch = json!({"Records": [{"messageId": "m-1", "body": event.to_string()}]});
+        let invocation = self.invocation_at(Timestamp::now());
+        Box::pin(order_events::handle(&self.deps, &batch, &invocation)).await
+    }
+
+    /// An invocation that begins then.
+    fn invocation_at(&self, now: Timestamp) -> Invocation {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        Invocation {
+            now: Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now),
+            deadline: tokio::time::Instant::now() + TIMEOUT,
+            correlation_id: format!("bench-{number}"),
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+/// The event that API Gateway makes of a request with a checked token.
+pub(crate) fn event(number: u64, parameter: &str, route: &str, body: &Value) -> Value {
+    let (method, path) = route.split_once(' ').unwrap_or_default();
+    let route = format!("{method} /api/inventory{}", path.trim_end_matches('/'));
+    let name = path.split(['{', '}']).nth(1);
+    json!({
+        "version": "2.0", "routeKey": route, "rawQueryString": "",
+        "headers": {"content-type": "application/json"},
+        "pathParameters": name.map(|name| json!({name: parameter})),
+        "requestContext": {
+            "requestId": format!("bench-{number}"), "routeKey": route,
+            "authorizer": {"jwt": {"claims": {"cognito:groups": "[ADMIN SYSTEM]", "token_use": "access"}}},
+        },
+        "body": body.to_string(), "isBase64Encoded": false,
+    })
+}
+
+/// Asks a database directly, past everything that is counted for [`CALLER`]. Blocks.
+pub(crate) fn ask(database: &DynamoDb, operation: &str, request: &Value) -> Result<Value, Error> {
+    let answer = database.answer_uncounted(operation, &request.to_string());
+    match answer.status {
+        200 => Ok(serde_json::from_str(&answer.body)?),
+        _ => Err(format!("{operation}: {}", answer.body).into()),
+    }
+}
+
+/// Reads one item of the inventory table. Blocks.
+pub(crate) fn item(database: &DynamoDb, pk: &str, sk: &str) -> Result<Value, Error> {
+    let key = json!({"pk": {"S": pk}, "sk": {"S": sk}});
+    let mut answer = ask(database, "GetItem", &json!({"TableName": INVENTORY, "Key": key}))?;
+    Ok(answer["Item"].take())
+}
+
+/// Puts items into the inventory table. Blocks.
+pub(crate) fn put_all(database: &DynamoDb, items: impl Iterator<Item = Value>) -> Result<(), Error> {
+    let mut items = items.peekable();
+    while items.peek().is_some() {
+        ask(database, "BatchWriteItem", &raw::batch_of(items.by_ref().take(raw::MAX_BATCH_WRITE)))?;
+    }
+    Ok(())
+}
+
+/// Puts these products into the table, with this stock: copies of one that is added by its handler.
+pub(crate) async fn stock(
+    handlers: &Handlers,
+    database: &DynamoDb,
+    products: &[String],
+    quantity: u64,
+) -> Result<(), Error> {
+    let (first, rest) = products.split_first().ok_or("no products")?;
+    handlers.succeed("", "POST /add", &json!({"productId": first, "quantity": quantity})).await?;
+    let item = item(database, &format!("STOCK#{first}#0"), "main")?;
+    put_all(database, rest.iter().map(|product| raw::copy_of_stock(&item, product)))
+}
