@@ -17,6 +17,7 @@ use shared::http::{Deps, Event, answer};
 use shared::metrics::Metrics;
 use shared::settings::Settings;
 use shared::store::{Invocation, Store};
+use tokio::time::Instant;
 
 use crate::raw::{self, INVENTORY, LEDGER};
 use crate::runner;
@@ -55,8 +56,10 @@ pub(crate) async fn serve(database: &DynamoDb) -> Result<String, Error> {
 
 /// The handlers, over tables that a configuration leads to.
 pub(crate) struct Handlers {
-    pub(crate) deps: Deps,
+    deps: Deps,
     requests: AtomicU64,
+    /// The same moment on both clocks: time passes as it does on tokio's.
+    began: (Timestamp, Instant),
 }
 
 impl Handlers {
@@ -69,8 +72,14 @@ impl Handlers {
             _ => None,
         })?;
         let store = Store::connect(config, settings.store.clone()).await;
-        let deps = Deps { store, settings, clock: Clock::system() };
-        Ok(Self { deps, requests: AtomicU64::new(0) })
+        let began = (Timestamp::now(), Instant::now());
+        let deps = Deps { store, settings, clock: Clock::new(move || began.0 + began.1.elapsed()) };
+        Ok(Self { deps, requests: AtomicU64::new(0), began })
+    }
+
+    /// What time it is.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.began.0 + self.began.1.elapsed()
     }
 
     /// A request to one route, such as `POST /reserve`, as API Gateway passes it on; status and body of the answer.
@@ -89,7 +98,7 @@ impl Handlers {
         let event: Event = serde_json::from_value(event(number, parameter, route, body))?;
         let mut context = Context::default();
         context.request_id = format!("bench-{number}");
-        let until = Timestamp::now() + TIMEOUT;
+        let until = self.now() + TIMEOUT;
         context.deadline = until.as_millisecond().unsigned_abs();
         let (deps, context) = (&self.deps, &context);
         // Boxed, because the compiler follows the type of a future only so deep.
@@ -127,7 +136,7 @@ impl Handlers {
     /// A batch of one order event.
     pub(crate) async fn order_event(&self, event: &Value) -> Result<Value, Error> {
         let batch = json!({"Records": [{"messageId": "m-1", "body": event.to_string()}]});
-        let invocation = self.invocation_at(Timestamp::now());
+        let invocation = self.invocation_at(self.now());
         Box::pin(order_events::handle(&self.deps, &batch, &invocation)).await
     }
 
@@ -136,7 +145,7 @@ impl Handlers {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         Invocation {
             now: Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now),
-            deadline: tokio::time::Instant::now() + TIMEOUT,
+            deadline: Instant::now() + TIMEOUT,
             correlation_id: format!("bench-{number}"),
             metrics: Metrics::default(),
         }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use local::dynamodb::{DynamoDb, HEALTH_CHECK};
 use serde_json::{Value, json};
 use shared::Error;
-use shared::domain::Timestamp;
 use shared::store::keys::EXPIRY_SHARDS;
 
 use crate::embedded::{self, CALLER, Handlers};
@@ -170,7 +169,7 @@ impl Counted {
     /// A pass over holds of one product that are all due.
     async fn sweep(&mut self) -> Result<(), Error> {
         self.handlers.succeed("", "POST /add", &json!({"productId": "OP-DUE", "quantity": DUE})).await?;
-        let sweep = async |handlers: &Handlers| handlers.sweep(Timestamp::now() + LATER).await.map(drop);
+        let sweep = async |handlers: &Handlers| handlers.sweep(handlers.now() + LATER).await.map(drop);
         // What the orders above have left.
         sweep(&self.handlers).await?;
         for i in 0..DUE {

@@ -10,7 +10,7 @@ use shared::Error;
 
 use crate::clients;
 use crate::options::Name;
-use crate::report::{Cell, Findings};
+use crate::report::{Cell, Findings, Table};
 use crate::strategies;
 
 /// Width of a picture, in pixels.
@@ -95,7 +95,7 @@ fn draw_curves(area: &Area<'_>, title: &str, curves: &[Curve], by_factors: bool)
     let most = |values: &mut dyn Iterator<Item = f64>| values.fold(1.0, f64::max);
     let (right, top) = (most(&mut points().map(|p| p.0)) * 1.1, most(&mut points().map(|p| p.1)) * 1.3);
     let mut builder = ChartBuilder::on(area);
-    builder.caption(title, ("sans-serif", 16)).margin(12).x_label_area_size(32).y_label_area_size(56);
+    builder.caption(title, ("sans-serif", 20)).margin(12).x_label_area_size(32).y_label_area_size(56);
     let clients: Range<f64> = 0.9..right;
     if by_factors {
         let mut chart = builder.build_cartesian_2d(clients.log_scale(), (0.5..top).log_scale())?;
@@ -122,24 +122,23 @@ where
     }
     let mut labels = chart.configure_series_labels();
     let labels = labels.background_style(WHITE.mix(0.8)).position(SeriesLabelPosition::UpperLeft);
-    labels.label_font(("sans-serif", 12)).draw()?;
+    labels.label_font(("sans-serif", 14)).draw()?;
     Ok(())
 }
 
 /// A bar for each way: how many orders were answered as they should be. What else there is to say stands beside it.
 fn draw_strategies(findings: &Findings, file: &Path) -> Result<(), Error> {
-    let rows = |table: &crate::report::Table| table.select(&strategies::PICTURED);
-    let height: i32 = findings
-        .tables
-        .iter()
+    let rows = |table: &Table| table.select(&strategies::PICTURED);
+    let tables = || findings.tables.iter().filter(|table| table.title.ends_with(strategies::MODEL));
+    let height: i32 = tables()
         .map(|table| 2 * TITLE_HEIGHT + BAR_HEIGHT * i32::try_from(rows(table).len()).unwrap_or(0))
         .sum();
     let size = (WIDTH, u32::try_from(height).unwrap_or(CURVES_HEIGHT));
     let root = SVGBackend::new(file, size).into_drawing_area();
     root.fill(&WHITE)?;
-    let (small, large) = (("sans-serif", 13).into_font(), ("sans-serif", 16).into_font());
+    let (small, large) = (("sans-serif", 16).into_font(), ("sans-serif", 20).into_font());
     let mut y = TITLE_HEIGHT / 2;
-    for table in &findings.tables {
+    for table in tables() {
         root.draw(&Text::new(table.title.clone(), (16, y), large.clone()))?;
         y += TITLE_HEIGHT;
         for (i, row) in rows(table).iter().enumerate() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use local::dynamodb::DynamoDb;
 use serde_json::{Value, json};
 use shared::Error;
-use shared::domain::{OrderId, ReservationId, Timestamp};
+use shared::domain::{OrderId, ReservationId};
 
 use crate::embedded::{self, CALLER, Handlers};
 use crate::measure::{Sample, time};
@@ -111,7 +111,7 @@ async fn round_robin(
             done?;
             took.push(time);
         }
-        let (done, time) = time(handlers.sweep(Timestamp::now())).await;
+        let (done, time) = time(handlers.sweep(handlers.now())).await;
         done?;
         took.push(time);
         if round > 0 {

@@ -23,7 +23,7 @@ const LEASE_WAIT: Duration = Duration::from_secs(9);
 /// How long a lock is valid if its owner does not give it back.
 const LEASE: Duration = Duration::from_secs(5);
 /// The pause between two looks at a lock, in milliseconds.
-const LOCK_POLL_MS: std::ops::Range<u64> = 10..50;
+const LOCK_POLL_MS: std::ops::Range<u64> = 50..150;
 
 /// How it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
