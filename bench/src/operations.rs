@@ -7,6 +7,7 @@ use std::time::Duration;
 use local::dynamodb::{DynamoDb, HEALTH_CHECK};
 use serde_json::{Value, json};
 use shared::Error;
+use shared::domain::{OrderId, ReservationId};
 use shared::store::keys::EXPIRY_SHARDS;
 
 use crate::embedded::{self, CALLER, Handlers};
@@ -137,22 +138,27 @@ impl Counted {
     async fn orders(&mut self, n: u64) -> Result<(), Error> {
         let item = |i| json!({"productId": format!("OP-LINE-{i}"), "quantity": 1});
         let items: Vec<Value> = (0..n).map(item).collect();
-        let both = [1, 1, 2 * (n + 1)];
+        // A record takes a unit for each KB that it has begun, twice in a transaction.
+        let probe = format!("probe-{n}");
+        self.handlers.succeed("", "POST /reserve", &json!({"orderId": probe, "items": items})).await?;
+        let pk = format!("RES#{}", ReservationId::of(&OrderId::parse(probe)?));
+        let kb = size_of_item(&embedded::item(&self.database, &pk, "RES")?).div_ceil(1_024);
+        let both = [1, 1, 2 * (n + kb)];
         let of = match n {
             1 => "1 product".to_owned(),
             n => format!("{n} products"),
         };
         let reserve = |order: &str| json!({"orderId": format!("{order}-{n}"), "items": items});
         let order = |order: &str| json!({"orderId": format!("{order}-{n}")});
-        let least = [0, 1, 2 * (n + 1)];
+        let least = [0, 1, 2 * (n + kb)];
         self.request(format!("reserve, {of}"), least, "POST /reserve", reserve("sold")).await?;
         // A refused transaction takes units on AWS too, but the database does not say how many.
         let again = format!("reserve again, {of}");
         self.request(again, [0, 1, 0], "POST /reserve", reserve("sold")).await?;
-        self.request(format!("confirm, {of}"), [0, 1, 1], "POST /confirm", order("sold")).await?;
+        self.request(format!("confirm, {of}"), [0, 1, kb], "POST /confirm", order("sold")).await?;
         self.request(format!("deduct, {of}"), both, "POST /deduct", order("sold")).await?;
         self.handlers.succeed("", "POST /reserve", &reserve("back")).await?;
-        self.request(format!("extend, {of}"), [1, 1, 1], "POST /extend", {
+        self.request(format!("extend, {of}"), [1, 1, kb], "POST /extend", {
             let mut extend = order("back");
             extend["ttlSeconds"] = 7_200.into();
             extend
@@ -197,5 +203,30 @@ impl Counted {
             handlers.succeed("sold-1", route, &Value::Null).await.map(drop)
         })
         .await
+    }
+}
+
+/// The size of an item, in bytes. Source: Amazon DynamoDB Developer Guide, "DynamoDB item sizes and formats".
+fn size_of_item(item: &Value) -> u64 {
+    let attributes = item.as_object().into_iter().flatten();
+    attributes.map(|(name, value)| name.len() as u64 + size_of_value(value)).sum()
+}
+
+/// The size of an attribute's value, given with its type. A number takes a byte for two digits, and one.
+fn size_of_value(value: &Value) -> u64 {
+    let Some((kind, value)) = value.as_object().and_then(|typed| typed.iter().next()) else { return 0 };
+    let text = value.as_str().map_or(0, |text| text.len() as u64);
+    match kind.as_str() {
+        "N" => text.div_ceil(2) + 1,
+        "M" => {
+            let members = value.as_object().map_or(0, |members| members.len() as u64);
+            3 + members + size_of_item(value)
+        }
+        "L" => {
+            let elements = value.as_array().into_iter().flatten();
+            3 + elements.map(|element| 1 + size_of_value(element)).sum::<u64>()
+        }
+        "S" => text,
+        _ => 1,
     }
 }
