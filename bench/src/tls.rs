@@ -90,8 +90,11 @@ pub(crate) async fn serve(endpoint: &str) -> Result<Endpoint, Error> {
         while let Ok((stream, _)) = listener.accept().await {
             let (acceptor, plain) = (acceptor.clone(), plain.clone());
             tokio::spawn(async move {
+                // Otherwise a handshake may wait 40 ms for an acknowledgement, and that would be what is measured.
+                stream.set_nodelay(true)?;
                 let (mut here, mut there) =
                     (acceptor.accept(stream).await?, TcpStream::connect(plain).await?);
+                there.set_nodelay(true)?;
                 copy_bidirectional(&mut here, &mut there).await
             });
         }
