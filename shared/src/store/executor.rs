@@ -212,8 +212,9 @@ pub(super) fn count_fitting<'a>(plans: impl Iterator<Item = &'a Plan>) -> usize 
     for plan in plans {
         let own = usize::from(plan.record.is_some()) + usize::from(plan.idempotency.is_some());
         let new = plan.moves.iter().filter(|one| !units.contains_key(&one.unit)).count();
-        let shares =
-            |one: &Move| units.get(&one.unit).is_none_or(|others_may| *others_may && one.can_be_combined());
+        // A movement of stock administration names its key, and so it is one of its own.
+        let may_share = |one: &Move| plan.record.is_some() && one.can_be_combined();
+        let shares = |one: &Move| units.get(&one.unit).is_none_or(|others_may| *others_may && may_share(one));
         let key = plan.idempotency.as_ref().map(|kept| (kept.operation, kept.key.to_string()));
         let is_apart = planted("one-order-twice-in-a-transaction")
             || plan.record_id().is_none_or(|id| !records.contains(&id))
@@ -227,7 +228,7 @@ pub(super) fn count_fitting<'a>(plans: impl Iterator<Item = &'a Plan>) -> usize 
         count += 1;
         records.extend(plan.record_id());
         idempotency.extend(key);
-        units.extend(plan.moves.iter().map(|one| (&one.unit, one.can_be_combined())));
+        units.extend(plan.moves.iter().map(|one| (&one.unit, may_share(one))));
     }
     count
 }

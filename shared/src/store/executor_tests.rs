@@ -92,6 +92,9 @@ fn a_transaction_takes_no_item_twice() {
     assert_eq!(pack(&[one(), exact.clone()]).len(), 2, "a stock unit that is to stand exactly so");
     assert_eq!(pack(&[exact, one()]).len(), 2);
     assert_eq!(pack(&[one(), holding("p", &["A".to_owned()], 1)]).len(), 1);
+    let correction = Plan { record: None, ..holding("q", &["A".to_owned()], 1) };
+    assert_eq!(pack(&[one(), correction.clone()]).len(), 2, "a correction has a movement of its own");
+    assert_eq!(pack(&[correction, one()]).len(), 2);
 }
 
 pub(crate) fn none() -> Cancelled {
