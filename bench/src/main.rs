@@ -70,10 +70,11 @@ async fn run(options: &Options) -> Result<(), Error> {
             picture::draw(*name, &findings, folder)?;
         }
         found.push(findings.to_json(&name.as_str()));
-    }
-    if let Some(file) = &options.json {
-        let all = json!({"setting": setting.to_json(), "benchmarks": found});
-        std::fs::write(file, serde_json::to_string_pretty(&all)?)?;
+        // After each, so that nothing is lost where a later one fails.
+        if let Some(file) = &options.json {
+            let all = json!({"setting": setting.to_json(), "benchmarks": found});
+            std::fs::write(file, serde_json::to_string_pretty(&all)?)?;
+        }
     }
     Ok(())
 }
