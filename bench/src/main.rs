@@ -4,7 +4,7 @@
 //! and the figures only on the machine that is printed with them.
 //!
 //! - one file for each benchmark: [`operations`], [`overhead`], [`clients`], [`strategies`], [`sweep`], [`events`],
-//!   [`start`], [`scale`]. A further one is a file, a [`options::Name`] and an arm in [`measure`]
+//!   [`start`], [`scale`]. A further one is a file, a [`options::Name`] and an arm in [`measure()`]
 //! - [`options`]: the command line; [`machine`]: what every figure depends on
 //! - [`measure`](mod@measure): times; [`report`]: tables, comparisons, JSON; [`picture`]: the same as SVG
 //! - [`runner`]: all of Holdfast as a process; [`embedded`]: tables and handlers in this one; [`raw`]: DynamoDB without
