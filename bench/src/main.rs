@@ -4,7 +4,7 @@
 //! and the figures only on the machine that is printed with them.
 //!
 //! - one file for each benchmark: [`operations`], [`overhead`], [`clients`], [`strategies`], [`sweep`], [`events`],
-//!   [`start`], [`scale`]. A further one is a file, a [`options::Name`] and an arm in [`measure`]
+//!   [`start`], [`scale`]. A further one is a file, a [`options::Name`] and an arm in [`measure()`]
 //! - [`options`]: the command line; [`machine`]: what every figure depends on
 //! - [`measure`](mod@measure): times; [`report`]: tables, comparisons, JSON; [`picture`]: the same as SVG
 //! - [`runner`]: all of Holdfast as a process; [`embedded`]: tables and handlers in this one; [`raw`]: DynamoDB without
@@ -70,10 +70,11 @@ async fn run(options: &Options) -> Result<(), Error> {
             picture::draw(*name, &findings, folder)?;
         }
         found.push(findings.to_json(&name.as_str()));
-    }
-    if let Some(file) = &options.json {
-        let all = json!({"setting": setting.to_json(), "benchmarks": found});
-        std::fs::write(file, serde_json::to_string_pretty(&all)?)?;
+        // After each, so that nothing is lost where a later one fails.
+        if let Some(file) = &options.json {
+            let all = json!({"setting": setting.to_json(), "benchmarks": found});
+            std::fs::write(file, serde_json::to_string_pretty(&all)?)?;
+        }
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 #[derive(Debug, Clone, Parser)]
 #[command(name = "bench")]
 pub(crate) struct Options {
-    /// What to measure [default: a tour of all, in about a minute]
+    /// What to measure [default: a tour of all, in one or two minutes]
     #[arg(value_enum)]
     pub(crate) names: Vec<Name>,
     /// How much to measure [default: full, and tour for the tour]
