@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::domain::decide::tests::{command, plan_of};
-use crate::domain::{Action, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Target, Timestamp};
+use crate::domain::fixtures::{line, unit_key};
+use crate::domain::{Action, OrderId, OrderLines, Target, Timestamp};
 use crate::metrics::Metric;
 use crate::store::error::CancellationCode;
 use crate::store::record::Item;
@@ -11,17 +12,9 @@ pub(crate) fn at() -> Timestamp {
     Timestamp::UNIX_EPOCH
 }
 
-pub(crate) fn unit(product: &str) -> UnitKey {
-    UnitKey { product: ProductId::parse(product).unwrap(), location: Location::default(), bucket: 0 }
-}
-
 /// A hold of so many of each product.
 pub(crate) fn holding(order: &str, products: &[String], each: u64) -> Plan {
-    let line = |product: &String| {
-        let product = ProductId::parse(product.as_str()).unwrap();
-        (LineKey { product, location: Location::default() }, Quantity::new(each).unwrap())
-    };
-    let lines = OrderLines::sum(products.iter().map(line)).unwrap();
+    let lines = OrderLines::sum(products.iter().map(|product| line(product, each))).unwrap();
     let order = Target::Order(OrderId::parse(order).unwrap());
     plan_of(None, &command(&order, Action::Reserve { lines, expires_at: None }), at())
 }
@@ -85,7 +78,7 @@ fn conflict() -> Cancelled {
 /// What is tried again as it is: a conflict on a record, whatever the stock says; one on stock where no guard failed.
 #[test]
 fn what_is_busy_is_tried_again() {
-    let subjects = || vec![Subject::Record(0), Subject::Stock(unit("A")), Subject::Stock(unit("B"))];
+    let subjects = || vec![Subject::Record(0), Subject::Stock(unit_key("A")), Subject::Stock(unit_key("B"))];
     let again = |reasons: [Cancelled; 3]| keeps_busy(&subjects(), &reasons).is_some();
     assert!(again([conflict(), none(), none()]));
     assert!(again([conflict(), failed(None), none()]));
