@@ -18,8 +18,9 @@ lint:
 fmt:
     cargo fmt --all
 
-bench:
-    cargo run --release -p bench
+# How fast it is here, and what it is compared with; without a name a tour of all
+bench *ARGS:
+    cargo run --release -p bench -- {{ARGS}}
 
 # The service under faults on a virtual clock: random runs, every fault, every crash point, histories
 sim *options:

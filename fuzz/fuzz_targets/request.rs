@@ -10,6 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 use shared::function::{Clock, Deps};
 use shared::http;
+use shared::order_queue::OrderQueue;
 use shared::settings::Settings;
 use shared::store::Store;
 use tokio::runtime::{Builder, Runtime};
@@ -32,7 +33,8 @@ fn world() -> (Runtime, Arc<Deps>) {
     let settings = settings.expect("settings");
     let config = shared::aws::config_for("http://127.0.0.1:9", "fuzz");
     let store = runtime.block_on(Store::connect(config, settings.store.clone()));
-    (runtime, Arc::new(Deps { store, settings, clock: Clock::system() }))
+    let order_queue = OrderQueue::new(|| shared::aws::config_for("http://127.0.0.1:9", "fuzz"));
+    (runtime, Arc::new(Deps { store, order_queue, settings, clock: Clock::system() }))
 }
 
 fuzz_target!(|input: (u8, &[u8])| {
@@ -58,20 +60,17 @@ async fn answer(route: &str, body: &[u8], deps: &Arc<Deps>) -> u16 {
         },
         "pathParameters": {"productId": "SAMPLE-1"}, "body": String::from_utf8_lossy(body), "isBase64Encoded": false,
     });
-    let event: http::Event = serde_json::from_value(event).expect("an event");
+    let event: http::ApiGatewayEvent = serde_json::from_value(event).expect("an event");
     // No time is left: whatever is read or written is given up at once.
     let context = lambda_http::Context::default();
-    let handled = async {
-        match route {
-            "reserve" | "extend" => http::answer("fuzz", event, &context, deps, reserve::handle).await,
-            "confirm" | "deduct" => http::answer("fuzz", event, &context, deps, settle::handle).await,
-            "release" => http::answer("fuzz", event, &context, deps, release::handle).await,
-            "check" | "check-availability" => {
-                http::answer("fuzz", event, &context, deps, check::handle).await
-            }
-            _ => http::answer("fuzz", event, &context, deps, stock_admin::handle).await,
-        }
+    let handle: http::Handle = match route {
+        "reserve" | "extend" => |d, r| Box::pin(reserve::handle(d, r)),
+        "confirm" | "deduct" => |d, r| Box::pin(settle::handle(d, r)),
+        "release" => |d, r| Box::pin(release::handle(d, r)),
+        "check" | "check-availability" => |d, r| Box::pin(check::handle(d, r)),
+        _ => |d, r| Box::pin(stock_admin::handle(d, r)),
     };
+    let handled = http::answer("fuzz", event, &context, deps, handle);
     let response = tokio::time::timeout(Duration::from_secs(5), handled).await.expect("an answer");
     let status = response.status().as_u16();
     let lambda_http::Body::Text(text) = response.into_body() else { panic!("no text") };

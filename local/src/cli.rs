@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
 use crate::client;
+use crate::lambda::Concurrency;
 use crate::redrive::{self, Deployment};
 use crate::run::{self, Options};
 
@@ -48,9 +49,9 @@ struct RunArgs {
     /// Set a parameter of the template; may be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_parameter)]
     parameter: Vec<(String, String)>,
-    /// Most processes of one function at once
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..))]
-    concurrency: u8,
+    /// Most processes of one function, and requests at once in each, such as 1x16; a number alone: one request in each
+    #[arg(long, value_name = "PROCESSES[xREQUESTS]", default_value = "2x4")]
+    concurrency: Concurrency,
     /// Let the sweep's schedule fire this often instead of every minute, such as 5s
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     sweep_every: Option<Duration>,
@@ -116,6 +117,9 @@ enum Command {
     Function {
         /// Which
         name: String,
+        /// End when standard input does
+        #[arg(long)]
+        exit_with_stdin: bool,
     },
 }
 
@@ -142,7 +146,9 @@ fn parse_parameter(text: &str) -> Result<(String, String), String> {
 #[must_use]
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse() {
-        Cli { command: Some(Command::Function { name }), .. } => run_function(&name),
+        Cli { command: Some(Command::Function { name, exit_with_stdin }), .. } => {
+            run_function(&name, exit_with_stdin)
+        }
         Cli { command: Some(Command::Token { role, hours, data }), .. } => print_token(&role, hours, data),
         Cli { command: Some(Command::Send { event, aws_port }), .. } => client::send_event(&event, aws_port),
         Cli { command: Some(Command::Reconcile { product, republish, since_hours, aws_port }), .. } => {
@@ -171,7 +177,7 @@ fn run_everything(args: RunArgs) -> Result<(), String> {
         aws_port: args.aws_port,
         data: args.data,
         auth: args.auth,
-        concurrency: usize::from(args.concurrency),
+        concurrency: args.concurrency,
         sweep_every: args.sweep_every,
         unruly: args.unruly,
         exit_with_stdin: args.exit_with_stdin,
@@ -190,25 +196,34 @@ fn print_token(roles: &[String], hours: u16, data: Option<PathBuf>) -> Result<()
     Ok(())
 }
 
-/// The same `main` as on AWS.
-fn run_function(name: &str) -> Result<(), String> {
+/// The same `main` as on AWS. One that works on several invocations at once asks for the next one for ever, whether the
+/// Runtime API is there or not; so the end of standard input tells it that the runner is gone.
+fn run_function(name: &str, exit_with_stdin: bool) -> Result<(), String> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    runtime
-        .block_on(async {
-            match name {
-                "reserve" => reserve::run().await,
-                "release" => release::run().await,
-                "settle" => settle::run().await,
-                "check" => check::run().await,
-                "docs" => docs::run().await,
-                "stock-admin" => stock_admin::run().await,
-                "order-events" => order_events::run().await,
-                "expiry-sweep" => expiry_sweep::run().await,
-                "publisher" => publisher::run().await,
-                "reconcile" => reconcile::run().await,
-                other => Err(format!("there is no function {other}").into()),
-            }
-        })
-        .map_err(|e| format!("function {name}: {e}"))
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = function(name) => outcome.map_err(|e| format!("function {name}: {e}")),
+            () = run::wait_for_end_of_stdin(), if exit_with_stdin => Ok(()),
+        }
+    });
+    // A thread that still reads standard input is not waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn function(name: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    match name {
+        "reserve" => reserve::run().await,
+        "release" => release::run().await,
+        "settle" => settle::run().await,
+        "check" => check::run().await,
+        "docs" => docs::run().await,
+        "stock-admin" => stock_admin::run().await,
+        "order-events" => order_events::run().await,
+        "expiry-sweep" => expiry_sweep::run().await,
+        "publisher" => publisher::run().await,
+        "reconcile" => reconcile::run().await,
+        other => Err(format!("there is no function {other}").into()),
+    }
 }

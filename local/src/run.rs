@@ -16,7 +16,7 @@ use crate::bus::Bus;
 use crate::dynamodb::DynamoDb;
 use crate::gateway::Gateway;
 use crate::iam::Iam;
-use crate::lambda::Lambda;
+use crate::lambda::{Concurrency, Lambda};
 use crate::queues::Queues;
 use crate::sources::Sources;
 use crate::template::Template;
@@ -36,8 +36,8 @@ pub struct Options {
     pub data: Option<PathBuf>,
     /// Whether tokens are asked for.
     pub auth: bool,
-    /// Most processes of one function.
-    pub concurrency: usize,
+    /// How much of one function runs at once.
+    pub concurrency: Concurrency,
     /// How often schedules fire that do so more than hourly; none for what the template says.
     pub sweep_every: Option<Duration>,
     /// Whether queues deliver out of order and some messages twice, on purpose.
@@ -166,7 +166,7 @@ async fn bind_port(port: u16, option: &str) -> Result<TcpListener, String> {
 }
 
 /// Waits until standard input is closed.
-async fn wait_for_end_of_stdin() {
+pub(crate) async fn wait_for_end_of_stdin() {
     let reading = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
     if let Err(e) = reading.await {
         eprintln!("standard input: {e}");

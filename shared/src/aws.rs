@@ -1,7 +1,7 @@
 //! The configuration of every AWS client: timeouts, retries, the HTTP client.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -32,6 +32,26 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// be waited for until the function is killed.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The header that says which trace a request belongs to.
+const TRACE_HEADER: &str = "x-amzn-trace-id";
+
+tokio::task_local! {
+    /// The trace of the invocation that this task works on.
+    static TRACE: String;
+}
+
+/// Work whose requests to AWS carry the trace of their invocation. Where a process works on many invocations at once,
+/// its environment cannot name the trace, as Lambda does otherwise.
+pub(crate) fn traced<T>(
+    trace: Option<String>,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Pin<Box<dyn Future<Output = T> + Send>> {
+    match trace {
+        Some(trace) => Box::pin(TRACE.scope(trace, work)),
+        None => Box::pin(work),
+    }
+}
+
 /// The configuration with credentials, region and endpoint of the environment.
 #[must_use]
 pub fn config() -> ConfigLoader {
@@ -51,7 +71,7 @@ pub fn config() -> ConfigLoader {
 pub async fn load(config: ConfigLoader) -> SdkConfig {
     let config = config.load().await;
     #[cfg(feature = "planted")]
-    let config = crate::planted::wire::disturbed(config);
+    let config = crate::planted::wire::disturb_client(config);
     config
 }
 
@@ -92,7 +112,9 @@ struct TimedOut(&'static str, Duration);
 struct TimeLimitedConnector(SharedHttpConnector);
 
 impl HttpConnector for TimeLimitedConnector {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+    fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
+        // No part of the signature. A header that cannot be sent is left out: a trace is not worth a request.
+        TRACE.try_with(|trace| request.headers_mut().try_insert(TRACE_HEADER, trace.clone()).ok()).ok();
         // The SDK puts this into every request, and the HTTP client tells it which connection the request gets before
         // it sends anything. Where it is not there, a connection is taken for granted.
         let capture = request.extension::<CaptureSmithyConnection>().cloned();

@@ -1,6 +1,7 @@
 //! The frame of every function, whatever calls it: dependencies, clock, deadline, metrics.
 
 use std::io::Write as _;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,13 @@ use tokio::time::Instant;
 
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
+use crate::order_queue::OrderQueue;
 use crate::settings::Settings;
 use crate::store::{Invocation, Store};
 use crate::{aws, planted, telemetry};
+
+/// Work that may be done beside other work of the same process.
+pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// An invocation answers at least this long before the function's time-out.
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
@@ -23,6 +28,8 @@ const ANSWER_MARGIN: Duration = Duration::from_secs(1);
 pub struct Deps {
     /// The tables.
     pub store: Store,
+    /// The queue of order events.
+    pub order_queue: OrderQueue,
     /// The settings.
     pub settings: Settings,
     /// The source of the time.
@@ -68,7 +75,7 @@ impl Deps {
         let settings = init_process()?;
         let store = Store::connect(aws::config(), settings.store.clone()).await;
         note_warm_up("DynamoDB", store.warm_up().await);
-        Ok(Self { store, settings, clock: Clock::system() })
+        Ok(Self { store, order_queue: OrderQueue::new(aws::config), settings, clock: Clock::system() })
     }
 }
 
@@ -111,9 +118,9 @@ pub fn invocation(clock: &Clock, context: Option<&Context>, correlation_id: Stri
     }
 }
 
-/// Runs a function that is called with events, until its process ends. `operation` is its name; it works with [`Deps`],
-/// or with a type of its own that holds them. The event stays untyped JSON: a typed one would be parsed as a whole,
-/// and one bad record would fail its batch.
+/// Runs a function that is called with events, one at a time, until its process ends. `operation` is its name; it works
+/// with [`Deps`], or with a type of its own that holds them. The event stays untyped JSON: a typed one would be parsed
+/// as a whole, and one bad record would fail its batch.
 ///
 /// # Errors
 /// If the Runtime API is gone.
@@ -130,6 +137,27 @@ pub async fn serve_events<D: AsRef<Deps>>(
         Box::pin(async move {
             let outcome = handle(deps, &payload, &invocation).await;
             write_metrics(operation, settings, &invocation);
+            outcome
+        })
+    }))
+    .await
+}
+
+/// The same for a function that works on as many events at once as Lambda gives it.
+///
+/// # Errors
+/// If the Runtime API is gone.
+pub async fn serve_events_at_once(
+    operation: &'static str,
+    deps: Deps,
+    handle: for<'a> fn(&'a Deps, &'a Value, &'a Invocation) -> Work<'a, Result<Value, Error>>,
+) -> Result<(), Error> {
+    lambda_runtime::run_concurrent(service_fn(move |LambdaEvent { payload, context }: LambdaEvent<Value>| {
+        let deps = deps.clone();
+        let invocation = invocation(&deps.clock, Some(&context), context.request_id.clone());
+        aws::traced(context.xray_trace_id, async move {
+            let outcome = handle(&deps, &payload, &invocation).await;
+            write_metrics(operation, &deps.settings, &invocation);
             outcome
         })
     }))

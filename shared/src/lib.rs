@@ -4,6 +4,7 @@
 //! - [`store`]: the tables, and the loop that commits a decision
 //! - [`http`]: requests, answers and problems, as every HTTP function speaks them
 //! - [`publishing`]: events as JSON, and the way to the bus
+//! - [`order_queue`]: the queue of order events, for a caller that does not wait
 //! - [`function`]: the frame of every function
 //! - [`aws`]: the configuration of AWS clients; [`settings`]: a function's settings
 //! - [`mod@planted`]: bugs for tests to find; none is in a build without its feature
@@ -14,6 +15,7 @@ pub mod domain;
 pub mod function;
 pub mod http;
 pub mod metrics;
+pub mod order_queue;
 pub mod planted;
 pub mod publishing;
 pub mod settings;

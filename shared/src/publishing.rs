@@ -11,8 +11,8 @@ use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 
 use crate::domain::events::Event;
 
-/// Names the source of every event on the bus.
-const SOURCE: &str = "holdfast";
+/// Names the source of every event on the bus. The rule that brings order events into the queue leaves out what has it.
+pub const SOURCE: &str = "holdfast";
 
 /// Most entries in one `PutEvents`. Source: Amazon EventBridge API Reference, PutEvents.
 const MAX_ENTRIES: usize = 10;

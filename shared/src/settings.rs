@@ -7,10 +7,14 @@ use std::time::Duration;
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 
+use crate::domain::Whole;
 use crate::store::{RetryPolicy, StoreSettings};
 
 /// Longest temporary hold that may be asked for, in seconds: 24 hours.
 pub const MAX_TTL_SECONDS: u64 = 24 * 60 * 60;
+
+/// How long to hold, in seconds, as a request says it.
+pub type TtlSeconds = Whole<1, { MAX_TTL_SECONDS.cast_signed() }>;
 
 /// Shortest time that a record is kept after its hold has ended, in days. Events are redelivered for up to 14 days;
 /// without the record, one could be applied twice.
@@ -38,6 +42,8 @@ pub struct Settings {
     pub event_bus: Option<String>,
     /// The queue for stream records that cannot be published; set where they are.
     pub dead_letter_queue_url: Option<String>,
+    /// The queue of order events; set where orders are put into it.
+    pub order_queue_url: Option<String>,
     /// The stack that metrics are counted for; none where none are.
     pub stack: Option<String>,
     /// The least severe level that is logged.
@@ -69,25 +75,28 @@ impl Settings {
     /// Names the first one that is invalid.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, BadSetting> {
         let lookup = |name| lookup(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-        let whole = |name, default, min, max| whole(name, lookup(name), default, min, max);
+        let whole = |name, default, min, max| parse_whole(name, lookup(name), default, min, max);
         let ttl_minutes = whole("RESERVATION_TTL_MINUTES", 15, 0, MAX_TTL_SECONDS / 60)?;
         let retention_days = whole("RESERVATION_RETENTION_DAYS", 90, MIN_RETENTION_DAYS, 3_650)?;
         let max_attempts = whole("RETRY_MAX_ATTEMPTS", 30, 1, 1_000)?;
         let backoff_ms = whole("RETRY_BACKOFF_MS", 25, 1, 1_000)?;
+        // Lambda sets it where a process has several requests at once.
+        let requests_at_once = whole("AWS_LAMBDA_MAX_CONCURRENCY", 1, 1, u64::MAX)?;
         Ok(Self {
             store: StoreSettings {
-                inventory_table: table("INVENTORY_TABLE", lookup("INVENTORY_TABLE"))?,
-                ledger_table: table("LEDGER_TABLE", lookup("LEDGER_TABLE"))?,
+                inventory_table: parse_table_name("INVENTORY_TABLE", lookup("INVENTORY_TABLE"))?,
+                ledger_table: parse_table_name("LEDGER_TABLE", lookup("LEDGER_TABLE"))?,
                 retention: Duration::from_secs(retention_days * 24 * 60 * 60),
                 retry: RetryPolicy {
                     max_attempts: u32::try_from(max_attempts).unwrap_or(u32::MAX),
                     backoff: Duration::from_millis(backoff_ms),
                 },
+                combines: parse_flag("COMBINE_WRITES", lookup("COMBINE_WRITES"), requests_at_once > 1)?,
             },
             reservation_ttl: (ttl_minutes > 0).then(|| Duration::from_secs(ttl_minutes * 60)),
             low_stock_threshold: whole("LOW_STOCK_THRESHOLD", 10, 0, crate::domain::stock::MAX_STOCK)?,
-            auto_release: yes_or_no("AUTO_RELEASE_ENABLED", lookup("AUTO_RELEASE_ENABLED"), true)?,
-            requires_idempotency_key: yes_or_no(
+            auto_release: parse_flag("AUTO_RELEASE_ENABLED", lookup("AUTO_RELEASE_ENABLED"), true)?,
+            requires_idempotency_key: parse_flag(
                 "REQUIRE_IDEMPOTENCY_KEY",
                 lookup("REQUIRE_IDEMPOTENCY_KEY"),
                 false,
@@ -95,13 +104,14 @@ impl Settings {
             public_cache: Duration::from_secs(whole("PUBLIC_CACHE_SECONDS", 0, 0, MAX_PUBLIC_CACHE_SECONDS)?),
             event_bus: lookup("EVENT_BUS"),
             dead_letter_queue_url: lookup("DEAD_LETTER_QUEUE_URL"),
+            order_queue_url: lookup("ORDER_QUEUE_URL"),
             stack: lookup("STACK_NAME"),
-            log_level: log_level("LOG_LEVEL", lookup("LOG_LEVEL"))?,
+            log_level: parse_log_level("LOG_LEVEL", lookup("LOG_LEVEL"))?,
         })
     }
 }
 
-fn whole(
+fn parse_whole(
     name: &'static str,
     text: Option<String>,
     default: u64,
@@ -116,7 +126,7 @@ fn whole(
     })
 }
 
-fn yes_or_no(name: &'static str, text: Option<String>, default: bool) -> Result<bool, BadSetting> {
+fn parse_flag(name: &'static str, text: Option<String>, default: bool) -> Result<bool, BadSetting> {
     match text.as_deref() {
         None => Ok(default),
         Some("true") => Ok(true),
@@ -131,7 +141,7 @@ fn yes_or_no(name: &'static str, text: Option<String>, default: bool) -> Result<
 ///
 /// # Errors
 /// If it is not set.
-pub fn required<'a>(name: &'static str, value: Option<&'a String>) -> Result<&'a str, BadSetting> {
+pub fn require_setting<'a>(name: &'static str, value: Option<&'a String>) -> Result<&'a str, BadSetting> {
     value.map(String::as_str).ok_or_else(|| BadSetting {
         name,
         given: "not set".to_owned(),
@@ -140,7 +150,7 @@ pub fn required<'a>(name: &'static str, value: Option<&'a String>) -> Result<&'a
 }
 
 /// A table's name. Source: Amazon DynamoDB API Reference, CreateTable, TableName.
-fn table(name: &'static str, text: Option<String>) -> Result<String, BadSetting> {
+fn parse_table_name(name: &'static str, text: Option<String>) -> Result<String, BadSetting> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     match text {
         Some(text) if (3..=255).contains(&text.len()) && text.chars().all(allowed) => Ok(text),
@@ -152,7 +162,7 @@ fn table(name: &'static str, text: Option<String>) -> Result<String, BadSetting>
     }
 }
 
-fn log_level(name: &'static str, text: Option<String>) -> Result<LevelFilter, BadSetting> {
+fn parse_log_level(name: &'static str, text: Option<String>) -> Result<LevelFilter, BadSetting> {
     let Some(text) = text else { return Ok(LevelFilter::INFO) };
     LevelFilter::from_str(&text).map_err(|_| BadSetting {
         name,

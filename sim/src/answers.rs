@@ -238,8 +238,10 @@ fn may_succeed(ask: &Ask, record: &Reservation, now: Timestamp) -> bool {
             holds && has_lines(record, lines)
         }
         Ask::Confirm => matches!(state, State::Confirmed | State::Fulfilled),
-        Ask::Release("payment_failed") => record.heard(Fact::PaymentFailed) || record.heard(Fact::Cancelled),
-        Ask::Release(_) => record.heard(Fact::Cancelled),
+        Ask::Release("payment_failed") => {
+            record.has_heard(Fact::PaymentFailed) || record.has_heard(Fact::Cancelled)
+        }
+        Ask::Release(_) => record.has_heard(Fact::Cancelled),
         Ask::Deduct(None) => state == State::Fulfilled,
         // It has left, whatever became of the rest.
         Ask::Deduct(Some(part)) => each_of(part, record, |line| line.fulfilled),
@@ -250,7 +252,7 @@ fn may_succeed(ask: &Ask, record: &Reservation, now: Timestamp) -> bool {
 /// Whether a request may be refused so with such a record, by rules of their own, apart from `decide`.
 fn may_refuse(code: &str, ask: &Ask, record: Option<&Reservation>, now: Timestamp) -> bool {
     let state = record.map_or(State::Pending, |record| record.state);
-    let waits_after = |fact| state == State::Pending && record.is_some_and(|record| record.heard(fact));
+    let waits_after = |fact| state == State::Pending && record.is_some_and(|record| record.has_heard(fact));
     let begins_or_goes_on = !matches!(ask, Ask::Release(_));
     match (code, ask) {
         ("reservation_not_found", Ask::Confirm | Ask::Deduct(_) | Ask::Extend(_)) => state == State::Pending,
@@ -269,7 +271,7 @@ fn may_refuse(code: &str, ask: &Ask, record: Option<&Reservation>, now: Timestam
         }
         ("reservation_rejected", _) if begins_or_goes_on => state == State::Rejected,
         ("not_held", Ask::Deduct(Some(part))) => {
-            record.is_some_and(|record| !each_of(part, record, Line::held))
+            record.is_some_and(|record| !each_of(part, record, Line::held_units))
         }
         _ => false,
     }

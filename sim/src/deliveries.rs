@@ -17,7 +17,7 @@ pub fn find_violations(history: &History, ops: &BTreeMap<u32, &Op>) -> Vec<Viola
 
 /// No message is lost: what it told is in the record, if only as a contradiction.
 fn find_unheard(history: &History, op: &Op) -> Option<Violation> {
-    let Kind::Tell { order, fact, lines, shipment, .. } = &op.kind else { return None };
+    let Kind::OrderEvent { order, fact, lines, shipment, .. } = &op.kind else { return None };
     let broken = |what: String| Some(Violation { rule: "unheard", what: format!("{order}: {what}") });
     let record = history.reservation_at(reservation_id(order), history.entries.len());
     let Some(record) = record else {
@@ -33,7 +33,7 @@ fn find_unheard(history: &History, op: &Op) -> Option<Violation> {
             record.shipments.get(&id) == Some(&lines.fingerprint())
         }
         (Fact::Delivered, Delivery::All) => record.deliveries.all,
-        (fact, _) => record.heard(*fact),
+        (fact, _) => record.has_heard(*fact),
     };
     if is_kept || is_contradiction(record, *fact, lines, *shipment) {
         return None;
@@ -61,7 +61,7 @@ fn find_untold_departure(record: &Reservation, ops: &BTreeMap<u32, &Op>) -> Opti
     for op in ops.values() {
         match &op.kind {
             Kind::Ask(order, Ask::Deduct(_)) if *order == record.order_id.as_str() => return None,
-            Kind::Tell { order, fact: Fact::Delivered, lines, shipment, .. }
+            Kind::OrderEvent { order, fact: Fact::Delivered, lines, shipment, .. }
                 if *order == record.order_id.as_str() =>
             {
                 let lines = totals_of(lines);
@@ -87,7 +87,7 @@ fn find_untold_departure(record: &Reservation, ops: &BTreeMap<u32, &Op>) -> Opti
     let sum = |figure: fn(&shared::domain::Line) -> u64| {
         sum_by_product(record.lines.iter().map(|line| (line.key.product.as_str(), figure(line))))
     };
-    let (ordered, left) = (sum(|line| line.quantity), sum(|line| line.left()));
+    let (ordered, left) = (sum(|line| line.quantity), sum(|line| line.departed_units()));
     let mut products: Vec<&str> =
         [&totals, &shipped, &ordered].into_iter().flat_map(BTreeMap::keys).copied().collect();
     products.sort_unstable();

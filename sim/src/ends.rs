@@ -17,8 +17,11 @@ pub fn end_of(world: &World) -> Vec<String> {
     });
     let orders = seen.history.orders().map(|r| {
         let facts: Vec<_> = r.facts.keys().map(|fact| fact.name()).collect();
-        let lines: Vec<_> =
-            r.lines.iter().map(|l| (l.key.product.as_str(), l.held(), l.fulfilled, l.missing)).collect();
+        let lines: Vec<_> = r
+            .lines
+            .iter()
+            .map(|l| (l.key.product.as_str(), l.held_units(), l.fulfilled, l.missing))
+            .collect();
         let reason = r.reason.as_ref().map(ToString::to_string);
         format!("{} {} v{} {facts:?} {lines:?} {reason:?}", r.order_id, r.state.name(), r.version)
     });

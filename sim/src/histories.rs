@@ -2,7 +2,7 @@
 
 use crate::faults::{Mix, source};
 use crate::history::Violation;
-use crate::linear::{Act, Event, Outcome, linearizable};
+use crate::linear::{Act, Operation, Outcome, linearizable};
 use crate::ops::{Ask, DEFAULT_TTL, Kind, Op};
 use crate::run::{Case, Report, run};
 use crate::world::Try;
@@ -44,26 +44,28 @@ pub fn case(seed: u64) -> Case {
     }
     let per_mille = [0, 50, 150, 300][rng.usize(0..4)];
     let mix = Mix { per_mille, units_a_second: 1_000, ..Mix::default() };
-    Case { seed, products: vec![("P0".to_owned(), rng.u64(1..6), None)], ops, mix, skew_ms: 0 }
+    let products = vec![("P0".to_owned(), rng.u64(1..6), None)];
+    let combines = source(seed, "combines", 0).bool();
+    Case { seed, products, ops, mix, skew_ms: 0, combines }
 }
 
 /// Runs it and looks at its history.
 #[must_use]
 pub fn check(case: &Case) -> Report {
     let mut report = run(case);
-    let (available, events) = (case.products[0].1, events(case, &report.tries));
-    if events.len() > MOST {
+    let (available, operations) = (case.products[0].1, operations_of(case, &report.tries));
+    if operations.len() > MOST {
         report.judged = false;
-    } else if !linearizable(available, 5, &events) {
-        report.violations.push(Violation { rule: "linearizable", what: format!("{events:#?}") });
+    } else if !linearizable(available, 5, &operations) {
+        report.violations.push(Violation { rule: "linearizable", what: format!("{operations:#?}") });
     }
     report
 }
 
 /// The operations as their clients saw them. A try without an answer may still happen after the one that
 /// was answered, so it stands by itself.
-fn events(case: &Case, tries: &[Try]) -> Vec<Event> {
-    let mut events = Vec::new();
+fn operations_of(case: &Case, tries: &[Try]) -> Vec<Operation> {
+    let mut operations = Vec::new();
     let mut orders = std::collections::BTreeMap::new();
     for tried in tries {
         let Some(Op { kind: Kind::Ask(order, ask), .. }) = case.ops.iter().find(|op| op.id == tried.op)
@@ -84,15 +86,15 @@ fn events(case: &Case, tries: &[Try]) -> Vec<Event> {
         }
         let ended = if outcome == Outcome::Maybe { u64::MAX } else { tried.ended };
         let now = tried.now.as_millisecond();
-        events.push(Event { order, act, now, began: tried.began, ended, outcome });
+        operations.push(Operation { order, act, now, began: tried.began, ended, outcome });
     }
     // The clocks agree here, so no sweep among these requests has a later time than this.
     let now = tries.iter().map(|tried| tried.now.as_millisecond()).max().unwrap_or(0) + LONGEST_MS;
     for (order, began) in orders {
         let outcome = Outcome::Maybe;
-        events.push(Event { order, act: Act::Sweep, now, began, ended: u64::MAX, outcome });
+        operations.push(Operation { order, act: Act::Sweep, now, began, ended: u64::MAX, outcome });
     }
-    events
+    operations
 }
 
 fn in_ms(seconds: u64) -> i64 {

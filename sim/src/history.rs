@@ -24,7 +24,8 @@ pub struct Violation {
 pub struct Entry {
     /// Which write; the changes of a transaction have the same number.
     pub write: u64,
-    /// The invocation whose request wrote it.
+    /// The invocation that it was written for, by the correlation id in it; of an item without one, the one whose
+    /// request wrote it.
     pub writer: String,
     /// The stream record.
     pub raw: Value,
@@ -83,7 +84,13 @@ impl History {
                 StreamChange::Level(alert) => self.check_level(alert),
                 StreamChange::Other => {}
             }
-            self.entries.push(Entry { write: self.writes, writer: writer.to_owned(), raw, change });
+            let writer = match &change {
+                StreamChange::Stock(_, new) => &new.cause.correlation_id,
+                StreamChange::Reservation(_, new) => &new.correlation_id,
+                StreamChange::Level(_) | StreamChange::Other => writer,
+            };
+            let writer = writer.to_owned();
+            self.entries.push(Entry { write: self.writes, writer, raw, change });
         }
         self.check_reserved();
     }
@@ -292,16 +299,16 @@ fn lengths(changes: Option<&Vec<usize>>, from: usize, to: usize) -> impl Iterato
 fn may_become(old: &Reservation, new: &Reservation) -> bool {
     use State::{Confirmed, Expired, Fulfilled, Pending, Rejected, Released, Reserved};
     match (old.state, new.state) {
-        (Pending, Reserved) => !new.heard(Fact::Cancelled) && !new.heard(Fact::Paid),
-        (Pending, Confirmed) => new.heard(Fact::Paid) && !new.heard(Fact::Cancelled),
+        (Pending, Reserved) => !new.has_heard(Fact::Cancelled) && !new.has_heard(Fact::Paid),
+        (Pending, Confirmed) => new.has_heard(Fact::Paid) && !new.has_heard(Fact::Cancelled),
         (Pending, Rejected | Released | Fulfilled)
         | (Reserved, Fulfilled | Released | Expired)
         | (Confirmed, Fulfilled)
         | (Expired, Released)
         | (Released | Expired | Rejected, Fulfilled) => true,
-        (Reserved, Confirmed) => new.heard(Fact::Paid),
-        (Confirmed, Released) => new.heard(Fact::Cancelled),
-        (Released | Expired, Confirmed) => new.heard(Fact::Paid) && !new.heard(Fact::Cancelled),
+        (Reserved, Confirmed) => new.has_heard(Fact::Paid),
+        (Confirmed, Released) => new.has_heard(Fact::Cancelled),
+        (Released | Expired, Confirmed) => new.has_heard(Fact::Paid) && !new.has_heard(Fact::Cancelled),
         _ => false,
     }
 }

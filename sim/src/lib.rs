@@ -8,6 +8,7 @@
 //! - [`requests`]: what goes over the wire; [`refusals`]: how AWS refuses; [`carry`](mod@carry): what each fault makes of a
 //!   request; [`backend`]: the services on the other side
 //! - [`invoked`]: an invocation; [`wire`]: where the cut is, between the SDK and AWS
+//! - [`processes`]: the processes that the functions run in
 //! - [`queue`]: order events on their way; [`world`]: the service's functions as they are, called by queue, schedule,
 //!   stream and clients
 //! - [`deliveries`], [`checks`] and [`answers`]: what must hold in the end; [`ends`]: how a run ended
@@ -31,6 +32,7 @@ pub mod invoked;
 pub mod linear;
 pub mod matrix;
 pub mod ops;
+pub mod processes;
 pub mod queue;
 pub mod refusals;
 pub mod requests;

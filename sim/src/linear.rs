@@ -42,7 +42,7 @@ pub enum Outcome {
 
 /// One operation: when it was asked and when answered.
 #[derive(Debug, Clone)]
-pub struct Event {
+pub struct Operation {
     /// The order's number.
     pub order: usize,
     /// The operation.
@@ -81,25 +81,25 @@ struct Shop {
 
 impl Shop {
     /// The shop after it was done; none where it cannot be done now.
-    fn done(&self, event: &Event) -> Option<Self> {
+    fn done(&self, operation: &Operation) -> Option<Self> {
         use Order::{Confirmed, Expired, Held, Nothing, Released};
         let mut next = self.clone();
-        let (order, quantity) = (&mut next.orders[event.order], self.quantities[event.order]);
-        match (event.act, *order) {
+        let (order, quantity) = (&mut next.orders[operation.order], self.quantities[operation.order]);
+        match (operation.act, *order) {
             (Act::Reserve(wanted, ttl), Nothing) => {
-                next.quantities[event.order] = wanted;
+                next.quantities[operation.order] = wanted;
                 next.available = next.available.checked_sub(wanted)?;
-                *order = Held(event.now + ttl);
+                *order = Held(operation.now + ttl);
             }
-            (Act::Reserve(..), Held(until)) if event.now < until => {}
+            (Act::Reserve(..), Held(until)) if operation.now < until => {}
             (Act::Reserve(..) | Act::Confirm, Confirmed) | (Act::Release, Released) => {}
-            (Act::Confirm, Held(until)) if event.now < until => *order = Confirmed,
+            (Act::Confirm, Held(until)) if operation.now < until => *order = Confirmed,
             (Act::Release, Nothing | Expired) => *order = Released,
             (Act::Release, Held(_) | Confirmed) => {
                 next.available += quantity;
                 *order = Released;
             }
-            (Act::Sweep, Held(until)) if event.now >= until => {
+            (Act::Sweep, Held(until)) if operation.now >= until => {
                 next.available += quantity;
                 *order = Expired;
             }
@@ -109,16 +109,16 @@ impl Shop {
     }
 
     /// Whether this refusal is right now.
-    fn refuses(&self, event: &Event, code: &str, available: Option<u64>) -> bool {
+    fn refuses(&self, operation: &Operation, code: &str, available: Option<u64>) -> bool {
         use Order::{Expired, Held, Nothing, Released};
-        match (event.act, self.orders[event.order], code) {
+        match (operation.act, self.orders[operation.order], code) {
             (Act::Reserve(wanted, _), Nothing, "insufficient_stock") => {
                 self.available < wanted && available == Some(self.available)
             }
             (Act::Confirm, Nothing, "reservation_not_found")
             | (Act::Reserve(..) | Act::Confirm, Released, "reservation_released")
             | (Act::Reserve(..) | Act::Confirm, Expired, "reservation_expired") => true,
-            (Act::Reserve(..) | Act::Confirm, Held(until), "reservation_expired") => event.now >= until,
+            (Act::Reserve(..) | Act::Confirm, Held(until), "reservation_expired") => operation.now >= until,
             _ => false,
         }
     }
@@ -126,35 +126,37 @@ impl Shop {
 
 /// Whether there is an order of one thing at a time that explains what everybody saw.
 #[must_use]
-pub fn linearizable(available: u64, orders: usize, events: &[Event]) -> bool {
-    assert!(events.len() <= 64, "a history is short");
+pub fn linearizable(available: u64, orders: usize, operations: &[Operation]) -> bool {
+    assert!(operations.len() <= 64, "a history is short");
     let shop = Shop { available, orders: vec![Order::Nothing; orders], quantities: vec![0; orders] };
-    search(&shop, 0, events, &mut HashSet::new())
+    search(&shop, 0, operations, &mut HashSet::new())
 }
 
-fn search(shop: &Shop, done: u64, events: &[Event], tried: &mut HashSet<(u64, Shop)>) -> bool {
-    let open = || (0..events.len()).filter(|i| done & (1 << i) == 0).map(|i| (i, &events[i]));
-    if open().all(|(_, event)| event.outcome == Outcome::Maybe) {
+fn search(shop: &Shop, done: u64, operations: &[Operation], tried: &mut HashSet<(u64, Shop)>) -> bool {
+    let open = || (0..operations.len()).filter(|i| done & (1 << i) == 0).map(|i| (i, &operations[i]));
+    if open().all(|(_, operation)| operation.outcome == Outcome::Maybe) {
         return true;
     }
     if !tried.insert((done, shop.clone())) {
         return false;
     }
     // Whatever was answered first must have happened before anything began that was asked after that.
-    let first_answer = open().map(|(_, event)| event.ended).min().unwrap_or(u64::MAX);
-    for (i, event) in open().filter(|(_, event)| event.began <= first_answer) {
-        let next = match &event.outcome {
-            Outcome::Done | Outcome::Maybe => shop.done(event),
-            Outcome::Refused(code, available) => shop.refuses(event, code, *available).then(|| shop.clone()),
+    let first_answer = open().map(|(_, operation)| operation.ended).min().unwrap_or(u64::MAX);
+    for (i, operation) in open().filter(|(_, operation)| operation.began <= first_answer) {
+        let next = match &operation.outcome {
+            Outcome::Done | Outcome::Maybe => shop.done(operation),
+            Outcome::Refused(code, available) => {
+                shop.refuses(operation, code, *available).then(|| shop.clone())
+            }
         };
-        if next.is_some_and(|next| search(&next, done | (1 << i), events, tried)) {
+        if next.is_some_and(|next| search(&next, done | (1 << i), operations, tried)) {
             return true;
         }
         // A first try may have held and its answer was lost; others ended that hold, and the next try was told so.
         let ended = |code: &str| ["reservation_released", "reservation_expired"].contains(&code);
-        let may_have_held = matches!(&event.outcome, Outcome::Refused(code, _) if ended(code));
-        let held = shop.done(event).filter(|next| may_have_held && next != shop);
-        if held.is_some_and(|next| search(&next, done, events, tried)) {
+        let may_have_held = matches!(&operation.outcome, Outcome::Refused(code, _) if ended(code));
+        let held = shop.done(operation).filter(|next| may_have_held && next != shop);
+        if held.is_some_and(|next| search(&next, done, operations, tried)) {
             return true;
         }
     }
@@ -166,8 +168,8 @@ mod tests {
     use super::*;
 
     /// It counts by the moment at which it began.
-    fn event(order: usize, act: Act, began: u64, ended: u64, outcome: Outcome) -> Event {
-        Event { order, act, now: began.cast_signed(), began, ended, outcome }
+    fn operation(order: usize, act: Act, began: u64, ended: u64, outcome: Outcome) -> Operation {
+        Operation { order, act, now: began.cast_signed(), began, ended, outcome }
     }
 
     fn short(available: u64) -> Outcome {
@@ -177,14 +179,14 @@ mod tests {
     #[test]
     fn what_cannot_be_is_found() {
         let two = Act::Reserve(2, 100);
-        let sold_twice = [event(0, two, 0, 1, Outcome::Done), event(1, two, 2, 3, Outcome::Done)];
+        let sold_twice = [operation(0, two, 0, 1, Outcome::Done), operation(1, two, 2, 3, Outcome::Done)];
         assert!(!linearizable(3, 2, &sold_twice));
         assert!(linearizable(4, 2, &sold_twice));
-        let untrue = [event(0, two, 0, 1, short(1))];
+        let untrue = [operation(0, two, 0, 1, short(1))];
         assert!(!linearizable(3, 1, &untrue));
         let forgotten = [
-            event(0, two, 0, 1, Outcome::Done),
-            event(0, Act::Confirm, 2, 3, Outcome::Refused("reservation_not_found".to_owned(), None)),
+            operation(0, two, 0, 1, Outcome::Done),
+            operation(0, Act::Confirm, 2, 3, Outcome::Refused("reservation_not_found".to_owned(), None)),
         ];
         assert!(!linearizable(3, 1, &forgotten));
     }
@@ -193,20 +195,20 @@ mod tests {
     #[test]
     fn a_hold_ends_by_the_time_of_who_asks() {
         let over = || Outcome::Refused("reservation_expired".to_owned(), None);
-        let reserved = event(0, Act::Reserve(2, 5), 0, 1, Outcome::Done);
-        let late = event(0, Act::Confirm, 6, 7, Outcome::Done);
+        let reserved = operation(0, Act::Reserve(2, 5), 0, 1, Outcome::Done);
+        let late = operation(0, Act::Confirm, 6, 7, Outcome::Done);
         assert!(!linearizable(3, 1, &[reserved.clone(), late.clone()]));
-        let began_in_time = Event { began: 4, now: 4, ended: 9, ..late };
-        let told = event(0, Act::Reserve(2, 5), 6, 7, over());
+        let began_in_time = Operation { began: 4, now: 4, ended: 9, ..late };
+        let told = operation(0, Act::Reserve(2, 5), 6, 7, over());
         assert!(linearizable(3, 1, &[reserved.clone(), told, began_in_time]));
-        assert!(!linearizable(3, 1, &[reserved, event(0, Act::Confirm, 4, 5, over())]));
+        assert!(!linearizable(3, 1, &[reserved, operation(0, Act::Confirm, 4, 5, over())]));
     }
 
     #[test]
     fn what_may_have_happened_explains() {
         let two = Act::Reserve(2, 100);
-        let events = [event(0, two, 0, u64::MAX, Outcome::Maybe), event(1, two, 2, 3, short(1))];
-        assert!(linearizable(3, 2, &events));
-        assert!(!linearizable(5, 2, &events));
+        let operations = [operation(0, two, 0, u64::MAX, Outcome::Maybe), operation(1, two, 2, 3, short(1))];
+        assert!(linearizable(3, 2, &operations));
+        assert!(!linearizable(5, 2, &operations));
     }
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::faults::{Fired, Mix, SETUP, source};
 use crate::history::Violation;
 use crate::ops::{Change, Kind, Op, Request, event, random};
-use crate::world::{EVENTS_TIMEOUT, Sent, Try, World};
+use crate::world::{Sent, Try, World};
 use crate::{answers, checks, ends};
 
 /// How often a client tries before it gives up.
@@ -33,6 +33,8 @@ pub struct Case {
     pub mix: Mix,
     /// By how much clocks are off at most, in milliseconds.
     pub skew_ms: i64,
+    /// Whether processes have many requests at once, which share transactions.
+    pub combines: bool,
 }
 
 /// The result of a run.
@@ -76,7 +78,9 @@ impl Case {
         let units_a_second = if rng.u8(0..6) == 0 { rng.u32(8..40) } else { 1_000 };
         let skew_ms = [0, 1_000, 300_000][rng.usize(0..3)];
         let mix = Mix { per_mille, units_a_second, ..Mix::default() };
-        Self { seed, products, ops: random(seed, ops, &names), mix, skew_ms }
+        // Drawn apart from the rest, which stays as it was.
+        let combines = source(seed, "combines", 0).bool();
+        Self { seed, products, ops: random(seed, ops, &names), mix, skew_ms, combines }
     }
 }
 
@@ -92,7 +96,7 @@ pub fn run(case: &Case) -> Report {
 }
 
 async fn run_case(case: &Case) -> Report {
-    let world = World::begin(case.seed, case.mix.clone(), case.skew_ms).await;
+    let world = World::begin(case.seed, case.mix.clone(), case.skew_ms, case.combines).await;
     for (i, (product, quantity, limit)) in case.products.iter().enumerate() {
         let request = Change::Create(*quantity, *limit).request(product);
         let label = format!("{SETUP}{i}");
@@ -135,7 +139,7 @@ async fn perform(world: &Rc<World>, op: &Op) {
             let key = format!("k{}", op.id);
             call_as_client(world, op, &change.request(product), Some(&key)).await;
         }
-        Kind::Tell { order, fact, lines, shipment, copies } => {
+        Kind::OrderEvent { order, fact, lines, shipment, copies } => {
             world.sent.borrow_mut().push(Sent { op: op.id, from: world.length() });
             let mut rng = source(world.seed, "on its way", op.id);
             for _ in 0..*copies {
@@ -184,11 +188,7 @@ async fn poll_queue(world: Rc<World>) {
 /// One batch. Without an answer all of it comes again.
 async fn deliver(world: &World, label: &str, batch: Vec<serde_json::Value>) {
     let event = serde_json::json!({"Records": batch});
-    let answer = world
-        .event(label, EVENTS_TIMEOUT, async |deps, invocation| {
-            order_events::handle(deps, &event, &invocation).await
-        })
-        .await;
+    let answer = world.deliver(label, &event).await;
     if let Some(Ok(answer)) = answer {
         world.queue.borrow_mut().answered(&batch, &answer["batchItemFailures"]);
     }

@@ -39,13 +39,13 @@ fn ask(ask: Ask) -> Kind {
     Kind::Ask(order(), ask)
 }
 
-fn tell(fact: Fact) -> Kind {
-    Kind::Tell { order: order(), fact, lines: lines(), shipment: None, copies: 1 }
+fn hear(fact: Fact) -> Kind {
+    Kind::OrderEvent { order: order(), fact, lines: lines(), shipment: None, copies: 1 }
 }
 
 /// Not all that was ordered, and not the same.
-fn tell_less(fact: Fact, shipment: Option<&'static str>) -> Kind {
-    Kind::Tell { order: order(), fact, lines: vec![("P0".to_owned(), 1)], shipment, copies: 1 }
+fn hear_less(fact: Fact, shipment: Option<&'static str>) -> Kind {
+    Kind::OrderEvent { order: order(), fact, lines: vec![("P0".to_owned(), 1)], shipment, copies: 1 }
 }
 
 fn stock(change: Change) -> Kind {
@@ -77,10 +77,10 @@ pub const SCENES: &[Scene] = scenes! {
     "adjust", TRANSACT_READ, Some(2); [] => stock(Change::Adjust(-2));
     "audit", READ_TRANSACT, Some(3); [] => stock(Change::Audit(17));
     "update", TRANSACT_READ, Some(2); [] => stock(Change::Update(Some(7)));
-    "hear-created", TRANSACT, Some(1); [] => tell(Fact::Created);
-    "hear-paid", READ_PUT, Some(2); [reserve(600)] => tell(Fact::Paid);
-    "hear-cancelled", READ_TRANSACT, Some(2); [reserve(600)] => tell(Fact::Cancelled);
-    "hear-delivered", READ_TRANSACT, Some(2); [reserve(600)] => tell(Fact::Delivered);
+    "hear-created", TRANSACT, Some(1); [] => hear(Fact::Created);
+    "hear-paid", READ_PUT, Some(2); [reserve(600)] => hear(Fact::Paid);
+    "hear-cancelled", READ_TRANSACT, Some(2); [reserve(600)] => hear(Fact::Cancelled);
+    "hear-delivered", READ_TRANSACT, Some(2); [reserve(600)] => hear(Fact::Delivered);
     "sweep", &["Query", "BatchGetItem", "TransactWriteItems"], Some(20);
         [reserve(1), Kind::Ask("other".to_owned(), Ask::Reserve(lines(), Some(1)))] => Kind::Sweep(None);
     "publish", &["PutEvents", "BatchWriteItem", "GetItem", "TransactWriteItems"], Some(8);
@@ -89,18 +89,18 @@ pub const SCENES: &[Scene] = scenes! {
     "part-shipment", READ_TRANSACT, None;
         [reserve(600)] => ask(Ask::Deduct(Some(vec![("P0".to_owned(), 1)])));
     "release-unknown", READ_PUT, None; [] => ask(Ask::Release("requested"));
-    "reserve-after-paid", TRANSACT, None; [tell(Fact::Paid)] => reserve(600);
+    "reserve-after-paid", TRANSACT, None; [hear(Fact::Paid)] => reserve(600);
     "reserve-too-much", TRANSACT, None; [stock(Change::Adjust(-19))] => reserve(600);
     "confirm-unknown", &["UpdateItem"], None; [] => ask(Ask::Confirm);
-    "hear-created-too-much", TRANSACT, None; [stock(Change::Adjust(-19))] => tell(Fact::Created);
-    "hear-cancelled-first", READ_PUT, None; [] => tell(Fact::Cancelled);
-    "hear-delivered-first", READ_TRANSACT, None; [] => tell(Fact::Delivered);
-    "hear-delivered-less", READ_TRANSACT, None; [reserve(600)] => tell_less(Fact::Delivered, None);
-    "hear-shipment", READ_TRANSACT, None; [reserve(600)] => tell_less(Fact::Delivered, Some("s-1"));
-    "hear-created-otherwise", TRANSACT_PUT, None; [reserve(600)] => tell_less(Fact::Created, None);
-    "hear-payment-failed", READ_TRANSACT, None; [reserve(600)] => tell(Fact::PaymentFailed);
+    "hear-created-too-much", TRANSACT, None; [stock(Change::Adjust(-19))] => hear(Fact::Created);
+    "hear-cancelled-first", READ_PUT, None; [] => hear(Fact::Cancelled);
+    "hear-delivered-first", READ_TRANSACT, None; [] => hear(Fact::Delivered);
+    "hear-delivered-less", READ_TRANSACT, None; [reserve(600)] => hear_less(Fact::Delivered, None);
+    "hear-shipment", READ_TRANSACT, None; [reserve(600)] => hear_less(Fact::Delivered, Some("s-1"));
+    "hear-created-otherwise", TRANSACT_PUT, None; [reserve(600)] => hear_less(Fact::Created, None);
+    "hear-payment-failed", READ_TRANSACT, None; [reserve(600)] => hear(Fact::PaymentFailed);
     "hear-paid-after-failed", READ_TRANSACT, None;
-        [reserve(600), ask(Ask::Release("payment_failed"))] => tell(Fact::Paid);
+        [reserve(600), ask(Ask::Release("payment_failed"))] => hear(Fact::Paid);
 };
 
 impl Scene {
@@ -109,7 +109,7 @@ impl Scene {
     pub fn label(&self) -> &'static str {
         match (self.target)() {
             Kind::Ask(..) | Kind::Stock(..) => "o100.1",
-            Kind::Tell { .. } => "q1",
+            Kind::OrderEvent { .. } => "q1",
             Kind::Sweep(_) => "s100",
             Kind::Publish => "p1",
         }
@@ -137,7 +137,7 @@ impl Scene {
         let kinds = (self.before)();
         let mut ops: Vec<Op> =
             (0_u32..).zip(kinds).map(|(id, kind)| Op { id, at: u64::from(id) * 600, kind }).collect();
-        let told_before = ops.iter().any(|op| matches!(op.kind, Kind::Tell { .. }));
+        let told_before = ops.iter().any(|op| matches!(op.kind, Kind::OrderEvent { .. }));
         let when = if told_before { WHEN + 10_000 } else { WHEN };
         ops.push(Op { id: TARGET, at: when, kind: (self.target)() });
         if noise {
@@ -153,7 +153,7 @@ impl Scene {
         }
         let products = vec![("P0".to_owned(), 20, None), ("P1".to_owned(), 20, None)];
         let mix = Mix { units_a_second: 1_000, ..Mix::default() };
-        Case { seed, products, ops, mix, skew_ms: 0 }
+        Case { seed, products, ops, mix, skew_ms: 0, combines: false }
     }
 
     /// The same run with a fault at the `nth` call that it can happen to.

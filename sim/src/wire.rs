@@ -4,6 +4,8 @@
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use aws_config::ConfigLoader;
+use aws_smithy_async::time::SharedTimeSource;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
@@ -11,9 +13,11 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::timeout::TimeoutConfig;
 use fastrand::Rng;
 use local::dynamodb::DynamoDb;
 use serde_json::Value;
+use shared::aws::ANSWER_TIMEOUT;
 use tokio::sync::oneshot;
 
 use crate::backend::{Backend, Seen};
@@ -31,6 +35,8 @@ pub struct Wire {
     pub time: VirtualTime,
     seed: u64,
     mix: Arc<Mix>,
+    /// The process at this end, where many invocations share one.
+    process: Option<Arc<Invoked>>,
 }
 
 impl std::fmt::Debug for Wire {
@@ -50,7 +56,29 @@ impl Wire {
     /// A wire to a database.
     #[must_use]
     pub fn new(db: DynamoDb, time: VirtualTime, seed: u64, mix: Mix) -> Self {
-        Self { backend: Backend::new(db, time, mix.units_a_second), time, seed, mix: Arc::new(mix) }
+        Self {
+            backend: Backend::new(db, time, mix.units_a_second),
+            time,
+            seed,
+            mix: Arc::new(mix),
+            process: None,
+        }
+    }
+
+    /// The same wire, from a process that many invocations share.
+    #[must_use]
+    pub fn of_process(&self, process: &Arc<Invoked>) -> Self {
+        Self { process: Some(Arc::clone(process)), ..self.clone() }
+    }
+
+    /// The SDK's configuration over this wire. It is always connected, so that only the wait for an answer is bounded.
+    #[must_use]
+    pub fn config(&self) -> ConfigLoader {
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ANSWER_TIMEOUT).build();
+        shared::aws::config_for("http://localhost", "sim")
+            .http_client(self.client())
+            .timeout_config(timeouts)
+            .time_source(SharedTimeSource::new(self.time))
     }
 
     /// The HTTP client for the SDK.
@@ -84,7 +112,10 @@ impl Wire {
 
     /// One request and its answer. What happens on the other side goes on when the caller is gone.
     async fn exchange(self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
-        let invoked = Invoked::current();
+        if self.process.as_ref().is_some_and(|process| process.is_killed()) {
+            return std::future::pending().await;
+        }
+        let invoked = Invoked::current(self.process.as_ref());
         let target = request.headers().get("x-amz-target").unwrap_or_default();
         let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
         let call = Call::read(target, body, &invoked.label, invoked.begin_call());
@@ -94,7 +125,7 @@ impl Wire {
         let (answer, answered) = oneshot::channel();
         tokio::spawn(async move {
             let hear = |reply| match reply {
-                Reply::Killed => invoked.killed.notify_one(),
+                Reply::Killed => self.kill(&invoked),
                 reply => drop(answer.send(reply)),
             };
             carry(&self.backend, &call, fault, chance, hear).await;
@@ -128,6 +159,11 @@ impl Wire {
         drop(seen);
         self.note(format!("{} {} {}: {}", call.label, call.number, call.operation, fault.name()));
         Some(fault)
+    }
+
+    /// Ends the process that made a call, with everything that is under way in it.
+    fn kill(&self, invoked: &Invoked) {
+        self.process.as_deref().unwrap_or(invoked).kill();
     }
 }
 

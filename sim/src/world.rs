@@ -6,31 +6,26 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_smithy_async::time::SharedTimeSource;
-use aws_smithy_types::timeout::TimeoutConfig;
 use lambda_http::{Body, Context};
 use local::dynamodb::DynamoDb;
 use local::template::{Table, Template};
 use publisher::Outbox;
 use serde_json::{Value, json};
-use shared::aws::ANSWER_TIMEOUT;
 use shared::domain::Timestamp;
-use shared::function::{Clock, Deps, invocation};
-use shared::http::{Event, answer};
+use shared::function::{Deps, invocation};
+use shared::http::{ApiGatewayEvent, Handle, answer};
 use shared::settings::Settings;
-use shared::store::{Invocation, Store};
+use shared::store::Invocation;
 
-use crate::faults::{Mix, source};
+use crate::faults::{Mix, SETUP, source};
 use crate::history::{THRESHOLD, Violation};
 use crate::invoked::Invoked;
 use crate::ops::Request;
+use crate::processes::{Instance, Shared};
 use crate::queue::Queue;
 use crate::requests::{INVENTORY, LEDGER};
 use crate::time::VirtualTime;
 use crate::wire::Wire;
-
-/// How many instances of the functions there are, each with a clock of its own.
-const INSTANCES: usize = 4;
 
 /// How long an HTTP function may take; `template.yaml`.
 pub const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,7 +85,9 @@ pub struct World {
     /// How many publishers have been called, and whether one is running.
     pub publishing: RefCell<(u32, bool)>,
     ticks: std::cell::Cell<u64>,
-    instances: Vec<(i64, Arc<Deps>)>,
+    instances: Vec<Instance>,
+    /// Whether requests and messages share transactions with others of their process.
+    combines: bool,
     outbox: Outbox,
 }
 
@@ -123,34 +120,18 @@ fn settings() -> Settings {
 }
 
 impl World {
-    /// A new one. `skew_ms` is by how much clocks may be off.
-    pub async fn begin(seed: u64, mix: Mix, skew_ms: i64) -> Rc<Self> {
+    /// A new one. `skew_ms` is by how much clocks may be off; `combines` says whether processes have many requests at
+    /// once, which share transactions.
+    pub async fn begin(seed: u64, mix: Mix, skew_ms: i64, combines: bool) -> Rc<Self> {
         let db = DynamoDb::open(None).unwrap_or_else(|e| panic!("{e}"));
         TABLES.with(|tables| db.create_tables(tables)).unwrap_or_else(|e| panic!("{e}"));
         // The back-off draws from here, and so do the tokens of transactions.
         fastrand::seed(seed);
         let time = VirtualTime::begin();
         let wire = Wire::new(db, time, seed, mix);
-        let config = || {
-            // This wire is always connected, so that only the wait for an answer is bounded.
-            let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ANSWER_TIMEOUT).build();
-            shared::aws::config_for("http://localhost", "sim")
-                .http_client(wire.client())
-                .timeout_config(timeouts)
-                .time_source(SharedTimeSource::new(time))
-        };
-        let settings = settings();
-        let store = Store::connect(config(), settings.store.clone()).await;
-        let mut instances = Vec::new();
-        for i in 0..INSTANCES {
-            let mut rng = source(seed, "clock", u32::try_from(i).unwrap_or(0));
-            let skew = rng.i64(-skew_ms..=skew_ms);
-            let clock = Clock::new(move || time.shown(skew));
-            instances
-                .push((skew, Arc::new(Deps { store: store.clone(), settings: settings.clone(), clock })));
-        }
-        let deps = Arc::clone(&instances[0].1);
-        let outbox = Outbox::connect(deps, config).await.unwrap_or_else(|e| panic!("{e}"));
+        let instances = Instance::all(&wire, seed, skew_ms, &settings()).await;
+        let deps = Arc::clone(&instances[0].alone);
+        let outbox = Outbox::connect(deps, || wire.config()).await.unwrap_or_else(|e| panic!("{e}"));
         Rc::new(Self {
             wire,
             seed,
@@ -162,6 +143,7 @@ impl World {
             publishing: RefCell::default(),
             ticks: std::cell::Cell::default(),
             instances,
+            combines,
             outbox,
         })
     }
@@ -183,7 +165,7 @@ impl World {
         self.broken.borrow_mut().push(Violation { rule, what });
     }
 
-    fn instance(&self, label: &str) -> &(i64, Arc<Deps>) {
+    fn instance(&self, label: &str) -> &Instance {
         let mut rng = source(self.seed, label, u32::MAX);
         &self.instances[rng.usize(0..self.instances.len())]
     }
@@ -191,17 +173,19 @@ impl World {
     /// The time by the clock of the instance that is called with this label.
     #[must_use]
     pub fn now_at(&self, label: &str) -> Timestamp {
-        self.wire.time.shown(self.instance(label).0)
+        self.wire.time.shown(self.instance(label).skew_ms)
     }
 
-    /// Runs an invocation until it answers, is killed, or its time is up. None: no answer.
-    async fn invoke<F, T>(&self, label: &str, timeout: Duration, work: F) -> Option<T>
+    /// Runs an invocation until it answers, is killed, or its time is up. None: no answer. One that `shares` its process
+    /// ends with it.
+    async fn invoke<F, T>(&self, label: &str, timeout: Duration, shares: bool, work: F) -> Option<T>
     where
         F: AsyncFnOnce(&Arc<Deps>, Context) -> T,
     {
-        let (skew, deps) = self.instance(label);
-        let deadline =
-            self.wire.time.shown(*skew).as_millisecond() + i64::try_from(timeout.as_millis()).ok()?;
+        let instance = self.instance(label);
+        let shared = if shares { Some(instance.shared(&self.wire).await) } else { None };
+        let deps = shared.as_ref().map_or(&instance.alone, |shared| &shared.deps);
+        let deadline = self.now_at(label).as_millisecond() + i64::try_from(timeout.as_millis()).ok()?;
         let mut context = Context::default();
         context.request_id = label.to_owned();
         context.deadline = deadline.unsigned_abs();
@@ -210,6 +194,7 @@ impl World {
         let outcome = tokio::select! {
             biased;
             () = invoked.killed.notified() => None,
+            () = process_ended(shared.as_ref()) => None,
             outcome = tokio::time::timeout(timeout, invoked.run(work(deps, context))) => {
                 if outcome.is_err() {
                     self.broken("time-out", format!("{label} was still running when its time was up"));
@@ -235,18 +220,18 @@ impl World {
         key: Option<&str>,
     ) -> Option<(u16, Value)> {
         let event = http_event(label, request, key);
-        let event: Event = serde_json::from_str(&event).unwrap_or_else(|e| panic!("an event: {e}"));
+        let event: ApiGatewayEvent = serde_json::from_str(&event).unwrap_or_else(|e| panic!("an event: {e}"));
         let (now, from, began) = (self.now_at(label), self.length(), self.tick());
-        let path = request.path;
+        let (path, shares) = (request.path, self.combines && !label.starts_with(SETUP));
         let response = self
-            .invoke(label, HTTP_TIMEOUT, async move |deps, context| {
-                let context = &context;
-                match path {
-                    "/reserve" | "/extend" => answer("reserve", event, context, deps, reserve::handle).await,
-                    "/confirm" | "/deduct" => answer("settle", event, context, deps, settle::handle).await,
-                    "/release" => answer("release", event, context, deps, release::handle).await,
-                    _ => answer("stock-admin", event, context, deps, stock_admin::handle).await,
-                }
+            .invoke(label, HTTP_TIMEOUT, shares, async move |deps, context| {
+                let (function, handle): (_, Handle) = match path {
+                    "/reserve" | "/extend" => ("reserve", |d, r| Box::pin(reserve::handle(d, r))),
+                    "/confirm" | "/deduct" => ("settle", |d, r| Box::pin(settle::handle(d, r))),
+                    "/release" => ("release", |d, r| Box::pin(release::handle(d, r))),
+                    _ => ("stock-admin", |d, r| Box::pin(stock_admin::handle(d, r))),
+                };
+                answer(function, event, &context, deps, handle).await
             })
             .await;
         let answer = response.map(|response| {
@@ -274,8 +259,29 @@ impl World {
     where
         F: AsyncFnOnce(&Arc<Deps>, Invocation) -> Result<Value, shared::Error>,
     {
+        self.event_in(label, timeout, false, work).await
+    }
+
+    /// A batch of messages for `order-events`.
+    pub async fn deliver(&self, label: &str, event: &Value) -> Option<Result<Value, String>> {
+        self.event_in(label, EVENTS_TIMEOUT, self.combines, async |deps, invocation| {
+            order_events::handle(deps, event, &invocation).await
+        })
+        .await
+    }
+
+    async fn event_in<F>(
+        &self,
+        label: &str,
+        timeout: Duration,
+        shares: bool,
+        work: F,
+    ) -> Option<Result<Value, String>>
+    where
+        F: AsyncFnOnce(&Arc<Deps>, Invocation) -> Result<Value, shared::Error>,
+    {
         let outcome = self
-            .invoke(label, timeout, async |deps, context| {
+            .invoke(label, timeout, shares, async |deps, context| {
                 let invocation = invocation(&deps.clock, Some(&context), context.request_id.clone());
                 work(deps, invocation).await.map_err(|e| e.to_string())
             })
@@ -330,6 +336,15 @@ impl World {
             }
         }
         self.publishing.borrow_mut().1 = false;
+    }
+}
+
+/// Waits until a shared process ends; for ever where there is none.
+async fn process_ended(shared: Option<&Shared>) {
+    match shared {
+        Some(shared) if shared.process.is_killed() => {}
+        Some(shared) => shared.process.killed.notified().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -96,6 +96,7 @@ fn browsers_may_send_what_there_are_routes_for() {
     let routes = crate::contract::template().functions.into_iter().flat_map(|function| function.routes);
     assert_eq!(listed("AllowMethods"), routes.map(|route| route.method).collect());
     assert!(listed("ExposeHeaders").contains("apigw-requestid"));
+    assert!(listed("AllowHeaders").contains("prefer") && listed("ExposeHeaders").contains("location"));
 }
 
 /// Routes that anybody may read have limits of their own, on both bases.
@@ -235,4 +236,47 @@ fn what_was_on_the_bus_is_kept_for_a_fortnight() {
     assert_eq!(archive["RetentionDays"], 14);
     assert_eq!(archive["SourceArn"], json!({"Fn::GetAtt": "EventBus.Arn"}));
     assert!(archive.get("EventPattern").is_none(), "all of it");
+}
+
+/// The template that `deploy/managed-instances` writes for these functions.
+fn managed(functions: &[&str]) -> Result<String, String> {
+    let output = std::process::Command::new(root().join("deploy/managed-instances")).args(functions).output();
+    let output = output.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+/// Functions on Managed Instances are other functions: their names are new wherever they stand, and nothing else is.
+#[test]
+fn functions_can_be_on_managed_instances() {
+    let all = ["reserve", "settle", "release", "order-events"];
+    for (asked, moved) in [(&[][..], &all[..]), (&["settle"], &["settle"])] {
+        let text = managed(asked).unwrap();
+        let template = local::template::yaml_as_json(&text).unwrap();
+        for (id, resource) in template["Resources"].as_object().unwrap() {
+            let Some(binary) = resource["Metadata"]["BuildProperties"]["Binary"].as_str() else { continue };
+            let properties = &resource["Properties"];
+            let is_moved = moved.contains(&binary);
+            let name = if is_moved { format!("managed-{binary}") } else { binary.to_owned() };
+            assert_eq!(properties["FunctionName"]["Fn::Sub"], format!("${{AWS::StackName}}-{name}"), "{id}");
+            let provider = &properties["CapacityProviderConfig"]["Arn"];
+            assert_eq!(*provider == json!({"Ref": "CapacityProviderArn"}), is_moved, "{id}");
+            assert_eq!(properties["FunctionScalingConfig"].is_object(), is_moved, "{id}");
+            if is_moved {
+                // Its process has one thread, and a processor comes with 2 GB at least.
+                let memory = &properties["CapacityProviderConfig"]["ExecutionEnvironmentMemoryGiBPerVCpu"];
+                assert_eq!((&properties["MemorySize"], memory), (&json!(2_048), &json!(2)), "{id}");
+                assert!(!text.contains(&format!("StackName}}-{binary}\"")), "an alarm on the old {binary}");
+            }
+        }
+        let parameters = [("CapacityProviderArn".to_owned(), "arn:aws:lambda:x".to_owned())].into();
+        let read = local::template::Template::parse(&text, &parameters, "http://127.0.0.1").unwrap();
+        assert_eq!(read.functions.len(), crate::contract::template().functions.len());
+        for name in moved {
+            let function = read.functions.iter().find(|function| function.name == *name).unwrap();
+            assert!(function.works_on_several_at_once(), "{name}");
+        }
+    }
+    // It brings its changes one after the other.
+    assert!(managed(&["publisher"]).unwrap_err().contains("publisher cannot be on Managed Instances"));
 }

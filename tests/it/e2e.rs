@@ -23,7 +23,7 @@ fn event(name: &str, order: &str, items: &[(&str, u64)]) -> Value {
 }
 
 /// Waits until an event of this name was published of an order or product; answers with it.
-async fn hears(shop: &Api, name: &str, of: &str) -> Value {
+async fn wait_for_event(shop: &Api, name: &str, of: &str) -> Value {
     shop.until(&format!("{name} of {of}"), async |shop: &Api| shop.published_count(name, of).await > 0).await;
     let all = shop.published().await;
     let about = |e: &&Value| e["eventType"] == name && (e["orderId"] == of || e["productId"] == of);
@@ -49,7 +49,7 @@ async fn an_order_over_http() {
     assert_eq!(shop.reserve(&other, &[(&shoe, 6)]).await.code_or_status(), (201, "RESERVED"));
     assert_eq!(shop.order("release", &other).await.code_or_status(), (200, "RELEASED"));
     assert_eq!((shop.stock(&shoe).await, shop.stock(&hat).await), ([6, 0, 4], [0, 0, 1]));
-    assert_eq!(hears(&shop, "InventoryDeducted", &order).await["complete"], true);
+    assert_eq!(wait_for_event(&shop, "InventoryDeducted", &order).await["complete"], true);
     shop.adds_up_for(&shoe).await;
 }
 
@@ -59,7 +59,7 @@ async fn orders_as_events() {
     let shop = Place::open().await;
     let (shoe, order, bus, given_up) = (own("SHOE"), own("order"), own("order"), own("order"));
     shop.add(&shoe, 10).await;
-    shop.tell(&event("OrderCreated", &order, &[(&shoe, 2)])).await;
+    shop.send_order_event(&event("OrderCreated", &order, &[(&shoe, 2)])).await;
     shop.until_status(&order, "RESERVED").await;
     let detail = json!({"orderId": bus, "items": lines(&[(&shoe, 3)])}).to_string();
     let entry = json!({
@@ -68,20 +68,48 @@ async fn orders_as_events() {
     shop.put_event(&entry).await;
     shop.until_status(&bus, "RESERVED").await;
     for name in ["PaymentSucceeded", "PaymentSucceeded", "OrderDelivered"] {
-        shop.tell(&event(name, &order, &[])).await;
+        shop.send_order_event(&event(name, &order, &[])).await;
     }
     shop.until_status(&order, "FULFILLED").await;
-    shop.tell(&event("OrderCancelled", &given_up, &[])).await;
+    shop.send_order_event(&event("OrderCancelled", &given_up, &[])).await;
     shop.until("it is noted", async |shop: &Api| !shop.status(&given_up).await.is_empty()).await;
-    shop.tell(&event("OrderCreated", &given_up, &[(&shoe, 5)])).await;
+    shop.send_order_event(&event("OrderCreated", &given_up, &[(&shoe, 5)])).await;
     shop.until_status(&given_up, "RELEASED").await;
-    shop.tell(&event("OrderCancelled", &bus, &[])).await;
+    shop.send_order_event(&event("OrderCancelled", &bus, &[])).await;
     shop.until_status(&bus, "RELEASED").await;
     assert_eq!(shop.stock(&shoe).await, [8, 0, 2]);
-    let reserved = hears(&shop, "InventoryReserved", &order).await;
+    let reserved = wait_for_event(&shop, "InventoryReserved", &order).await;
     assert_eq!((&reserved["items"][0]["quantity"], &reserved["correlationId"]), (&json!(2), &json!("e2e")));
-    hears(&shop, "InventoryDeducted", &order).await;
-    hears(&shop, "InventoryReleased", &bus).await;
+    wait_for_event(&shop, "InventoryDeducted", &order).await;
+    wait_for_event(&shop, "InventoryReleased", &bus).await;
+    shop.adds_up_for(&shoe).await;
+}
+
+/// A client that does not wait reads later what came of its orders.
+#[tokio::test]
+async fn orders_that_are_decided_later() {
+    let shop = Place::open().await;
+    let (shoe, order, greedy) = (own("SHOE"), own("order"), own("order"));
+    shop.add(&shoe, 10).await;
+    let accepted = shop.reserve_later(&order, &[(&shoe, 4)]).await;
+    assert_eq!(accepted.code_or_status(), (202, "PENDING"));
+    assert_eq!(shop.reserve_later(&greedy, &[(&shoe, 11)]).await.code_or_status(), (202, "PENDING"));
+    let location = accepted.location.unwrap();
+    shop.until("both are decided", async |shop: &Api| {
+        shop.get(&location).await.status == 200 && !shop.status(&greedy).await.is_empty()
+    })
+    .await;
+    let held = shop.get(&location).await;
+    assert_eq!(held.code_or_status(), (200, "RESERVED"));
+    for again in [shop.reserve(&order, &[(&shoe, 4)]).await, shop.reserve_later(&order, &[(&shoe, 4)]).await]
+    {
+        assert_eq!((again.status, &again.body), (200, &held.body));
+    }
+    assert_eq!(shop.reserve_later(&order, &[(&shoe, 5)]).await.code_or_status(), (422, "order_lines_differ"));
+    assert_eq!(shop.status(&greedy).await, "REJECTED");
+    assert_eq!(shop.reserve(&greedy, &[(&shoe, 11)]).await.code_or_status(), (409, "reservation_rejected"));
+    assert_eq!(shop.stock(&shoe).await, [6, 4, 0]);
+    wait_for_event(&shop, "InventoryReserved", &order).await;
     shop.adds_up_for(&shoe).await;
 }
 
@@ -91,26 +119,31 @@ async fn orders_that_end_otherwise() {
     let shop = Place::open().await;
     let (shoe, greedy, booking, gone) = (own("SHOE"), own("order"), own("booking"), own("order"));
     shop.add(&shoe, 20).await;
-    shop.tell(&event("OrderCreated", &greedy, &[(&shoe, 21)])).await;
-    let failed = hears(&shop, "StockReservationFailed", &greedy).await;
+    shop.send_order_event(&event("OrderCreated", &greedy, &[(&shoe, 21)])).await;
+    let failed = wait_for_event(&shop, "StockReservationFailed", &greedy).await;
     assert_eq!((&failed["reason"], &failed["paid"]), (&json!("insufficient_stock"), &json!(false)));
     assert_eq!(failed["failedItems"][0]["availableQuantity"], 20);
     assert_eq!(shop.status(&greedy).await, "REJECTED");
 
     let booked = json!({"bookingId": booking, "itemId": shoe, "quantity": 12});
-    shop.tell(&json!({"eventType": "BookingCreated", "data": booked})).await;
-    hears(&shop, "LowStock", &shoe).await;
+    shop.send_order_event(&json!({"eventType": "BookingCreated", "data": booked})).await;
+    wait_for_event(&shop, "LowStock", &shoe).await;
     assert_eq!(shop.status(&booking).await, "RESERVED");
-    shop.tell(&json!({"eventType": "PaymentFailed", "data": {"bookingId": booking}})).await;
-    assert_eq!(hears(&shop, "InventoryReleased", &booking).await["reason"], "payment_failed");
+    shop.send_order_event(&json!({"eventType": "PaymentFailed", "data": {"bookingId": booking}})).await;
+    assert_eq!(wait_for_event(&shop, "InventoryReleased", &booking).await["reason"], "payment_failed");
 
-    shop.tell(&json!({"event": "order.created", "data": {"orderId": gone, "items": lines(&[(&shoe, 3)])}}))
-        .await;
+    shop.send_order_event(
+        &json!({"event": "order.created", "data": {"orderId": gone, "items": lines(&[(&shoe, 3)])}}),
+    )
+    .await;
     shop.until_status(&gone, "RESERVED").await;
-    shop.tell(&json!({"event": "order.updated", "data": {"orderId": gone, "status": "delivered"}})).await;
+    shop.send_order_event(
+        &json!({"event": "order.updated", "data": {"orderId": gone, "status": "delivered"}}),
+    )
+    .await;
     shop.until_status(&gone, "FULFILLED").await;
-    shop.tell(&json!({"event": "order.delivered", "data": {"orderId": gone}})).await;
-    hears(&shop, "InventoryDeducted", &gone).await;
+    shop.send_order_event(&json!({"event": "order.delivered", "data": {"orderId": gone}})).await;
+    wait_for_event(&shop, "InventoryDeducted", &gone).await;
     shop.add(&shoe, 1).await;
     shop.until_published(2, "InventoryReplenished", &shoe).await;
     assert_eq!(shop.stock(&shoe).await, [18, 0, 3]);
@@ -165,14 +198,14 @@ async fn a_hold_that_nobody_comes_for() {
     shop.add(&shoe, 5).await;
     let body = json!({"orderId": order, "productId": shoe, "quantity": 5, "ttlSeconds": 1});
     assert_eq!(shop.post("/api/inventory/reserve", &body).await.status, 201);
-    hears(&shop, "OutOfStock", &shoe).await;
+    wait_for_event(&shop, "OutOfStock", &shoe).await;
     shop.until_within(A_MINUTE_AND_MORE, "it is given back", async |shop: &Api| {
         shop.stock(&shoe).await == [5, 0, 0]
     })
     .await;
     assert_eq!(shop.order("confirm", &order).await.code_or_status(), (409, "reservation_expired"));
-    hears(&shop, "ReservationExpired", &order).await;
-    hears(&shop, "BackInStock", &shoe).await;
+    wait_for_event(&shop, "ReservationExpired", &order).await;
+    wait_for_event(&shop, "BackInStock", &shoe).await;
     shop.adds_up_for(&shoe).await;
 }
 
@@ -198,8 +231,8 @@ async fn a_poison_message_ends_in_the_dead_letter_queue() {
     let (shoe, order) = (own("SHOE"), own("order"));
     shop.add(&shoe, 5).await;
     let before = shop.queued("holdfast-orders-dead").await;
-    shop.tell(&json!({"type": "OrderCreated", "orderId": own("poison"), "items": "none"})).await;
-    shop.tell(&event("OrderCreated", &order, &[(&shoe, 1)])).await;
+    shop.send_order_event(&json!({"type": "OrderCreated", "orderId": own("poison"), "items": "none"})).await;
+    shop.send_order_event(&event("OrderCreated", &order, &[(&shoe, 1)])).await;
     shop.until_status(&order, "RESERVED").await;
     shop.until_within(A_MINUTE_AND_MORE, "the bad one is set aside", async |shop: &Api| {
         shop.queued("holdfast-orders-dead").await == before + 1
@@ -217,7 +250,7 @@ async fn processes_that_are_killed() {
     let told: Vec<String> = (0..60).map(|_| own("told")).collect();
     let asked: Vec<String> = (0..60).map(|_| own("asked")).collect();
     for order in &told {
-        shop.tell(&event("OrderCreated", order, &[(&shoe, 2)])).await;
+        shop.send_order_event(&event("OrderCreated", order, &[(&shoe, 2)])).await;
     }
     let asking = join_all(asked.iter().map(async |order| {
         let body = json!({"orderId": order, "productId": shoe, "quantity": 1});
@@ -246,7 +279,7 @@ async fn processes_that_are_killed() {
     .await;
     for order in told.iter().chain(&asked) {
         assert_eq!(shop.status(order).await, "RESERVED");
-        hears(&shop, "InventoryReserved", order).await;
+        wait_for_event(&shop, "InventoryReserved", order).await;
     }
     shop.adds_up_for(&shoe).await;
 }

@@ -31,18 +31,18 @@ async fn scenario_51_orders_that_are_numbers() {
             1 => format!(r#"{{"type":"OrderCreated","data":{{"orderId":{order},{items}}}}}"#),
             _ => format!(r#"{{"detail-type":"OrderCreated","detail":{{"bookingId":{order},{items}}}}}"#),
         };
-        shop.tell_text(&event, &[]).await;
+        shop.send_order_message(&event, &[]).await;
     }
     for order in orders {
         shop.until_status(order, "RESERVED").await;
     }
     assert_eq!(shop.stock("A").await, [6, 4, 0]);
-    shop.tell_text(r#"{"type":"OrderPaid","orderId":10.0}"#, &[]).await;
+    shop.send_order_message(r#"{"type":"OrderPaid","orderId":10.0}"#, &[]).await;
     shop.until("that one is set aside", async |shop: &Api| shop.queued("holdfast-orders-dead").await == 1)
         .await;
     assert!(!logged(&shop, "orderId is the number 10.0").is_empty(), "the log says why");
     assert_eq!((shop.status("10").await, shop.status("10.0").await), ("RESERVED".to_owned(), String::new()));
-    shop.tell_text(r#"{"type":"OrderPaid","orderId":10}"#, &[]).await;
+    shop.send_order_message(r#"{"type":"OrderPaid","orderId":10}"#, &[]).await;
     shop.until_status("10", "CONFIRMED").await;
     shop.adds_up().await;
 }
@@ -53,7 +53,7 @@ async fn scenario_55_a_name_that_is_nearly_known() {
     let shop = Runner::with(&["--parameter", "OrderVisibilitySeconds=1"]).await;
     shop.add("A", 10).await;
     let items = json!([{"sku": "A", "quantity": 1}]);
-    shop.tell(&json!({"eventName": "order.crated", "orderId": "o", "items": items})).await;
+    shop.send_order_event(&json!({"eventName": "order.crated", "orderId": "o", "items": items})).await;
     shop.until("it is set aside", async |shop: &Api| shop.queued("holdfast-orders-dead").await == 1).await;
     assert!(!logged(&shop, "did you mean OrderCreated?").is_empty());
     assert_eq!(shop.stock("A").await, [10, 0, 0]);
@@ -66,15 +66,15 @@ async fn scenario_54_news_that_concern_no_stock() {
     shop.add("A", 10).await;
     let long = "x".repeat(200_000);
     for name in ["order.shipped", "order.refunded", "OrderCompleted", "order.rated", &long] {
-        shop.tell(&json!({"eventName": name, "anything": [1.5, null]})).await;
+        shop.send_order_event(&json!({"eventName": name, "anything": [1.5, null]})).await;
     }
-    shop.tell(&json!({"type": "order.updated", "status": "on its way"})).await;
+    shop.send_order_event(&json!({"type": "order.updated", "status": "on its way"})).await;
     // The body names nothing, its attribute does; by its own name it is another event.
     let items = json!([{"sku": "A", "quantity": 1}]);
     let unnamed = json!({"orderId": "o", "items": items}).to_string();
-    shop.tell_text(&unnamed, &[("eventType", "OrderCreated")]).await;
+    shop.send_order_message(&unnamed, &[("eventType", "OrderCreated")]).await;
     let named = json!({"type": "OrderShipped", "orderId": "p", "items": items}).to_string();
-    shop.tell_text(&named, &[("eventType", "OrderCreated")]).await;
+    shop.send_order_message(&named, &[("eventType", "OrderCreated")]).await;
     shop.until_status("o", "RESERVED").await;
     shop.until("all are done", async |shop: &Api| shop.queued("holdfast-orders").await == 0).await;
     assert_eq!((shop.queued("holdfast-orders-dead").await, shop.stock("A").await), (0, [9, 1, 0]));
@@ -188,7 +188,8 @@ async fn read(deps: &Arc<Deps>, route: &str, parameter: &str, query: &str, body:
     let mut context = lambda_http::Context::default();
     context.deadline = u64::try_from(local::clock::now_ms()).unwrap() + 10_000;
     let event = serde_json::from_value(event).unwrap();
-    let response = shared::http::answer("check", event, &context, deps, check::handle).await;
+    let handle: shared::http::Handle = |deps, request| Box::pin(check::handle(deps, request));
+    let response = shared::http::answer("check", event, &context, deps, handle).await;
     let cache_control = response.headers()["cache-control"].to_str().unwrap().to_owned();
     let status = response.status().as_u16();
     let body = response.into_body();

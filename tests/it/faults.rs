@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::domain::fixtures::{heard, lines, unit_key};
+use shared::domain::fixtures::{fact_with, lines, unit_key};
 use shared::domain::{
     Action, Command, Fact, Quantity, Reason, Refusal, Shipment, State, StockChange, StockCommand,
     StockRefusal, Timestamp,
@@ -14,10 +14,10 @@ use shared::http;
 use shared::metrics::Metric;
 use shared::store::{Invocation, Outcome, RetryPolicy, StockOutcome, Store, StoreError};
 use sim::faults::Fault;
-use sim::refusals::{cancelled, refused};
+use sim::refusals::cancelled;
 use tokio::time::Instant;
 
-use crate::support::faults::{ALL, FaultProxy, Gate, Trouble, WRITES, for_good};
+use crate::support::faults::{ALL, FaultProxy, Gate, Trouble, WRITES, denied, for_good};
 use crate::support::tables::{INVENTORY, at, command, stock_command};
 use crate::support::{Tables, conserved, deps};
 
@@ -54,12 +54,12 @@ fn within(time: Duration) -> Invocation {
 }
 
 impl Faulty {
-    async fn does(&self, command: Command) -> Result<Outcome, StoreError> {
+    async fn apply(&self, command: Command) -> Result<Outcome, StoreError> {
         self.store.apply(command, &at(0)).await
     }
 
     /// Somebody else does it, where nothing goes wrong.
-    async fn another_does(&self, command: Command) -> State {
+    async fn another_applies(&self, command: Command) -> State {
         first(self.tables.store.apply(command, &at(0)).await)
     }
 
@@ -112,11 +112,11 @@ async fn scenarios_1_2_7_9_10_a_reserve_that_is_disturbed() {
 async fn what_a_refusal_does_not_show_is_read() {
     let faulty = faulty().await;
     let confirm = || command("o", Action::Confirm);
-    assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved);
-    assert_eq!(first(faulty.does(confirm()).await), State::Confirmed);
+    assert_eq!(first(faulty.apply(reserve("o", 4)).await), State::Reserved);
+    assert_eq!(first(faulty.apply(confirm()).await), State::Confirmed);
     let repeated = async |again: Command| {
         faulty.proxy.inject([Trouble::WithoutItem]);
-        match faulty.does(again).await {
+        match faulty.apply(again).await {
             Ok(Outcome::Done { reservation, first: false }) => reservation.state,
             other => panic!("not a repetition: {other:?}"),
         }
@@ -125,7 +125,7 @@ async fn what_a_refusal_does_not_show_is_read() {
     assert_eq!(repeated(reserve("o", 4)).await, State::Confirmed);
     faulty.proxy.inject([Trouble::WithoutItem]);
     let nobody = command("nobody", Action::Confirm);
-    let refused = faulty.does(nobody).await;
+    let refused = faulty.apply(nobody).await;
     assert!(matches!(refused, Ok(Outcome::Refused { refusal: Refusal::NotFound, .. })), "{refused:?}");
     faulty.holds([6, 4, 0]).await;
 }
@@ -137,7 +137,7 @@ async fn every_other_operation_is_applied_once() {
     for fault in faults.into_iter().chain([Trouble::RefusedAfter(Fault::Conflict)]) {
         let faulty = faulty().await;
         let shipment = Shipment { id: None, lines: lines(&[("A", 1)]) };
-        first(faulty.does(reserve("o", 4)).await);
+        first(faulty.apply(reserve("o", 4)).await);
         for (action, figures) in [
             (Action::Extend { expires_at: Timestamp::from_millisecond(1_000_000).unwrap() }, [6, 4, 0]),
             (Action::Confirm, [6, 4, 0]),
@@ -145,7 +145,7 @@ async fn every_other_operation_is_applied_once() {
             (Action::Release { reason: Reason::requested() }, [9, 0, 1]),
         ] {
             faulty.proxy.inject([fault.clone()]);
-            let outcome = faulty.does(command("o", action.clone())).await;
+            let outcome = faulty.apply(command("o", action.clone())).await;
             assert!(matches!(outcome, Ok(Outcome::Done { .. })), "{fault:?} {action:?} {outcome:?}");
             faulty.holds(figures).await;
         }
@@ -172,15 +172,15 @@ async fn scenario_3_lost_until_the_tries_run_out() {
 async fn short_after_a_try_without_answer_is_not_known() {
     let faulty = faulty().await;
     faulty.proxy.inject([Fault::Late]);
-    faulty.another_does(reserve("other", 8)).await;
-    let outcome = faulty.does(reserve("o", 4)).await;
+    faulty.another_applies(reserve("other", 8)).await;
+    let outcome = faulty.apply(reserve("o", 4)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
     // Stock comes back, and the late try lands.
-    faulty.does(release("other")).await.unwrap();
+    faulty.apply(release("other")).await.unwrap();
     while faulty.tables.stock("A").await != [6, 4, 0] {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(matches!(faulty.does(reserve("o", 4)).await, Ok(Outcome::Done { first: false, .. })));
+    assert!(matches!(faulty.apply(reserve("o", 4)).await, Ok(Outcome::Done { first: false, .. })));
     faulty.holds([6, 4, 0]).await;
 }
 
@@ -189,7 +189,7 @@ async fn short_after_a_try_without_answer_is_not_known() {
 async fn a_correction_after_a_try_without_answer_is_not_called_refused() {
     let faulty = faulty().await;
     faulty.proxy.inject([Fault::Late]);
-    faulty.another_does(reserve("other", 8)).await;
+    faulty.another_applies(reserve("other", 8)).await;
     let correction = StockChange::Adjust { by: -4, reason: Reason::requested() };
     let outcome = faulty.changes(&stock_command("A", "count-1", correction)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
@@ -215,7 +215,7 @@ impl Faulty {
 async fn sales_do_not_disturb_an_audit() {
     let faulty = faulty().await;
     let before = faulty.tables.usage();
-    let outcome = faulty.audits_while(12, faulty.another_does(reserve("o", 4))).await;
+    let outcome = faulty.audits_while(12, faulty.another_applies(reserve("o", 4))).await;
     assert_eq!(outcome, StockOutcome::Done { answer: "done".to_owned(), first: true });
     let calls = faulty.tables.usage_since(&before);
     assert_eq!(
@@ -230,15 +230,15 @@ async fn sales_do_not_disturb_an_audit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn goods_that_leave_or_come_disturb_an_audit() {
     let faulty = faulty().await;
-    first(faulty.does(reserve("o", 4)).await);
+    first(faulty.apply(reserve("o", 4)).await);
     let deduct = command("o", Action::Deduct { part: None });
-    let outcome = faulty.audits_while(12, faulty.another_does(deduct)).await;
+    let outcome = faulty.audits_while(12, faulty.another_applies(deduct)).await;
     assert_eq!(outcome, StockOutcome::Refused(StockRefusal::Changed { was: 10, is: 6 }));
     let outcome = faulty.audits_while(12, faulty.tables.add("A", 1)).await;
     assert_eq!(outcome, StockOutcome::Refused(StockRefusal::Changed { was: 6, is: 7 }));
-    let heard = heard(Fact::Delivered, &[("A", 2)]);
+    let heard = fact_with(Fact::Delivered, &[("A", 2)]);
     let delivered = command("p", Action::Hear { heard, expires_at: None });
-    let outcome = faulty.audits_while(12, faulty.another_does(delivered)).await;
+    let outcome = faulty.audits_while(12, faulty.another_applies(delivered)).await;
     assert_eq!(outcome, StockOutcome::Refused(StockRefusal::Changed { was: 7, is: 5 }));
     assert_eq!(faulty.tables.stock("A").await, [5, 0, 6]);
 }
@@ -298,7 +298,8 @@ async fn what_is_done_is_answered_without_figures_where_they_cannot_be_read() {
     context.deadline = u64::try_from(local::clock::now_ms()).unwrap() + 10_000;
     faulty.proxy.inject_until(for_good(), &["GetItem"], Fault::Hang);
     let began = Instant::now();
-    let response = http::answer("test", event, &context, &deps, stock_admin::handle).await;
+    let handle: http::Handle = |deps, request| Box::pin(stock_admin::handle(deps, request));
+    let response = http::answer("test", event, &context, &deps, handle).await;
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let lambda_http::Body::Text(text) = response.body() else { panic!("{response:?}") };
     let answer: Value = serde_json::from_str(text).unwrap();
@@ -313,17 +314,16 @@ async fn what_is_done_is_answered_without_figures_where_they_cannot_be_read() {
 async fn an_error_after_a_try_without_answer_is_no_end() {
     let faulty = faulty().await;
     let write = stock_command("A", "delivery-1", StockChange::Add(Quantity::new(5).unwrap()));
-    let denied = || Trouble::Refused(refused(400, "AccessDeniedException"));
     faulty.proxy.inject([Fault::Lose.into(), denied()]);
     let outcome = faulty.changes(&write).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
     let again = faulty.changes(&write).await;
     assert!(matches!(again, Ok(StockOutcome::Done { first: false, .. })), "{again:?}");
     faulty.proxy.inject([Fault::Hang.into(), denied()]);
-    let outcome = faulty.does(reserve("o", 4)).await;
+    let outcome = faulty.apply(reserve("o", 4)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
     faulty.proxy.inject([denied()]);
-    let outcome = faulty.does(reserve("o", 4)).await;
+    let outcome = faulty.apply(reserve("o", 4)).await;
     assert!(matches!(outcome, Err(StoreError::Refused(_))), "{outcome:?}");
     assert_eq!((faulty.proxy.remaining_faults(), faulty.tables.stock("A").await), (0, [15, 0, 0]));
 }
@@ -333,13 +333,13 @@ async fn an_error_after_a_try_without_answer_is_no_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_short_before_is_not_short_now() {
     let faulty = faulty().await;
-    let hear = |fact, of: &[_]| command("o", Action::Hear { heard: heard(fact, of), expires_at: None });
+    let hear = |fact, of: &[_]| command("o", Action::Hear { heard: fact_with(fact, of), expires_at: None });
     let gate = Gate::default();
     faulty.proxy.inject([Trouble::Nothing, Trouble::Held(gate.clone())]);
-    let created = faulty.does(hear(Fact::Created, &[("A", 12)]));
+    let created = faulty.apply(hear(Fact::Created, &[("A", 12)]));
     let meanwhile = gate.meanwhile(async {
         faulty.tables.add("A", 10).await;
-        assert_eq!(faulty.another_does(hear(Fact::Delivered, &[])).await, State::Pending);
+        assert_eq!(faulty.another_applies(hear(Fact::Delivered, &[])).await, State::Pending);
     });
     let (created, ()) = tokio::join!(created, meanwhile);
     assert_eq!(first(created), State::Fulfilled);
@@ -353,7 +353,7 @@ async fn scenario_4_a_late_reserve_of_an_order_that_was_given_up() {
     faulty.proxy.inject([Fault::Late]);
     let given_up = faulty.store.apply(reserve("o", 4), &within(Duration::from_secs(1))).await;
     assert!(matches!(given_up, Err(StoreError::TryAgain(_))), "{given_up:?}");
-    let released = faulty.does(release("o")).await;
+    let released = faulty.apply(release("o")).await;
     assert_eq!(first(released), State::Pending);
     // Long enough for the late request to have been refused.
     tokio::time::sleep(Duration::from_millis(1_000)).await;
@@ -365,7 +365,7 @@ async fn scenario_4_a_late_reserve_of_an_order_that_was_given_up() {
 async fn a_confirm_without_an_answer_is_not_called_refused() {
     let faulty = faulty().await;
     faulty.proxy.inject([Fault::Late]);
-    let outcome = faulty.does(command("o", Action::Confirm)).await;
+    let outcome = faulty.apply(command("o", Action::Confirm)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
 }
 
@@ -375,7 +375,7 @@ async fn scenario_6_transaction_in_progress_for_long() {
     let faulty = faulty().await;
     let until = Instant::now() + Duration::from_secs(6);
     faulty.proxy.inject_until(until, WRITES, Fault::InProgress);
-    assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved);
+    assert_eq!(first(faulty.apply(reserve("o", 4)).await), State::Reserved);
     assert!(Instant::now() > until);
     faulty.holds([6, 4, 0]).await;
 }
@@ -395,7 +395,7 @@ async fn scenario_7_conflicts_that_do_not_end() {
     let took = began.elapsed();
     assert!((Duration::from_secs(2)..Duration::from_millis(3_500)).contains(&took), "{took:?}");
     tokio::time::sleep_until(until).await;
-    assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved);
+    assert_eq!(first(faulty.apply(reserve("o", 4)).await), State::Reserved);
     faulty.holds([6, 4, 0]).await;
 }
 
@@ -407,7 +407,7 @@ async fn conflicts_with_a_try_of_its_own_are_waited_out() {
     let until = Instant::now() + Duration::from_secs(6);
     faulty.proxy.inject([Fault::Hang]);
     faulty.proxy.inject_until(until, WRITES, Fault::Conflict);
-    assert_eq!(first(faulty.does(reserve("o", 4)).await), State::Reserved);
+    assert_eq!(first(faulty.apply(reserve("o", 4)).await), State::Reserved);
     assert!(Instant::now() > until);
     faulty.holds([6, 4, 0]).await;
 }
@@ -514,13 +514,14 @@ async fn answer(deps: &Arc<Deps>, function: &str, sample: &str, timeout: Duratio
     context.deadline =
         u64::try_from(local::clock::now_ms()).unwrap() + u64::try_from(timeout.as_millis()).unwrap();
     let (event, context) = (serde_json::from_str(sample).unwrap(), &context);
-    let response = match function {
-        "reserve" => http::answer("test", event, context, deps, reserve::handle).await,
-        "release" => http::answer("test", event, context, deps, release::handle).await,
-        "settle" => http::answer("test", event, context, deps, settle::handle).await,
-        "check" => http::answer("test", event, context, deps, check::handle).await,
-        _ => http::answer("test", event, context, deps, stock_admin::handle).await,
+    let handle: http::Handle = match function {
+        "reserve" => |deps, request| Box::pin(reserve::handle(deps, request)),
+        "release" => |deps, request| Box::pin(release::handle(deps, request)),
+        "settle" => |deps, request| Box::pin(settle::handle(deps, request)),
+        "check" => |deps, request| Box::pin(check::handle(deps, request)),
+        _ => |deps, request| Box::pin(stock_admin::handle(deps, request)),
     };
+    let response = http::answer("test", event, context, deps, handle).await;
     (response.status().as_u16(), response.headers().contains_key("retry-after"))
 }
 
@@ -546,13 +547,13 @@ async fn scenario_8_a_conflict_and_a_condition() {
         json!({"Code": "ConditionalCheckFailed", "Message": "on purpose", "Item": shown}),
     ];
     faulty.proxy.inject([Trouble::Refused(cancelled(&reasons))]);
-    let refused = faulty.does(reserve()).await.unwrap();
+    let refused = faulty.apply(reserve()).await.unwrap();
     let Outcome::Refused { refusal: Refusal::Short(short), .. } = refused else { panic!("{refused:?}") };
     assert_eq!(short.len(), 1);
     assert_eq!(short[0].unit, unit_key("B"));
     // Conflicts alone never refuse.
     faulty.proxy.inject([Fault::Conflict, Fault::Conflict]);
-    assert_eq!(first(faulty.does(reserve()).await), State::Reserved);
+    assert_eq!(first(faulty.apply(reserve()).await), State::Reserved);
     assert_eq!(faulty.proxy.remaining_faults(), 0);
     assert_eq!((faulty.tables.stock("A").await, faulty.tables.stock("B").await), ([6, 4, 0], [1, 4, 0]));
 }
@@ -562,7 +563,7 @@ async fn scenario_8_a_conflict_and_a_condition() {
 async fn a_hold_that_is_confirmed_under_the_sweep() {
     let faulty = faulty().await;
     for order in ["o", "p", "q"] {
-        first(faulty.does(reserve(order, 2)).await);
+        first(faulty.apply(reserve(order, 2)).await);
     }
     let deps = deps(faulty.store.clone(), &[]);
     let later = Invocation { now: Timestamp::from_millisecond(1_000_000).unwrap(), ..at(0) };
@@ -571,7 +572,7 @@ async fn a_hold_that_is_confirmed_under_the_sweep() {
     let sweep = expiry_sweep::sweep(&deps, None, &later);
     let confirm = gate.meanwhile(async {
         // By a clock for which it is not due.
-        assert_eq!(faulty.another_does(command("p", Action::Confirm)).await, State::Confirmed);
+        assert_eq!(faulty.another_applies(command("p", Action::Confirm)).await, State::Confirmed);
     });
     let (swept, ()) = tokio::join!(sweep, confirm);
     let swept = swept.unwrap();
@@ -586,7 +587,7 @@ async fn a_hold_that_is_confirmed_under_the_sweep() {
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_25_the_index_lacks_a_due_hold() {
     let faulty = faulty().await;
-    first(faulty.does(reserve("o", 4)).await);
+    first(faulty.apply(reserve("o", 4)).await);
     let deps = deps(faulty.store.clone(), &[]);
     let later = Invocation { now: Timestamp::from_millisecond(1_000_000).unwrap(), ..at(0) };
     // Every shard is asked once for what is due.

@@ -149,9 +149,16 @@ fn without_times(value: &Value) -> Value {
     }
 }
 
-/// The request of an operation's named example: its path with parameters, and its body.
-fn example(operation: &Operation, name: &str) -> Option<(String, Option<Value>)> {
-    let (mut path, mut query) = (operation.path.to_owned(), Vec::new());
+/// A request of the document.
+struct Example {
+    path: String,
+    headers: Vec<(&'static str, String)>,
+    body: Option<Value>,
+}
+
+/// The request of an operation's named example: its path with parameters, its headers and its body.
+fn example(operation: &Operation, name: &str) -> Option<Example> {
+    let (mut path, mut query, mut headers) = (operation.path.to_owned(), Vec::new(), Vec::new());
     let mut named = false;
     for parameter in operation.about["parameters"].as_array().into_iter().flatten().map(resolved) {
         let Some(value) = parameter["examples"].get(name).map(|example| resolved(example)["value"].clone())
@@ -164,6 +171,7 @@ fn example(operation: &Operation, name: &str) -> Option<(String, Option<Value>)>
         match parameter["in"].as_str() {
             Some("path") => path = path.replace(&format!("{{{of}}}"), &text),
             Some("query") => query.push(format!("{of}={text}")),
+            Some("header") => headers.push((of, text)),
             _ => {}
         }
     }
@@ -173,7 +181,8 @@ fn example(operation: &Operation, name: &str) -> Option<(String, Option<Value>)>
     }
     // Without parameters and body there is only one request.
     let alone = operation.about["parameters"].as_array().is_none_or(Vec::is_empty) && !path.contains('{');
-    (named || body.is_some() || alone).then(|| (path, body.map(|body| resolved(body)["value"].clone())))
+    let body = body.map(|body| resolved(body)["value"].clone());
+    (named || body.is_some() || alone).then_some(Example { path, headers, body })
 }
 
 /// The names of an operation's examples, and what each is answered with.
@@ -202,9 +211,9 @@ async fn the_examples_are_true() {
     for operation in operations().iter().filter(|o| !o.path.contains("docs")) {
         for (name, status, value) in answers(operation) {
             shown += 1;
-            let Some((path, body)) = example(operation, &name) else { continue };
-            let answer = send(&shop, &operation.method, &path, body.as_ref()).await;
-            let what = format!("{} {path}, example {name}: {answer:?}", operation.method);
+            let Some(example) = example(operation, &name) else { continue };
+            let answer = send(&shop, &operation.method, &example).await;
+            let what = format!("{} {}, example {name}: {answer:?}", operation.method, example.path);
             assert_eq!(answer.status, status, "{what}");
             assert_eq!(without_times(&answer.body), without_times(&value), "{what}");
             sent += 1;
@@ -214,10 +223,11 @@ async fn the_examples_are_true() {
     assert!(sent >= 30 && shown - sent <= 6, "{sent} of {shown} examples were sent");
 }
 
-async fn send(shop: &Api, method: &str, path: &str, body: Option<&Value>) -> crate::support::Answer {
+async fn send(shop: &Api, method: &str, Example { path, headers, body }: &Example) -> crate::support::Answer {
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     match (method, body) {
         ("GET", None) => shop.get(path).await,
-        ("POST", Some(body)) => shop.post(path, body).await,
+        ("POST", Some(body)) => shop.post_text(path, &body.to_string(), &headers).await,
         ("PATCH", Some(body)) => shop.patch(path, body).await,
         other => panic!("{other:?}"),
     }

@@ -152,16 +152,16 @@ async fn functions_count_what_they_do() {
     shop.post("/api/inventory/reserve", &json!({"orderId": "o"})).await;
     shop.get("/api/inventory/A").await;
     let items = json!([{"productId": "A", "quantity": 50}]);
-    shop.tell(&json!({"type": "OrderCreated", "orderId": "e-1", "items": items})).await;
+    shop.send_order_event(&json!({"type": "OrderCreated", "orderId": "e-1", "items": items})).await;
     let items = json!([{"productId": "A", "quantity": 10}]);
-    shop.tell(&json!({"type": "OrderCreated", "orderId": "e-2", "items": items})).await;
+    shop.send_order_event(&json!({"type": "OrderCreated", "orderId": "e-2", "items": items})).await;
     shop.until_status("e-1", "REJECTED").await;
     shop.until_status("e-2", "RESERVED").await;
     let items = json!([{"productId": "A", "quantity": 11}]);
-    shop.tell(&json!({"type": "OrderCreated", "orderId": "e-2", "items": items})).await;
+    shop.send_order_event(&json!({"type": "OrderCreated", "orderId": "e-2", "items": items})).await;
     shop.until_published(1, "OrderConflict", "e-2").await;
     // Only now: a payment that overtakes its order is told in another event.
-    shop.tell(&json!({"type": "PaymentSucceeded", "orderId": "e-1"})).await;
+    shop.send_order_event(&json!({"type": "PaymentSucceeded", "orderId": "e-1"})).await;
     shop.until_published(1, "InventoryConfirmationRefused", "e-1").await;
     let swept = shop.invoke("expiry-sweep", &Value::Null).await;
     assert_eq!(swept["due"], 0);

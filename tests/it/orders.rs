@@ -80,7 +80,7 @@ async fn a_reason_is_free_text() {
         );
     }
     for order in ["order-1", "order-2"] {
-        shop.tell(&json!({"eventType": "OrderPaid", "orderId": order})).await;
+        shop.send_order_event(&json!({"eventType": "OrderPaid", "orderId": order})).await;
     }
     shop.until_status("order-1", "CONFIRMED").await;
     shop.until_published(1, "InventoryConfirmationRefused", "order-2").await;

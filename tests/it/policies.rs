@@ -119,11 +119,13 @@ async fn work_on_orders(shop: &Api) {
             assert_eq!(shop.order(verb, order).await.status, 200, "{verb} {order}");
         }
     }
+    assert_eq!(shop.reserve_later("o-7", &[("A", 1)]).await.status, 202);
+    shop.until("it is held", async |shop| shop.status("o-7").await == "RESERVED").await;
     // What was given back before anything was known is noted without stock.
     assert_eq!(shop.order("release", "o-4").await.status, 200);
     for (name, state) in [("OrderCreated", "RESERVED"), ("OrderCancelled", "RELEASED")] {
         let items = json!([{"productId": "A", "quantity": 1}]);
-        shop.tell(&json!({"type": name, "orderId": "e-1", "items": items})).await;
+        shop.send_order_event(&json!({"type": name, "orderId": "e-1", "items": items})).await;
         shop.until_status("e-1", state).await;
     }
     let short = json!({"orderId": "o-5", "productId": "A", "quantity": 1, "ttlSeconds": 1});

@@ -4,8 +4,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use sim::faults::Fault;
 
-use crate::contract::root;
-use crate::support::faults::FaultProxy;
+use crate::support::faults::through_fault_proxy;
 use crate::support::process::signal;
 use crate::support::tables::{number, update_item};
 use crate::support::{Answer, Api, Runner};
@@ -32,26 +31,11 @@ async fn scenario_45_added_once_for_each_key() {
     shop.conserves(&[("A", 20)]).await;
 }
 
-/// A runner whose functions speak to DynamoDB through a proxy.
-async fn through_fault_proxy() -> (Runner, FaultProxy) {
-    let proxy = FaultProxy::unconnected().await;
-    let text = std::fs::read_to_string(root().join("template.yaml")).unwrap();
-    let table = "        INVENTORY_TABLE: !Ref InventoryTable\n";
-    let endpoint = format!("        AWS_ENDPOINT_URL_DYNAMODB: {}\n", proxy.url);
-    assert_eq!(text.matches(table).count(), 1);
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("template.yaml");
-    std::fs::write(&file, text.replace(table, &format!("{endpoint}{table}"))).unwrap();
-    let shop = Runner::with(&["--template", file.to_str().unwrap()]).await;
-    proxy.connect(&shop.aws_url);
-    (shop, proxy)
-}
-
 /// Scenario 58: the function dies while it adds without a key. The gateway's own answer says nothing of what became
 /// of it, but names the request; with the key that follows from that, trying again adds once.
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_58_a_keyless_addition_whose_function_dies() {
-    let (shop, proxy) = through_fault_proxy().await;
+    let (shop, proxy) = through_fault_proxy(&[]).await;
     shop.add("A", 1).await;
     let body = json!({"productId": "A", "quantity": 5});
     // After the commit, and before it.

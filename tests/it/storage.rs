@@ -3,12 +3,12 @@
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use shared::domain::fixtures::{heard, lines, shipment, unit_key};
+use shared::domain::fixtures::{fact_with, lines, shipment, unit_key};
 use shared::domain::{
     Action, Delivery, Edit, Fact, Heard, Line, OrderId, ProductId, Quantity, Reason, Refusal, Reservation,
     ReservationId, Shipment, State, StockChange, Timestamp,
 };
-use shared::store::{Expired, Outcome, StoreError};
+use shared::store::{Outcome, StoreError, SweepCounts};
 
 use crate::support::tables::{INVENTORY, Usages, at, command, put_item, text, update_item};
 use crate::support::{Tables, conserved};
@@ -22,27 +22,28 @@ const TTL: i64 = 900_000;
 const MAY_END: i64 = TTL + 5_000;
 
 impl Tables {
-    async fn does(&self, now: i64, id: &str, action: Action) -> Result<Outcome, StoreError> {
+    async fn apply(&self, now: i64, id: &str, action: Action) -> Result<Outcome, StoreError> {
         self.store.apply(command(id, action), &at(now)).await
     }
 
-    async fn reserves(&self, now: i64, id: &str, of: &[(&str, u64)]) -> Outcome {
+    async fn reserve(&self, now: i64, id: &str, of: &[(&str, u64)]) -> Outcome {
         let expires_at = Some(Timestamp::from_millisecond(now + TTL).unwrap());
-        self.does(now, id, Action::Reserve { lines: lines(of), expires_at }).await.unwrap()
+        self.apply(now, id, Action::Reserve { lines: lines(of), expires_at }).await.unwrap()
     }
 
-    async fn hears(&self, now: i64, id: &str, fact: Fact, of: &[(&str, u64)]) -> Reservation {
-        self.is_told(now, id, heard(fact, of)).await
+    async fn hear(&self, now: i64, id: &str, fact: Fact, of: &[(&str, u64)]) -> Reservation {
+        self.hear_fact(now, id, fact_with(fact, of)).await
     }
 
-    async fn is_told(&self, now: i64, id: &str, heard: Heard) -> Reservation {
+    async fn hear_fact(&self, now: i64, id: &str, heard: Heard) -> Reservation {
         let expires_at = Some(Timestamp::from_millisecond(now + TTL).unwrap());
-        done(self.does(now, id, Action::Hear { heard, expires_at }).await.unwrap()).0
+        done(self.apply(now, id, Action::Hear { heard, expires_at }).await.unwrap()).0
     }
 
-    async fn costs(&self, now: i64, id: &str, action: Action) -> Usages {
+    /// Applies it; answers with the calls and units that this took.
+    async fn spend(&self, now: i64, id: &str, action: Action) -> Usages {
         let before = self.usage();
-        done(self.does(now, id, action).await.unwrap());
+        done(self.apply(now, id, action).await.unwrap());
         self.usage_since(&before)
     }
 }
@@ -92,28 +93,28 @@ async fn each_operation_costs_what_the_design_says() {
     for (id, of) in [("one", &[("A", 1)][..]), ("three", &[("A", 1), ("B", 1), ("C", 1)][..])] {
         let reserve = Action::Reserve { lines: lines(of), expires_at };
         let units = 2 * (of.len() as u64 + 1);
-        assert_eq!(tables.costs(0, id, reserve).await, usage(&[("TransactWriteItems", 1, units)]), "reserve");
-        assert_eq!(tables.costs(0, id, Action::Confirm).await, usage(&[("UpdateItem", 1, 1)]), "confirm");
-        let deduct = tables.costs(0, id, Action::Deduct { part: None }).await;
+        assert_eq!(tables.spend(0, id, reserve).await, usage(&[("TransactWriteItems", 1, units)]), "reserve");
+        assert_eq!(tables.spend(0, id, Action::Confirm).await, usage(&[("UpdateItem", 1, 1)]), "confirm");
+        let deduct = tables.spend(0, id, Action::Deduct { part: None }).await;
         assert_eq!(deduct, usage(&[("GetItem", 1, 0), ("TransactWriteItems", 1, units)]), "deduct");
     }
-    tables.reserves(0, "two", &[("A", 1)]).await;
+    tables.reserve(0, "two", &[("A", 1)]).await;
     let extend = Action::Extend { expires_at: Timestamp::from_millisecond(2 * TTL).unwrap() };
     assert_eq!(
-        tables.costs(0, "two", extend).await,
+        tables.spend(0, "two", extend).await,
         usage(&[("GetItem", 1, 0), ("PutItem", 1, 1)]),
         "extend"
     );
     let release = Action::Release { reason: Reason::requested() };
-    let released = tables.costs(0, "two", release).await;
+    let released = tables.spend(0, "two", release).await;
     assert_eq!(released, usage(&[("GetItem", 1, 0), ("TransactWriteItems", 1, 4)]), "release");
 
     // Three holds of one product end together: two units for each record, and two for the stock unit.
     let ids: Vec<ReservationId> = ["due-1", "due-2", "due-3"].map(|id| ReservationId::of(&order(id))).into();
     for id in ["due-1", "due-2", "due-3"] {
-        tables.reserves(0, id, &[("A", 1)]).await;
+        tables.reserve(0, id, &[("A", 1)]).await;
     }
-    let (before, mut ended) = (tables.usage(), Expired::default());
+    let (before, mut ended) = (tables.usage(), SweepCounts::default());
     tables.store.expire(&ids, &at(MAY_END), &mut ended).await.unwrap();
     assert_eq!((ended.expired, ended.transactions), (3, 1));
     let sweep = usage(&[("BatchGetItem", 1, 0), ("TransactWriteItems", 1, 8)]);
@@ -152,11 +153,11 @@ async fn a_message_that_comes_twice_in_a_batch_counts_once() {
 async fn a_refusal_says_what_is_there_without_a_read() {
     let tables = Tables::start().await;
     tables.add("A", 5).await;
-    done(tables.reserves(0, "one", &[("A", 2)]).await);
+    done(tables.reserve(0, "one", &[("A", 2)]).await);
     let before = tables.usage();
-    let (_, first) = done(tables.reserves(0, "one", &[("A", 2)]).await);
+    let (_, first) = done(tables.reserve(0, "one", &[("A", 2)]).await);
     assert!(!first);
-    let refused = tables.reserves(0, "two", &[("A", 4)]).await;
+    let refused = tables.reserve(0, "two", &[("A", 4)]).await;
     let Outcome::Refused { refusal: Refusal::Short(shortages), reservation: None } = refused else {
         panic!("{refused:?}")
     };
@@ -170,8 +171,8 @@ async fn a_refusal_says_what_is_there_without_a_read() {
 async fn scenario_14_a_retry_after_eleven_minutes() {
     let tables = Tables::start().await;
     tables.add("A", 5).await;
-    let (first, _) = done(tables.reserves(0, "one", &[("A", 2)]).await);
-    let (again, is_first) = done(tables.reserves(11 * 60_000, "one", &[("A", 2)]).await);
+    let (first, _) = done(tables.reserve(0, "one", &[("A", 2)]).await);
+    let (again, is_first) = done(tables.reserve(11 * 60_000, "one", &[("A", 2)]).await);
     assert_eq!((first, false), (again, is_first));
     assert_eq!(tables.stock("A").await, [3, 2, 0]);
 }
@@ -181,18 +182,18 @@ async fn scenario_14_a_retry_after_eleven_minutes() {
 async fn scenario_18_paid_before_created_and_paid_too_late() {
     let tables = Tables::start().await;
     tables.add("A", 5).await;
-    assert_eq!(tables.hears(0, "early", Fact::Paid, &[]).await.state, State::Pending);
-    assert_eq!(tables.hears(0, "early", Fact::Created, &[("A", 1)]).await.state, State::Confirmed);
-    done(tables.reserves(0, "late", &[("A", 3)]).await);
-    assert_eq!(done(tables.does(MAY_END, "late", Action::Expire).await.unwrap()).0.state, State::Expired);
+    assert_eq!(tables.hear(0, "early", Fact::Paid, &[]).await.state, State::Pending);
+    assert_eq!(tables.hear(0, "early", Fact::Created, &[("A", 1)]).await.state, State::Confirmed);
+    done(tables.reserve(0, "late", &[("A", 3)]).await);
+    assert_eq!(done(tables.apply(MAY_END, "late", Action::Expire).await.unwrap()).0.state, State::Expired);
     assert_eq!(tables.stock("A").await, [4, 1, 0]);
-    assert_eq!(tables.hears(TTL, "late", Fact::Paid, &[]).await.state, State::Confirmed);
+    assert_eq!(tables.hear(TTL, "late", Fact::Paid, &[]).await.state, State::Confirmed);
     assert_eq!(tables.stock("A").await, [1, 4, 0]);
 
-    done(tables.reserves(TTL, "gone", &[("A", 1)]).await);
-    done(tables.does(TTL + MAY_END, "gone", Action::Expire).await.unwrap());
-    done(tables.reserves(2 * TTL, "other", &[("A", 1)]).await);
-    let short = tables.hears(2 * TTL, "gone", Fact::Paid, &[]).await;
+    done(tables.reserve(TTL, "gone", &[("A", 1)]).await);
+    done(tables.apply(TTL + MAY_END, "gone", Action::Expire).await.unwrap());
+    done(tables.reserve(2 * TTL, "other", &[("A", 1)]).await);
+    let short = tables.hear(2 * TTL, "gone", Fact::Paid, &[]).await;
     assert_eq!((short.state, short.shortages.len()), (State::Expired, 1));
     conserved(&tables.dynamodb, &[("A", 5)]).await;
 }
@@ -209,12 +210,12 @@ async fn scenario_15_a_redrive_after_thirteen_days() {
         ("delivered", Fact::Delivered, State::Fulfilled),
         ("failed", Fact::PaymentFailed, State::Released),
     ] {
-        tables.hears(0, order, Fact::Created, of).await;
-        let ended = tables.hears(0, order, last, &[]).await;
+        tables.hear(0, order, Fact::Created, of).await;
+        let ended = tables.hear(0, order, last, &[]).await;
         assert_eq!(ended.state, state);
         let stock = tables.stock("A").await;
-        assert_eq!(tables.hears(LATER, order, Fact::Created, of).await, ended);
-        assert_eq!(tables.hears(LATER, order, last, &[]).await, ended);
+        assert_eq!(tables.hear(LATER, order, Fact::Created, of).await, ended);
+        assert_eq!(tables.hear(LATER, order, last, &[]).await, ended);
         assert_eq!(tables.stock("A").await, stock);
     }
     conserved(&tables.dynamodb, &[("A", 10)]).await;
@@ -226,12 +227,12 @@ async fn scenario_27_a_purge_moves_nothing() {
     let tables = Tables::start().await;
     tables.add("A", 10).await;
     let of: &[(&str, u64)] = &[("A", 1)];
-    tables.hears(0, "held", Fact::Created, of).await;
-    tables.hears(0, "paid", Fact::Created, of).await;
-    tables.hears(0, "paid", Fact::Paid, &[]).await;
-    tables.hears(0, "gone", Fact::Created, of).await;
-    tables.hears(0, "gone", Fact::Cancelled, &[]).await;
-    tables.hears(0, "early", Fact::Paid, &[]).await;
+    tables.hear(0, "held", Fact::Created, of).await;
+    tables.hear(0, "paid", Fact::Created, of).await;
+    tables.hear(0, "paid", Fact::Paid, &[]).await;
+    tables.hear(0, "gone", Fact::Created, of).await;
+    tables.hear(0, "gone", Fact::Cancelled, &[]).await;
+    tables.hear(0, "early", Fact::Paid, &[]).await;
     for (name, may_be_purged) in [("held", false), ("paid", false), ("gone", true), ("early", true)] {
         let key = text(format!("RES#{}", ReservationId::of(&order(name))));
         let get = tables.dynamodb.get_item().table_name(INVENTORY).key("pk", key.clone());
@@ -251,9 +252,9 @@ async fn scenario_27_a_purge_moves_nothing() {
 async fn events_that_do_not_fit_are_recorded() {
     let tables = Tables::start().await;
     tables.add("A", 5).await;
-    let rejected = tables.hears(0, "big", Fact::Created, &[("A", 6), ("NOPE", 1)]).await;
+    let rejected = tables.hear(0, "big", Fact::Created, &[("A", 6), ("NOPE", 1)]).await;
     assert_eq!((rejected.state, rejected.shortages.len()), (State::Rejected, 2));
-    let delivered = tables.hears(0, "gone", Fact::Delivered, &[("A", 6), ("NOPE", 1)]).await;
+    let delivered = tables.hear(0, "gone", Fact::Delivered, &[("A", 6), ("NOPE", 1)]).await;
     assert_eq!(delivered.state, State::Fulfilled);
     assert_eq!(delivered.lines.iter().map(|line| line.missing).collect::<Vec<_>>(), [1, 1]);
     assert_eq!(tables.stock("A").await, [0, 0, 5]);
@@ -265,26 +266,26 @@ async fn events_that_do_not_fit_are_recorded() {
 async fn records_come_back_as_they_were_written() {
     let tables = Tables::start().await;
     tables.add("A", 5).await;
-    let written = tables.hears(0, "gone", Fact::Delivered, &[("A", 6), ("NOPE", 1)]).await;
+    let written = tables.hear(0, "gone", Fact::Delivered, &[("A", 6), ("NOPE", 1)]).await;
     let read = tables.store.reservation(written.id, &at(0)).await.unwrap();
     assert_eq!(read, Some(written));
-    let written = tables.hears(0, "held", Fact::Paid, &[]).await;
+    let written = tables.hear(0, "held", Fact::Paid, &[]).await;
     let read = tables.store.reservation(written.id, &at(0)).await.unwrap();
     assert_eq!(read, Some(written));
     for (n, told) in [
         shipment("s-1", &[("NOPE", 1)]),
-        heard(Fact::Created, &[("B", 2)]),
-        heard(Fact::Created, &[("B", 3)]),
+        fact_with(Fact::Created, &[("B", 2)]),
+        fact_with(Fact::Created, &[("B", 3)]),
         shipment("s-1", &[("A", 1)]),
-        heard(Fact::Delivered, &[("B", 1), ("A", 1)]),
-        heard(Fact::Cancelled, &[]),
-        heard(Fact::Paid, &[]),
+        fact_with(Fact::Delivered, &[("B", 1), ("A", 1)]),
+        fact_with(Fact::Cancelled, &[]),
+        fact_with(Fact::Paid, &[]),
         Heard::Delivered(Delivery::All),
     ]
     .into_iter()
     .enumerate()
     {
-        let written = tables.is_told(0, "contradicted", told).await;
+        let written = tables.hear_fact(0, "contradicted", told).await;
         assert_eq!(written.version, u64::try_from(n).unwrap() + 1);
         let read = tables.store.reservation(written.id, &at(0)).await.unwrap();
         assert_eq!(read, Some(written));
@@ -298,14 +299,14 @@ async fn bookings_that_stay_are_remembered() {
     let names: Vec<String> = (0..60).map(|i| format!("P{i}")).collect();
     let of: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 1)).collect();
     join_all(names.iter().map(|name| tables.add(name, 9))).await;
-    tables.hears(0, "sixty", Fact::Delivered, &of).await;
+    tables.hear(0, "sixty", Fact::Delivered, &of).await;
     let east: Vec<String> = names.iter().map(|name| format!("{name}@east")).collect();
     let east: Vec<(&str, u64)> = east.iter().map(|name| (name.as_str(), 1)).collect();
-    let written = tables.hears(0, "sixty", Fact::Created, &east).await;
+    let written = tables.hear(0, "sixty", Fact::Created, &east).await;
     assert!(written.deliveries.bookings_stay);
     assert_eq!(tables.store.reservation(written.id, &at(0)).await.unwrap(), Some(written.clone()));
-    let again = tables.is_told(0, "sixty", Heard::Delivered(Delivery::All)).await;
-    let left = |record: &Reservation| -> u64 { record.lines.iter().map(Line::left).sum() };
+    let again = tables.hear_fact(0, "sixty", Heard::Delivered(Delivery::All)).await;
+    let left = |record: &Reservation| -> u64 { record.lines.iter().map(Line::departed_units).sum() };
     assert_eq!((left(&written), left(&again)), (60, 60), "nothing leaves twice");
 }
 
@@ -314,18 +315,18 @@ async fn bookings_that_stay_are_remembered() {
 async fn a_record_without_what_deliveries_said_counts_what_has_left() {
     let tables = Tables::start().await;
     tables.add("A", 9).await;
-    done(tables.reserves(0, "old", &[("A", 4)]).await);
+    done(tables.reserve(0, "old", &[("A", 4)]).await);
     let part = Some(Shipment { id: None, lines: lines(&[("A", 1)]) });
-    let (written, _) = done(tables.does(0, "old", Action::Deduct { part }).await.unwrap());
+    let (written, _) = done(tables.apply(0, "old", Action::Deduct { part }).await.unwrap());
     let key = text(format!("RES#{}", written.id));
     let get = tables.dynamodb.get_item().table_name(INVENTORY).key("pk", key);
     let item = get.key("sk", text("RES")).send().await.unwrap().item.unwrap();
     for new in ["deliveries", "refusedAt", "conflicts", "conflictCount"] {
         assert!(!item.contains_key(new), "{new}: what follows from the rest is not written");
     }
-    tables.is_told(0, "old", shipment("s-2", &[("A", 2)])).await;
+    tables.hear_fact(0, "old", shipment("s-2", &[("A", 2)])).await;
     assert_eq!(tables.stock("A").await, [5, 1, 3]);
-    tables.hears(0, "old", Fact::Delivered, &[("A", 3)]).await;
+    tables.hear(0, "old", Fact::Delivered, &[("A", 3)]).await;
     assert_eq!(tables.stock("A").await, [6, 0, 3]);
     conserved(&tables.dynamodb, &[("A", 9)]).await;
 }
@@ -335,15 +336,15 @@ async fn a_record_without_what_deliveries_said_counts_what_has_left() {
 async fn scenario_48_a_record_of_an_older_version() {
     let tables = Tables::start().await;
     tables.add("A", 5).await;
-    done(tables.reserves(0, "old", &[("A", 2)]).await);
+    done(tables.reserve(0, "old", &[("A", 2)]).await);
     let key = format!("RES#{}", ReservationId::of(&order("old")));
     let change = "REMOVE correlationId, fingerprint, updatedAt SET unheardOf = :x";
     update_item(&tables.dynamodb, (&key, "RES"), change, &[(":x", text("from a newer version"))]).await;
-    let again = tables.hears(0, "old", Fact::Created, &[("A", 2)]).await;
+    let again = tables.hear(0, "old", Fact::Created, &[("A", 2)]).await;
     assert_eq!((again.state, again.updated_at), (State::Reserved, again.created_at));
-    let (confirmed, _) = done(tables.does(0, "old", Action::Confirm).await.unwrap());
+    let (confirmed, _) = done(tables.apply(0, "old", Action::Confirm).await.unwrap());
     assert_eq!(confirmed.state, State::Confirmed);
-    done(tables.does(0, "old", Action::Deduct { part: None }).await.unwrap());
+    done(tables.apply(0, "old", Action::Deduct { part: None }).await.unwrap());
     assert_eq!(tables.stock("A").await, [3, 0, 2]);
 }
 
@@ -360,11 +361,11 @@ async fn scenario_48_a_stock_unit_of_an_older_version() {
     tables.add("A", 5).await;
     older().await;
     assert_eq!(physical().await, 0);
-    done(tables.reserves(0, "held", &[("A", 2)]).await);
+    done(tables.reserve(0, "held", &[("A", 2)]).await);
     assert_eq!(physical().await, 0, "a hold moves nothing on the shelf");
     change(StockChange::Audit { on_hand: 5 }).await;
     assert_eq!(physical().await, 0, "it is as it was counted");
-    done(tables.does(0, "held", Action::Deduct { part: None }).await.unwrap());
+    done(tables.apply(0, "held", Action::Deduct { part: None }).await.unwrap());
     assert_eq!(physical().await, 1);
     for (what, figures) in [
         (StockChange::Adjust { by: 4, reason: Reason::requested() }, [7, 0, 2]),
@@ -389,7 +390,7 @@ async fn an_unreadable_record_is_an_error() {
     put_item(&tables.dynamodb, &item).await;
     let read = tables.store.reservation(id, &at(0)).await;
     assert!(matches!(read, Err(StoreError::Corrupt(_))), "{read:?}");
-    let confirmed = tables.does(0, "broken", Action::Confirm).await;
+    let confirmed = tables.apply(0, "broken", Action::Confirm).await;
     assert!(matches!(confirmed, Err(StoreError::Corrupt(_))), "{confirmed:?}");
 }
 
@@ -400,13 +401,13 @@ async fn exactly_one_of_expire_confirm_and_release() {
     tables.add("A", 40).await;
     let ids: Vec<String> = (0..40).map(|i| format!("order-{i}")).collect();
     for id in &ids {
-        done(tables.reserves(0, id, &[("A", 1)]).await);
+        done(tables.reserve(0, id, &[("A", 1)]).await);
     }
     // One clock is behind the end of the holds, the other at it.
     let races = ids.iter().map(|id| async {
-        let expire = tables.does(MAY_END, id, Action::Expire);
-        let confirm = tables.does(TTL - 1, id, Action::Confirm);
-        let release = tables.does(TTL - 1, id, Action::Release { reason: Reason::requested() });
+        let expire = tables.apply(MAY_END, id, Action::Expire);
+        let confirm = tables.apply(TTL - 1, id, Action::Confirm);
+        let release = tables.apply(TTL - 1, id, Action::Release { reason: Reason::requested() });
         let (expired, confirmed, released) = tokio::join!(expire, confirm, release);
         (expired.unwrap(), confirmed.unwrap(), released.unwrap())
     });
@@ -446,7 +447,7 @@ async fn nothing_is_made_or_lost_among_many() {
             _ => {
                 let fact = Fact::ALL[random.usize(0..5)];
                 let some = &of[..random.usize(usize::from(fact == Fact::Created)..=2)];
-                let mut heard = heard(fact, some);
+                let mut heard = fact_with(fact, some);
                 if fact == Fact::Delivered && random.bool() {
                     heard = shipment(&format!("s-{}", random.u8(0..3)), &of[..1]);
                 }
@@ -457,7 +458,7 @@ async fn nothing_is_made_or_lost_among_many() {
     }
     for batch in steps.chunks(24) {
         let outcomes =
-            join_all(batch.iter().map(|(now, id, action)| tables.does(*now, id, action.clone()))).await;
+            join_all(batch.iter().map(|(now, id, action)| tables.apply(*now, id, action.clone()))).await;
         assert!(outcomes.iter().all(Result::is_ok), "seed {seed}: {outcomes:?}");
         conserved(&tables.dynamodb, &[("A", 12), ("B", 12)]).await;
     }

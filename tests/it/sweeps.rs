@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use shared::domain::fixtures::lines;
 use shared::domain::{Action, OrderId, Refusal, ReservationId, Target};
 use shared::function::Deps;
-use shared::store::{Expired, Invocation, Outcome};
+use shared::store::{Invocation, Outcome, SweepCounts};
 use tokio::time::Instant;
 
 use crate::support::tables::{at, command, number, put_item, text, update_item};
@@ -25,7 +25,7 @@ async fn hold(tables: &Tables, order: &str, products: &[&str]) -> ReservationId 
     ReservationId::of(&OrderId::parse(order).unwrap())
 }
 
-async fn does(tables: &Tables, id: ReservationId, now: i64, action: Action) -> Outcome {
+async fn apply_to(tables: &Tables, id: ReservationId, now: i64, action: Action) -> Outcome {
     let invocation = at(now);
     let command = invocation.command(Target::Reservation(id), action);
     tables.store.apply(command, &invocation).await.unwrap()
@@ -72,9 +72,9 @@ async fn scenario_24_holds_that_are_no_longer_due() {
     let confirmed = hold(&tables, "confirmed", &["A"]).await;
     let extended = hold(&tables, "extended", &["A"]).await;
     let unknown = ReservationId::of(&OrderId::parse("unknown").unwrap());
-    does(&tables, confirmed, 0, Action::Confirm).await;
-    does(&tables, extended, 0, Action::Extend { expires_at: at(2 * TTL).now }).await;
-    let mut outcome = Expired::default();
+    apply_to(&tables, confirmed, 0, Action::Confirm).await;
+    apply_to(&tables, extended, 0, Action::Extend { expires_at: at(2 * TTL).now }).await;
+    let mut outcome = SweepCounts::default();
     let ids = [due, confirmed, extended, unknown];
     tables.store.expire(&ids, &at(MAY_END), &mut outcome).await.unwrap();
     assert_eq!((outcome.expired, outcome.changed, outcome.failed), (1, 3, 0));
@@ -93,11 +93,11 @@ async fn scenario_61_a_sweep_whose_clock_is_ahead() {
     let swept = expiry_sweep::sweep(&deps, None, &at(TTL - 1 + 5_000)).await.unwrap();
     assert_eq!((&swept["due"], &swept["expired"]), (&json!(0), &json!(0)));
     // Nor where an index that is wrong says that it is over.
-    let mut outcome = Expired::default();
+    let mut outcome = SweepCounts::default();
     tables.store.expire(&[id], &at(TTL - 1 + 5_000), &mut outcome).await.unwrap();
     assert_eq!((outcome.expired, outcome.changed), (0, 1));
     // In time by the clock of whoever confirms.
-    does(&tables, id, TTL - 1, Action::Confirm).await;
+    apply_to(&tables, id, TTL - 1, Action::Confirm).await;
     let swept = expiry_sweep::sweep(&deps, None, &at(2 * TTL)).await.unwrap();
     assert_eq!((&swept["due"], &swept["expired"]), (&json!(0), &json!(0)));
     assert_eq!(tables.stock("A").await, [9, 1, 0]);
@@ -111,7 +111,7 @@ async fn a_hold_past_its_time_reads_as_expired_before_it_is_ended() {
     let id = hold(&tables, "o", &["A"]).await;
     for now in [TTL, MAY_END - 1] {
         for action in [Action::Confirm, Action::Extend { expires_at: at(2 * TTL).now }] {
-            let outcome = does(&tables, id, now, action).await;
+            let outcome = apply_to(&tables, id, now, action).await;
             assert!(matches!(outcome, Outcome::Refused { refusal: Refusal::Expired, .. }), "{outcome:?}");
         }
     }
@@ -219,7 +219,7 @@ async fn a_broken_stock_unit_does_not_hold_up_the_rest() {
     let fine = hold(&tables, "fine", &["A"]).await;
     let nothing = [(":n", number(0))];
     update_item(&tables.dynamodb, ("STOCK#B#0", "main"), "SET reserved = :n", &nothing).await;
-    let mut outcome = Expired::default();
+    let mut outcome = SweepCounts::default();
     tables.store.expire(&[both, fine], &at(MAY_END), &mut outcome).await.unwrap();
     assert_eq!((outcome.expired, outcome.failed), (1, 1));
     assert_eq!(tables.stock("A").await, [9, 1, 0]);
@@ -257,7 +257,7 @@ async fn the_schedule_gives_back_what_nobody_pays_for() {
     shop.until_published(1, "ReservationExpired", "o").await;
     // A payment that comes too late takes the stock again; twice changes nothing.
     for _ in 0..2 {
-        shop.tell(&json!({"eventType": "PaymentSucceeded", "orderId": "o"})).await;
+        shop.send_order_event(&json!({"eventType": "PaymentSucceeded", "orderId": "o"})).await;
     }
     shop.until_status("o", "CONFIRMED").await;
     assert_eq!(shop.stock("A").await, [6, 4, 0]);

@@ -15,7 +15,7 @@ const DEFAULT_PAGE: usize = 20;
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("check", handle).await
+    serve("check", |deps, request| Box::pin(handle(deps, request))).await
 }
 
 /// Answers one request.
@@ -36,9 +36,9 @@ pub async fn handle(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
 }
 
 async fn product(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
-    request.known_query(&["locationLimit", "locationCursor"])?;
+    request.check_query_names(&["locationLimit", "locationCursor"])?;
     let product = ProductId::parse(request.path("productId"))?;
-    let limit = limit(request, "locationLimit", MAX_LOCATIONS)?.unwrap_or(MAX_LOCATIONS);
+    let limit = parse_limit(request, "locationLimit", MAX_LOCATIONS)?.unwrap_or(MAX_LOCATIONS);
     let after = request.query("locationCursor")?.map(Location::parse).transpose()?;
     let shown = deps.store.shown_product(&product, after.as_ref(), limit, &request.invocation).await?;
     let shown = shown.ok_or_else(|| match &after {
@@ -61,16 +61,16 @@ struct ProductPage {
 }
 
 async fn products(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
-    request.known_query(&["limit", "cursor", "lowStock"])?;
-    let limit = limit(request, "limit", MAX_PAGE)?.unwrap_or(DEFAULT_PAGE);
+    request.check_query_names(&["limit", "cursor", "lowStock"])?;
+    let limit = parse_limit(request, "limit", MAX_PAGE)?.unwrap_or(DEFAULT_PAGE);
     let after = request.query("cursor")?.map(ProductCursor::parse).transpose()?;
-    let only_low = request.query("lowStock")?.map(yes_or_no).transpose()?.unwrap_or(false);
+    let only_low = request.query("lowStock")?.map(parse_flag).transpose()?.unwrap_or(false);
     if only_low {
         return low_products(deps, request, after.as_ref(), limit).await;
     }
     let after = after.as_ref().map(ProductCursor::product);
     let list = deps.store.list_products(after, limit, &request.invocation).await?;
-    page(deps, &list, |_| true)
+    build_page(deps, &list, |_| true)
 }
 
 /// Products that are low or out somewhere, from the alerts that the publisher keeps: a moment behind.
@@ -83,10 +83,14 @@ async fn low_products(
     let list = deps.store.list_low_products(after, limit, &request.invocation).await?;
     // An alert may be older than a threshold that was changed since. Where not all locations are shown, it may be
     // another one that is low.
-    page(deps, &list, |view| view.low_stock_alert || view.has_more_locations())
+    build_page(deps, &list, |view| view.low_stock_alert || view.has_more_locations())
 }
 
-fn page(deps: &Deps, list: &ProductList, keep: impl Fn(&ProductView) -> bool) -> Result<Answer, Problem> {
+fn build_page(
+    deps: &Deps,
+    list: &ProductList,
+    keep: impl Fn(&ProductView) -> bool,
+) -> Result<Answer, Problem> {
     let views = list.products.iter().map(|shown| ProductView::of(shown, deps.settings.low_stock_threshold));
     let page = ProductPage {
         items: views.filter(keep).collect(),
@@ -97,7 +101,7 @@ fn page(deps: &Deps, list: &ProductList, keep: impl Fn(&ProductView) -> bool) ->
 }
 
 /// A limit of the query, where it is given: 1 to `most`.
-fn limit(request: &Request, name: &str, most: usize) -> Result<Option<usize>, Problem> {
+fn parse_limit(request: &Request, name: &str, most: usize) -> Result<Option<usize>, Problem> {
     let Some(text) = request.query(name)? else { return Ok(None) };
     let parsed = text.parse().ok().filter(|n| (1..=most).contains(n));
     let refuse = || {
@@ -106,7 +110,7 @@ fn limit(request: &Request, name: &str, most: usize) -> Result<Option<usize>, Pr
     parsed.map(Some).ok_or_else(refuse)
 }
 
-fn yes_or_no(text: &str) -> Result<bool, Invalid> {
+fn parse_flag(text: &str) -> Result<bool, Invalid> {
     text.parse().map_err(|_| Invalid(format!("lowStock: expected true or false, not {:?}", excerpt(text))))
 }
 
@@ -165,7 +169,7 @@ async fn check_availability(deps: &Deps, request: &Request) -> Result<Answer, Pr
 
 async fn reservation(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     request.require(Role::System)?;
-    request.known_query(&[])?;
+    request.check_query_names(&[])?;
     let id = ReservationId::parse(request.path("reservationId"))?;
     let found = deps.store.reservation(id, &request.invocation).await?.ok_or_else(Problem::no_reservation)?;
     Answer::ok(&ReservationView::at(request.invocation.now, &found))
@@ -178,7 +182,7 @@ async fn reservations_of_order(deps: &Deps, request: &Request) -> Result<Answer,
         items: Vec<ReservationView>,
     }
     request.require(Role::System)?;
-    request.known_query(&[])?;
+    request.check_query_names(&[])?;
     let order_id = OrderId::parse(request.path("orderId"))?;
     let found = deps.store.reservation(ReservationId::of(&order_id), &request.invocation).await?;
     let items = found.iter().map(|found| ReservationView::at(request.invocation.now, found)).collect();

@@ -18,7 +18,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve_without_store("docs", handle).await
+    serve_without_store("docs", |request| Box::pin(handle(request))).await
 }
 
 /// Answers one request.

@@ -12,7 +12,7 @@ use shared::domain::{Timestamp, may_end_until};
 use shared::function::{Deps, elapsed_ms, serve_events};
 use shared::metrics::Metric;
 use shared::store::keys::EXPIRY_SHARDS;
-use shared::store::{DuePage, Expired, Invocation, StoreError};
+use shared::store::{DuePage, Invocation, StoreError, SweepCounts};
 use shared::{Error, planted};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -68,7 +68,7 @@ struct Pass {
     /// Entries of the index that were due.
     due: u64,
     /// The outcome of trying to end them.
-    outcome: Expired,
+    counts: SweepCounts,
     /// How late the latest of them was, in milliseconds after the moment from which it could be ended.
     oldest_due_age_ms: i64,
     /// Whether all were looked at; otherwise the next pass goes on.
@@ -77,13 +77,13 @@ struct Pass {
 
 impl Pass {
     /// Together with those before it. What they could not end this one has found again, so it is counted once.
-    fn after(self, before: &Self) -> Self {
-        let Expired { expired, changed, failed: _, transactions } = before.outcome;
-        let mut outcome = self.outcome;
-        outcome.add(Expired { expired, changed, failed: 0, transactions });
+    fn add_earlier(self, before: &Self) -> Self {
+        let SweepCounts { expired, changed, failed: _, transactions } = before.counts;
+        let mut counts = self.counts;
+        counts.add(SweepCounts { expired, changed, failed: 0, transactions });
         Self {
             due: expired + changed + self.due,
-            outcome,
+            counts,
             oldest_due_age_ms: self.oldest_due_age_ms.max(before.oldest_due_age_ms),
             complete: self.complete,
         }
@@ -100,10 +100,10 @@ pub async fn sweep(deps: &Deps, every: Option<Duration>, invocation: &Invocation
     let mut this = invocation.clone();
     let error = loop {
         let mut pass = Pass::default();
-        let passed = timeout_at(this.deadline, run_through(deps, &this, &mut pass)).await;
+        let passed = timeout_at(this.deadline, sweep_pages(deps, &this, &mut pass)).await;
         // What there was no time for is no error: the next invocation takes it up.
         let failed = passed.ok().and_then(Result::err);
-        (done, passes) = (pass.after(&done), passes + 1);
+        (done, passes) = (pass.add_earlier(&done), passes + 1);
         next_at = match every.filter(|_| !planted("the-sweep-passes-once-a-minute")) {
             Some(every) => (next_at + every).max(Instant::now()),
             None => break failed,
@@ -115,11 +115,11 @@ pub async fn sweep(deps: &Deps, every: Option<Duration>, invocation: &Invocation
             tracing::warn!(operation = "expiry-sweep", passes, error = error.to_string(), "a pass failed");
         }
         sleep_until(next_at).await;
-        this = invocation_now(invocation, began);
+        this = renew_invocation(invocation, began);
     };
     if done.complete {
         // What was given back is given back, whether or not the rest can be counted.
-        if let Ok(Err(error)) = timeout_at(this.deadline, count_open(deps, &this)).await {
+        if let Ok(Err(error)) = timeout_at(this.deadline, count_open_holds(deps, &this)).await {
             tracing::warn!(
                 operation = "expiry-sweep",
                 error = error.to_string(),
@@ -131,7 +131,7 @@ pub async fn sweep(deps: &Deps, every: Option<Duration>, invocation: &Invocation
 }
 
 /// The invocation as of now: each pass has a time of its own.
-fn invocation_now(invocation: &Invocation, began: Instant) -> Invocation {
+fn renew_invocation(invocation: &Invocation, began: Instant) -> Invocation {
     let now = invocation.now.checked_add(Duration::from_millis(elapsed_ms(began)));
     Invocation { now: now.unwrap_or(invocation.now), ..invocation.clone() }
 }
@@ -146,7 +146,7 @@ fn report(
 ) -> Result<Value, Error> {
     let Pass {
         due,
-        outcome: Expired { expired, changed, failed, transactions },
+        counts: SweepCounts { expired, changed, failed, transactions },
         oldest_due_age_ms,
         complete,
     } = *done;
@@ -181,11 +181,12 @@ fn report(
 
 /// Goes through all shards page by page, so that none starves. A cursor moves on over entries that were
 /// no longer due: an index that is behind cannot hold the sweep up.
-async fn run_through(deps: &Deps, invocation: &Invocation, pass: &mut Pass) -> Result<(), StoreError> {
+async fn sweep_pages(deps: &Deps, invocation: &Invocation, pass: &mut Pass) -> Result<(), StoreError> {
     let mut first_error = None;
     let mut cursors: Vec<_> = (0..EXPIRY_SHARDS).map(|shard| (shard, None)).collect();
     while !cursors.is_empty() {
-        let pages = cursors.iter().map(|(shard, cursor)| deps.store.due(*shard, cursor.as_ref(), invocation));
+        let pages =
+            cursors.iter().map(|(shard, cursor)| deps.store.due_holds(*shard, cursor.as_ref(), invocation));
         let pages: Vec<DuePage> = try_join_all(pages).await?;
         let ids: Vec<_> = pages.iter().flat_map(|page| page.ids.iter().copied()).collect();
         pass.due += u64::try_from(ids.len()).unwrap_or(u64::MAX);
@@ -195,7 +196,7 @@ async fn run_through(deps: &Deps, invocation: &Invocation, pass: &mut Pass) -> R
         }
         if deps.settings.auto_release {
             // What cannot be ended now must not keep later pages from being looked at.
-            let ended = deps.store.expire(&ids, invocation, &mut pass.outcome).await;
+            let ended = deps.store.expire(&ids, invocation, &mut pass.counts).await;
             first_error = first_error.or(ended.err());
         }
         cursors = cursors
@@ -209,10 +210,11 @@ async fn run_through(deps: &Deps, invocation: &Invocation, pass: &mut Pass) -> R
 }
 
 /// Counts the holds that are left, and those of them that end soon.
-async fn count_open(deps: &Deps, invocation: &Invocation) -> Result<(), StoreError> {
+async fn count_open_holds(deps: &Deps, invocation: &Invocation) -> Result<(), StoreError> {
     let soon = invocation.now.checked_add(SOON).unwrap_or(invocation.now);
     let count = async |after, until| -> Result<u64, StoreError> {
-        let shards = (0..EXPIRY_SHARDS).map(|shard| deps.store.open_holds(shard, after, until, invocation));
+        let shards =
+            (0..EXPIRY_SHARDS).map(|shard| deps.store.count_open_holds(shard, after, until, invocation));
         Ok(try_join_all(shards).await?.iter().sum())
     };
     let expiring = count(invocation.now, soon).await?;
@@ -231,15 +233,15 @@ mod tests {
     fn what_several_passes_find_again_is_counted_once() {
         let pass = |due, expired, failed, oldest_due_age_ms| Pass {
             due,
-            outcome: Expired { expired, changed: 1, failed, transactions: 2 },
+            counts: SweepCounts { expired, changed: 1, failed, transactions: 2 },
             oldest_due_age_ms,
             complete: true,
         };
-        let first = pass(10, 7, 2, 9_000).after(&Pass::default());
-        let both = pass(6, 3, 2, 500).after(&first);
-        assert_eq!(both.outcome, Expired { expired: 10, changed: 2, failed: 2, transactions: 4 });
+        let first = pass(10, 7, 2, 9_000).add_earlier(&Pass::default());
+        let both = pass(6, 3, 2, 500).add_earlier(&first);
+        assert_eq!(both.counts, SweepCounts { expired: 10, changed: 2, failed: 2, transactions: 4 });
         assert_eq!((both.due, both.oldest_due_age_ms, both.complete), (8 + 6, 9_000, true));
-        let cut_off = Pass { complete: false, ..pass(0, 0, 0, 0) }.after(&both);
+        let cut_off = Pass { complete: false, ..pass(0, 0, 0, 0) }.add_earlier(&both);
         assert!(!cut_off.complete);
     }
 }

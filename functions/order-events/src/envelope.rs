@@ -18,14 +18,17 @@ pub(crate) struct Unwrapped<'a> {
     pub(crate) name: Option<String>,
     /// The attribute `eventType` of the SNS message.
     pub(crate) attribute: Option<String>,
+    /// The source of an outermost envelope of EventBridge. What is inside another envelope can be anybody's words.
+    pub(crate) source: Option<String>,
     /// The id of the innermost envelope.
     pub(crate) id: Option<String>,
 }
 
 /// Takes an event out of its envelopes.
 pub(crate) fn unwrap_envelopes(body: &str) -> Result<Unwrapped<'_>, Invalid> {
-    let mut unwrapped = Unwrapped { text: Cow::Borrowed(body), name: None, attribute: None, id: None };
-    for _ in 0..MAX_ENVELOPES {
+    let mut unwrapped =
+        Unwrapped { text: Cow::Borrowed(body), name: None, attribute: None, source: None, id: None };
+    for depth in 0..MAX_ENVELOPES {
         let fields = parse_fields(&unwrapped.text)?;
         let inner = if let (Some(text), Some(_)) =
             (read_string(find(&fields, "message")), find(&fields, "topicArn"))
@@ -40,6 +43,9 @@ pub(crate) fn unwrap_envelopes(body: &str) -> Result<Unwrapped<'_>, Invalid> {
             (read_string(find(&fields, "detail-type")), find(&fields, "detail"))
         {
             unwrapped.name = Some(of);
+            if depth == 0 {
+                unwrapped.source = read_string(find(&fields, "source"));
+            }
             unwrapped.id = read_plain_text(find(&fields, "id"));
             detail.get().to_owned()
         } else {

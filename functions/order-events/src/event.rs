@@ -1,21 +1,27 @@
 //! An order event: bare, in an EventBridge envelope, or in an SNS one. Names and fields are matched without regard to
 //! case, punctuation and a trailing `Event`.
 
+use std::time::Duration;
+
+use serde_json::value::RawValue;
 use shared::domain::{
-    DeliveredLines, Delivery, Fact, Heard, Invalid, LineKey, OrderId, Ordered, ShipmentId, excerpt,
+    DeliveredLines, Delivery, Fact, Heard, Invalid, LineKey, OrderId, Ordered, ShipmentId, Whole, excerpt,
 };
+use shared::planted;
+use shared::publishing::SOURCE;
+use shared::settings::TtlSeconds;
 
 use crate::envelope::{Unwrapped, unwrap_envelopes};
 use crate::fields::{find, parse_fields, read_id, read_plain_text};
 use crate::lines::{EventLine, read_lines};
-use crate::name::{Meaning, meaning, plain};
+use crate::name::{Meaning, find_meaning, normalize};
 
 /// Longest correlation id that is taken over, in bytes, as over HTTP.
 const MAX_CORRELATION_ID: usize = 128;
 
 /// The event in a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum IncomingEvent {
     /// Something has happened to an order.
     Fact(OrderEvent),
     /// An event that does not concern stock.
@@ -29,6 +35,9 @@ pub struct OrderEvent {
     pub order_id: OrderId,
     /// The fact, with what it came with.
     pub heard: Heard,
+    /// How long to hold, counted from when that is decided. None: as long as the settings say. Only a request to reserve
+    /// that was put into the queue says it.
+    pub ttl: Option<Duration>,
     /// Of the event, or the id of its envelope.
     pub correlation_id: Option<String>,
 }
@@ -57,8 +66,8 @@ pub struct IgnoredEvent {
 ///
 /// # Errors
 /// Says why it can never be understood.
-pub fn parse(body: &str, attribute: Option<&str>) -> Result<Event, Invalid> {
-    let Unwrapped { text, name, attribute: of_envelope, id: envelope_id } = unwrap_envelopes(body)?;
+pub fn parse(body: &str, attribute: Option<&str>) -> Result<IncomingEvent, Invalid> {
+    let Unwrapped { text, name, attribute: of_envelope, source, id: envelope_id } = unwrap_envelopes(body)?;
     let fields = parse_fields(&text)?;
     let data = find(&fields, "data").and_then(|data| parse_fields(data.get()).ok());
     let places = || [Some(&fields), data.as_ref()].into_iter().flatten();
@@ -82,7 +91,7 @@ pub fn parse(body: &str, attribute: Option<&str>) -> Result<Event, Invalid> {
     };
     let name = excerpt(&name);
     let Some(fact) = fact else {
-        return Ok(Event::Nothing(IgnoredEvent { name, is_known, correlation_id }));
+        return Ok(IncomingEvent::Nothing(IgnoredEvent { name, is_known, correlation_id }));
     };
     let order_id = ["orderId", "bookingId"]
         .iter()
@@ -90,6 +99,12 @@ pub fn parse(body: &str, attribute: Option<&str>) -> Result<Event, Invalid> {
     let order_id = order_id
         .transpose()?
         .ok_or_else(|| Invalid(format!("{name} names no order: orderId or bookingId is missing")))?;
+    let ttl = match fact {
+        Fact::Created if source.as_deref() == Some(SOURCE) || planted("anybody-says-how-long") => {
+            read_ttl(find(&fields, "ttlSeconds"))?
+        }
+        _ => None,
+    };
     let lines_of = |zero_is_none| read_lines(member(&["items"]), places(), zero_is_none);
     let heard = match fact {
         Fact::Created => hear_order(&name, lines_of(false)?)?,
@@ -102,15 +117,24 @@ pub fn parse(body: &str, attribute: Option<&str>) -> Result<Event, Invalid> {
         Fact::Paid => Heard::Paid,
         Fact::Cancelled => Heard::Cancelled,
     };
-    Ok(Event::Fact(OrderEvent { order_id: OrderId::parse(order_id)?, heard, correlation_id }))
+    Ok(IncomingEvent::Fact(OrderEvent { order_id: OrderId::parse(order_id)?, heard, ttl, correlation_id }))
+}
+
+/// How long to hold, as the function `reserve` has written it.
+fn read_ttl(value: Option<&RawValue>) -> Result<Option<Duration>, Invalid> {
+    let Some(value) = value else { return Ok(None) };
+    let Whole(seconds) = serde_json::from_str(value.get())
+        .and_then(serde_json::from_value::<TtlSeconds>)
+        .map_err(|e| Invalid(format!("ttlSeconds: {e}")))?;
+    Ok(Some(Duration::from_secs(seconds.unsigned_abs())))
 }
 
 /// The name of the event, and its meaning. The name on an envelope may be a general one (`Order Event`);
 /// the event inside then says which.
 fn meaning_of(names: Vec<String>) -> Result<(String, Meaning), Invalid> {
     let mut nothing = None;
-    for name in names.into_iter().filter(|name| !plain(name).is_empty()) {
-        match meaning(&name)? {
+    for name in names.into_iter().filter(|name| !normalize(name).is_empty()) {
+        match find_meaning(&name)? {
             Meaning::Nothing => nothing = nothing.or(Some(name)),
             known => return Ok((name, known)),
         }
@@ -142,7 +166,7 @@ fn hear_delivery(lines: Option<Vec<EventLine>>, shipment: Option<ShipmentId>) ->
 
 /// The fact that the status of an updated order stands for.
 fn fact_of_status(status: Option<&str>) -> Option<Fact> {
-    match plain(status.unwrap_or_default()).as_str() {
+    match normalize(status.unwrap_or_default()).as_str() {
         "delivered" => Some(Fact::Delivered),
         "cancelled" | "canceled" => Some(Fact::Cancelled),
         "paid" => Some(Fact::Paid),

@@ -1,5 +1,5 @@
 use serde_json::{Value, json};
-use shared::domain::fixtures::{delivered, heard};
+use shared::domain::fixtures::{delivered_lines, fact_with};
 
 use super::*;
 
@@ -9,19 +9,19 @@ fn read(event: &Value) -> OrderEvent {
 
 fn fact_of(body: &str) -> OrderEvent {
     match parse(body, None).unwrap() {
-        Event::Fact(event) => event,
-        Event::Nothing(nothing) => panic!("{body}: {nothing:?}"),
+        IncomingEvent::Fact(event) => event,
+        IncomingEvent::Nothing(nothing) => panic!("{body}: {nothing:?}"),
     }
 }
 
-fn nothing_of(event: &Value) -> IgnoredEvent {
+fn parse_ignored(event: &Value) -> IgnoredEvent {
     match parse(&event.to_string(), None).unwrap() {
-        Event::Nothing(nothing) => nothing,
-        Event::Fact(fact) => panic!("{event}: {fact:?}"),
+        IncomingEvent::Nothing(nothing) => nothing,
+        IncomingEvent::Fact(fact) => panic!("{event}: {fact:?}"),
     }
 }
 
-fn why_not(body: &str) -> String {
+fn parse_error(body: &str) -> String {
     let Invalid(sentence) = parse(body, None).unwrap_err();
     sentence
 }
@@ -60,10 +60,10 @@ fn an_update_says_it_by_its_status() {
             assert_eq!((event.fact(), event.order_id.as_str()), (want, "o"), "{status}");
         }
         for status in ["shipped", "on its way", "delivred"] {
-            assert!(nothing_of(&with(status)).is_known, "{status}");
+            assert!(parse_ignored(&with(status)).is_known, "{status}");
         }
     }
-    assert!(nothing_of(&json!({"type": "order.updated"})).is_known);
+    assert!(parse_ignored(&json!({"type": "order.updated"})).is_known);
 }
 
 /// Scenario 54: any event of a shop, in every envelope, and without an order id.
@@ -73,11 +73,11 @@ fn an_event_that_needs_nothing_is_no_error() {
     let bridge = json!({"id": "c", "detail-type": "OrderShipped", "detail": {"anything": [1.0]}});
     let sns = json!({"TopicArn": "x", "MessageId": "c", "Message": r#"{"type":"OrderShipped"}"#});
     for event in [shipped, bridge, sns] {
-        let nothing = nothing_of(&event);
+        let nothing = parse_ignored(&event);
         assert_eq!((nothing.is_known, nothing.correlation_id.as_deref()), (false, Some("c")), "{event}");
         assert!(nothing.name.ends_with("hipped"), "{nothing:?}");
     }
-    let long = nothing_of(&json!({"type": "x".repeat(1_000_000)}));
+    let long = parse_ignored(&json!({"type": "x".repeat(1_000_000)}));
     assert!(long.name.chars().count() <= shared::domain::MAX_QUOTED_CHARS + 1);
 }
 
@@ -88,7 +88,7 @@ fn a_name_that_is_nearly_known_is_refused() {
         json!({"eventName": "OrderCraeted", "orderId": "o", "items": [{"sku": "A", "quantity": 1}]}),
         json!({"detail-type": "order.crated", "detail": {}}),
     ] {
-        assert!(why_not(&event.to_string()).ends_with("did you mean OrderCreated?"), "{event}");
+        assert!(parse_error(&event.to_string()).ends_with("did you mean OrderCreated?"), "{event}");
     }
 }
 
@@ -98,7 +98,7 @@ fn an_attribute_names_an_event_that_does_not_name_itself() {
     let sns = json!({"TopicArn": "x", "Message": body.to_string(),
         "MessageAttributes": {"eventType": {"Type": "String", "Value": "OrderPaid"}}});
     let fact = |event: &Value, attribute| match parse(&event.to_string(), attribute) {
-        Ok(Event::Fact(event)) => Some(event.fact()),
+        Ok(IncomingEvent::Fact(event)) => Some(event.fact()),
         _ => None,
     };
     assert_eq!(fact(&body, Some("OrderCancelled")), Some(Fact::Cancelled));
@@ -115,12 +115,12 @@ fn a_general_name_on_the_envelope_does_not_hide_the_event() {
     let inside = json!({"eventType": "OrderPaid", "orderId": "o"});
     assert_eq!(read(&json!({"detail-type": "Order Event", "detail": inside})).fact(), Fact::Paid);
     let slip = json!({"detail-type": "Order Event", "detail": {"type": "OrderCraeted"}});
-    assert!(why_not(&slip.to_string()).ends_with("did you mean OrderCreated?"));
-    let nothing = nothing_of(&json!({"detail-type": "Order Event", "detail": {"type": "order.shipped"}}));
+    assert!(parse_error(&slip.to_string()).ends_with("did you mean OrderCreated?"));
+    let nothing = parse_ignored(&json!({"detail-type": "Order Event", "detail": {"type": "order.shipped"}}));
     assert_eq!(nothing.name, "Order Event");
     // An event with a name of its own does not take that of its message.
     let shipped = json!({"type": "order.shipped", "orderId": "o"}).to_string();
-    assert!(matches!(parse(&shipped, Some("OrderPaid")), Ok(Event::Nothing(_))));
+    assert!(matches!(parse(&shipped, Some("OrderPaid")), Ok(IncomingEvent::Nothing(_))));
 }
 
 /// Scenario 51: a number is an id by its own digits, in every envelope, however long it is.
@@ -138,7 +138,7 @@ fn a_number_is_an_id_as_it_is_written() {
     }
     let body =
         r#"{"type":"OrderCreated","orderId":1,"items":[{"itemId":100000000000000000000017,"quantity":2}]}"#;
-    assert_eq!(fact_of(body).heard, heard(Fact::Created, &[("100000000000000000000017", 2)]));
+    assert_eq!(fact_of(body).heard, fact_with(Fact::Created, &[("100000000000000000000017", 2)]));
 }
 
 /// A number that can be written in several ways would be several orders.
@@ -146,13 +146,13 @@ fn a_number_is_an_id_as_it_is_written() {
 fn a_number_with_a_fraction_or_an_exponent_is_no_id() {
     for number in ["10.0", "1e3", "1E+23", "-1", "-0", "0.5"] {
         let paid = format!(r#"{{"type":"OrderPaid","orderId":{number}}}"#);
-        let why = why_not(&paid);
+        let why = parse_error(&paid);
         assert!(why.contains(&format!("orderId is the number {number}")), "{why}");
         let flat = format!(r#"{{"type":"OrderCreated","orderId":"o","sku":{number},"quantity":1}}"#);
-        assert!(why_not(&flat).contains(&format!("sku is the number {number}")), "{number}");
+        assert!(parse_error(&flat).contains(&format!("sku is the number {number}")), "{number}");
     }
     let long = format!(r#"{{"type":"OrderPaid","orderId":1{}.0}}"#, "0".repeat(100_000));
-    assert!(why_not(&long).len() < 400);
+    assert!(parse_error(&long).len() < 400);
     // It is no id of ours, and nothing depends on it.
     let odd = r#"{"type":"OrderPaid","orderId":"o","correlationId":1.5}"#;
     assert_eq!(fact_of(odd).correlation_id, None);
@@ -163,7 +163,7 @@ fn a_quantity_is_a_whole_number() {
     for (quantity, why) in [("2.0", "not 2.0"), ("1e2", "not 100.0"), ("\"2\"", "the text"), ("null", "null")]
     {
         let body = format!(r#"{{"type":"OrderCreated","orderId":"o","sku":"A","quantity":{quantity}}}"#);
-        assert!(why_not(&body).contains(why), "{}", why_not(&body));
+        assert!(parse_error(&body).contains(why), "{}", parse_error(&body));
     }
 }
 
@@ -180,7 +180,7 @@ fn every_envelope_is_opened() {
         let read = read(&event);
         assert_eq!(
             (read.order_id.as_str(), read.heard),
-            ("17", heard(Fact::Created, &[("A", 1)])),
+            ("17", fact_with(Fact::Created, &[("A", 1)])),
             "{event}"
         );
         assert_eq!(read.correlation_id.as_deref(), Some(correlation));
@@ -190,11 +190,11 @@ fn every_envelope_is_opened() {
 #[test]
 fn a_room_without_a_quantity_is_one_room() {
     let booking = json!({"type": "BookingCreated", "bookingId": "b", "roomId": "R-1"});
-    assert_eq!(read(&booking).heard, heard(Fact::Created, &[("R-1", 1)]));
+    assert_eq!(read(&booking).heard, fact_with(Fact::Created, &[("R-1", 1)]));
     let rooms = json!({"type": "BookingCreated", "data": {"bookingId": "b", "items": [{"roomId": "R-1"}, {"roomId": "R-2", "quantity": 2}]}});
-    assert_eq!(read(&rooms).heard, heard(Fact::Created, &[("R-1", 1), ("R-2", 2)]));
+    assert_eq!(read(&rooms).heard, fact_with(Fact::Created, &[("R-1", 1), ("R-2", 2)]));
     let flat = json!({"type": "BookingCreated", "data": {"bookingId": "b", "roomId": "R-1"}});
-    assert_eq!(read(&flat).heard, heard(Fact::Created, &[("R-1", 1)]));
+    assert_eq!(read(&flat).heard, fact_with(Fact::Created, &[("R-1", 1)]));
 }
 
 /// Members that a fact does not need cannot keep it from being heard.
@@ -224,7 +224,7 @@ fn a_delivery_says_what_has_left() {
         assert_eq!(told(more), Delivery::All);
     }
     let items = json!([{"sku": "A", "quantity": 1}, {"sku": "A", "quantity": 2, "location": "east"}, {"sku": "B", "quantity": 0}]);
-    let lines = delivered(&[("A", 1), ("A@east", 2)]);
+    let lines = delivered_lines(&[("A", 1), ("A@east", 2)]);
     assert_eq!(told(json!({"items": items})), Delivery::Total(lines.clone()));
     let id = ShipmentId::parse("17").unwrap();
     assert_eq!(told(json!({"data": {"items": items, "shipment_id": 17}})), Delivery::Shipment(id, lines));
@@ -241,6 +241,40 @@ fn an_order_of_too_many_lines_is_understood() {
     assert!(matches!(event(100), Heard::Created(Ordered::TooMany(_))));
     assert_eq!(event(100), event(100));
     assert_ne!(event(100), event(101));
+}
+
+/// Only what `reserve` has put into the queue says how long to hold: the rule of the bus lets no event with this source
+/// through, and whatever is inside another envelope is somebody else's.
+#[test]
+fn nobody_else_says_how_long_to_hold() {
+    let detail = |ttl: Value| json!({"orderId": "o", "sku": "A", "quantity": 1, "ttlSeconds": ttl});
+    let sent = |source: &str, name: &str, ttl: Value| json!({"source": source, "detail-type": name, "detail": detail(ttl)});
+    let own = sent("holdfast", "OrderCreated", json!(60));
+    assert_eq!(read(&own).ttl, Some(Duration::from_secs(60)));
+    assert_eq!(read(&own).heard, fact_with(Fact::Created, &[("A", 1)]));
+    let mut without = own.clone();
+    without["detail"].as_object_mut().unwrap().remove("ttlSeconds");
+    let mut bare = detail(json!(60));
+    bare["type"] = "OrderCreated".into();
+    let mut named = bare.clone();
+    named["source"] = "holdfast".into();
+    for event in [
+        without,
+        bare,
+        named,
+        sent("shop", "OrderCreated", json!(60)),
+        sent("Holdfast", "OrderCreated", json!(60)),
+        sent("holdfast", "OrderPaid", json!("never")),
+        sent("shop", "OrderCreated", json!("for ever")),
+        json!({"source": "shop", "detail-type": "Order", "detail": own}),
+        json!({"TopicArn": "x", "MessageId": "m", "Message": own.to_string()}),
+    ] {
+        assert_eq!(read(&event).ttl, None, "{event}");
+    }
+    for ttl in [json!(0), json!(86_401), json!(1.5), json!("60"), json!(null)] {
+        let why = parse_error(&sent("holdfast", "OrderCreated", ttl.clone()).to_string());
+        assert!(why.starts_with("ttlSeconds: "), "{ttl}: {why}");
+    }
 }
 
 #[test]
@@ -281,7 +315,7 @@ fn what_cannot_be_understood_says_why() {
         (json!({"detail-type": "OrderPaid", "detail": 1}).to_string(), "no JSON object"),
         (json!({"TopicArn": "x", "Message": "{"}).to_string(), "inside the SNS one"),
     ] {
-        let sentence = why_not(&body);
+        let sentence = parse_error(&body);
         assert!(sentence.contains(why), "{body}: {sentence}");
     }
 }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use shared::domain::{Invalid, excerpt};
 use shared::planted;
 
-use crate::name::plain;
+use crate::name::normalize;
 
 /// The members of a JSON object as they were written: a number is read by its own text, or not at all.
 pub(crate) type Fields<'a> = BTreeMap<String, &'a RawValue>;
@@ -23,8 +23,8 @@ pub(crate) fn parse_fields(json: &str) -> Result<Fields<'_>, Invalid> {
 
 /// A member by its name.
 pub(crate) fn find<'a>(fields: &Fields<'a>, name: &str) -> Option<&'a RawValue> {
-    let name = plain(name);
-    fields.iter().find(|(key, _)| plain(key) == name).map(|(_, value)| *value)
+    let name = normalize(name);
+    fields.iter().find(|(key, _)| normalize(key) == name).map(|(_, value)| *value)
 }
 
 /// An id as text. Shops number their orders, too: a number is taken exactly as it is written, if it consists of digits

@@ -20,28 +20,33 @@ use futures::FutureExt as _;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use shared::domain::{Action, Fact, Invalid, ReservationId, State, Target};
-use shared::function::{Deps, elapsed_ms, serve_events};
+use shared::function::{Deps, elapsed_ms, serve_events_at_once};
 use shared::metrics::Metric;
 use shared::store::{Invocation, Outcome};
 use shared::{Error, planted};
 use tokio::time::Instant;
 
-use crate::event::{Event, IgnoredEvent, OrderEvent, parse};
+use crate::event::{IgnoredEvent, IncomingEvent, OrderEvent, parse};
 
-/// Orders that are handled at once; their calls wait for DynamoDB most of the time.
-const ORDERS_AT_ONCE: usize = 10;
+/// Orders that are handled at once. Those of one product go together in one transaction, which takes 99.
+const ORDERS_AT_ONCE: usize = 100;
 
 /// Runs the function.
 ///
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), Error> {
-    serve_events("order-events", Deps::init().await?, handle).await
+    serve_events_at_once("order-events", Deps::init().await?, |deps, event, invocation| {
+        Box::pin(handle(deps, event, invocation))
+    })
+    .await
 }
 
 /// A message of the batch.
 struct Message<'a> {
     id: &'a str,
+    /// Whether the queue has delivered it before.
+    is_redelivered: bool,
     event: OrderEvent,
 }
 
@@ -64,10 +69,11 @@ pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Resu
             None => Err(Invalid("the record has no body".to_owned())),
         };
         match parsed {
-            Ok(Event::Fact(event)) => {
-                orders.entry(ReservationId::of(&event.order_id)).or_default().push(Message { id, event })
+            Ok(IncomingEvent::Fact(event)) => {
+                let message = Message { id, is_redelivered: is_redelivered(record), event };
+                orders.entry(ReservationId::of(&message.event.order_id)).or_default().push(message);
             }
-            Ok(Event::Nothing(event)) => ignore_event(id, &event, invocation),
+            Ok(IncomingEvent::Nothing(event)) => ignore_event(id, &event, invocation),
             Err(Invalid(error)) => {
                 tracing::error!(operation = "order-events", outcome = "unreadable", message_id = id, error);
                 if !planted("an-unreadable-message-is-done") {
@@ -76,9 +82,10 @@ pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Resu
             }
         }
     }
-    let handling = orders
+    let handling: Vec<_> = orders
         .into_values()
-        .map(|messages| handle_order(messages, invocation, |e, i| apply_event(deps, e, i)));
+        .map(|messages| handle_order(messages, invocation, |message, i| apply_event(deps, message, i)))
+        .collect();
     let mut running = futures::stream::iter(handling).buffer_unordered(ORDERS_AT_ONCE);
     while let Some(of_order) = running.next().await {
         failed.extend(of_order);
@@ -98,8 +105,14 @@ pub async fn handle(deps: &Deps, event: &Value, invocation: &Invocation) -> Resu
 /// The value of the message attribute `eventType`, whose name is matched as the members of an event are.
 fn event_type(record: &Value) -> Option<&str> {
     let attributes = record["messageAttributes"].as_object()?;
-    let (_, attribute) = attributes.iter().find(|(key, _)| name::plain(key) == "eventtype")?;
+    let (_, attribute) = attributes.iter().find(|(key, _)| name::normalize(key) == "eventtype")?;
     attribute["stringValue"].as_str()
+}
+
+/// Whether this is not the first time that the queue delivers the message.
+fn is_redelivered(record: &Value) -> bool {
+    let count = record["attributes"]["ApproximateReceiveCount"].as_str();
+    count.is_some_and(|count| count != "1") && !planted("what-comes-again-is-not-looked-for")
 }
 
 /// Logs and counts an event that does not concern stock. Its name goes into the log only: as a dimension of a metric,
@@ -122,16 +135,16 @@ fn ignore_event(message_id: &str, event: &IgnoredEvent, invocation: &Invocation)
 /// fails one message, not the batch.
 async fn handle_order<'a, H, F>(messages: Vec<Message<'a>>, invocation: &Invocation, apply: H) -> Vec<&'a str>
 where
-    H: Fn(OrderEvent, Invocation) -> F,
+    H: Fn(Message<'a>, Invocation) -> F,
     F: Future<Output = Result<MessageOutcome, String>>,
 {
     let mut failed = Vec::new();
-    for Message { id, event } in messages {
+    for message in messages {
         let began = Instant::now();
-        let correlation_id = event.correlation_id.clone().unwrap_or_else(|| id.to_owned());
+        let (id, fact) = (message.id, message.event.fact());
+        let correlation_id = message.event.correlation_id.clone().unwrap_or_else(|| id.to_owned());
         let of_message = Invocation { correlation_id, ..invocation.clone() };
-        let fact = event.fact();
-        let applying = AssertUnwindSafe(apply(event, of_message.clone())).catch_unwind();
+        let applying = AssertUnwindSafe(apply(message, of_message.clone())).catch_unwind();
         let outcome = match tokio::time::timeout_at(invocation.deadline, applying).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_panic)) => Err("it panicked".to_owned()),
@@ -196,14 +209,20 @@ struct MessageOutcome {
 /// Applies the fact that an event tells to its order.
 async fn apply_event(
     deps: &Deps,
-    event: OrderEvent,
+    message: Message<'_>,
     invocation: Invocation,
 ) -> Result<MessageOutcome, String> {
-    let (fact, ttl) = (event.fact(), deps.settings.reservation_ttl);
+    let Message { is_redelivered, event, .. } = message;
+    let (fact, ttl) = (event.fact(), event.ttl.or(deps.settings.reservation_ttl));
     let expires_at = ttl.map(|ttl| invocation.now.checked_add(ttl)).transpose().map_err(|e| e.to_string())?;
     let action = Action::Hear { heard: event.heard, expires_at };
     let command = invocation.command(Target::Order(event.order_id), action);
-    let outcome = match deps.store.apply(command, &invocation).await.map_err(|e| e.to_string())? {
+    let outcome = if is_redelivered {
+        deps.store.apply_again(command, &invocation).await
+    } else {
+        deps.store.apply(command, &invocation).await
+    };
+    let outcome = match outcome.map_err(|e| e.to_string())? {
         Outcome::Done { first: false, .. } => "repeated",
         // It contradicts what was recorded before: both are kept, and the publisher tells of it.
         Outcome::Done { reservation, .. } if reservation.is_newly_contradicted() => "conflict",
@@ -214,7 +233,9 @@ async fn apply_event(
 }
 
 /// Parses a message; a panic becomes an error of that message.
-fn parse_without_panic(parse: impl FnOnce() -> Result<Event, Invalid>) -> Result<Event, Invalid> {
+fn parse_without_panic(
+    parse: impl FnOnce() -> Result<IncomingEvent, Invalid>,
+) -> Result<IncomingEvent, Invalid> {
     std::panic::catch_unwind(AssertUnwindSafe(parse))
         .unwrap_or_else(|_| Err(Invalid("reading it panicked".to_owned())))
 }
@@ -240,10 +261,10 @@ mod tests {
     async fn a_panic_fails_one_message() {
         let ids = ["m-1", "m-2", "m-3", "m-4", "m-5"];
         let paid = parse(r#"{"type":"OrderPaid","orderId":"o"}"#, None).expect("an event");
-        let Event::Fact(paid) = paid else { panic!("it is a fact") };
-        let messages = ids.map(|id| Message { id, event: paid.clone() }).into();
+        let IncomingEvent::Fact(paid) = paid else { panic!("it is a fact") };
+        let messages = ids.map(|id| Message { id, is_redelivered: false, event: paid.clone() }).into();
         let calls = Cell::new(0);
-        let apply = async |_: OrderEvent, _: Invocation| {
+        let apply = async |_: Message<'_>, _: Invocation| {
             calls.set(calls.get() + 1);
             assert!(calls.get() != 4, "on purpose");
             Ok(MessageOutcome { route: "paid", outcome: "ok" })

@@ -74,15 +74,15 @@ const OTHER_VERBS: [&str; 19] = [
 ///
 /// # Errors
 /// If it is nearly a name that is understood: then it is not known what is meant.
-pub(crate) fn meaning(name: &str) -> Result<Meaning, Invalid> {
-    let full = plain(name);
+pub(crate) fn find_meaning(name: &str) -> Result<Meaning, Invalid> {
+    let full = normalize(name);
     let given = full.strip_suffix("event").unwrap_or(&full);
-    if let Some((_, meaning)) = KNOWN.iter().find(|(known, _)| plain(known) == given) {
+    if let Some((_, meaning)) = KNOWN.iter().find(|(known, _)| normalize(known) == given) {
         return Ok(*meaning);
     }
     let near = KNOWN
         .iter()
-        .map(|(known, _)| (distance(&full, given, &plain(known)), known))
+        .map(|(known, _)| (distance(&full, given, &normalize(known)), known))
         .min_by_key(|(distance, _)| *distance)
         .filter(|(distance, _)| *distance <= MAX_SLIPS);
     match near {
@@ -112,7 +112,7 @@ fn is_ordinary(plain: &str) -> bool {
 }
 
 /// A name without regard to case and punctuation.
-pub(crate) fn plain(name: &str) -> String {
+pub(crate) fn normalize(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
@@ -139,7 +139,7 @@ mod tests {
             ("OrderUpdate", "OrderUpdated"),
             ("order.payd", "OrderPaid"),
         ] {
-            let Invalid(why) = meaning(slip).expect_err(slip);
+            let Invalid(why) = find_meaning(slip).expect_err(slip);
             assert!(why.ends_with(&format!("did you mean {meant}?")), "{slip}: {why}");
         }
     }
@@ -195,15 +195,16 @@ mod tests {
             "ordres",
             &"OrderCreated".repeat(100_000),
         ] {
-            assert_eq!(meaning(name), Ok(Meaning::Nothing), "{}", excerpt(name));
+            assert_eq!(find_meaning(name), Ok(Meaning::Nothing), "{}", excerpt(name));
         }
     }
 
     /// A word that is not near would be one too many in the list.
     #[test]
     fn the_ordinary_words_are_near_known_names() {
-        let near =
-            |name: &str| KNOWN.iter().any(|(known, _)| strsim::levenshtein(name, &plain(known)) <= MAX_SLIPS);
+        let near = |name: &str| {
+            KNOWN.iter().any(|(known, _)| strsim::levenshtein(name, &normalize(known)) <= MAX_SLIPS)
+        };
         for verb in OTHER_VERBS {
             assert!(SUBJECTS.iter().any(|subject| near(&format!("{subject}{verb}"))), "{verb}");
         }
@@ -215,9 +216,9 @@ mod tests {
     #[test]
     fn every_known_name_is_made_of_known_words() {
         for (known, meaning_of) in KNOWN {
-            assert!(is_ordinary(&plain(known)), "{known}");
+            assert!(is_ordinary(&normalize(known)), "{known}");
             for name in [known.to_owned(), format!("{known}Event"), known.to_uppercase()] {
-                assert_eq!(meaning(&name), Ok(meaning_of), "{name}");
+                assert_eq!(find_meaning(&name), Ok(meaning_of), "{name}");
             }
         }
     }

@@ -14,12 +14,12 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 use shared::aws::ConfigLoader;
 use shared::domain::events::{self, Event, EventKind, Movement};
-use shared::domain::{Level, UnitKey};
+use shared::domain::{Level, SharedWrite, UnitKey};
 use shared::function::{Deps, elapsed_ms, note_warm_up, serve_events};
 use shared::metrics::{Metric, Metrics};
 use shared::publishing::{Bus, Entry, PublishError, split_into_requests};
-use shared::settings::{BadSetting, required};
-use shared::store::{Invocation, MAX_MOVEMENTS, StoreError, StreamChange, parse_change};
+use shared::settings::{BadSetting, require_setting};
+use shared::store::{Invocation, MAX_MOVEMENTS, StoreError, StreamChange, parse_change, parse_shared_write};
 use shared::{Error, planted};
 use tokio::time::Instant;
 
@@ -52,6 +52,8 @@ struct Record<'a> {
     raw: &'a Value,
     sequence_number: &'a str,
     change: StreamChange,
+    /// The transaction that wrote it, where it shared one with others.
+    shared: Option<SharedWrite>,
 }
 
 /// Works on a batch and answers with the first record that must come again, and all after it.
@@ -136,7 +138,7 @@ async fn publish_batch(
     let mut unreadable = Vec::new();
     for (i, (raw, sequence_number)) in raw.iter().zip(numbers).enumerate() {
         match read_change(raw) {
-            Ok(change) => records.push((i, Record { raw, sequence_number, change })),
+            Ok((change, shared)) => records.push((i, Record { raw, sequence_number, change, shared })),
             Err(error) => unreadable.push((i, raw, *sequence_number, error)),
         }
     }
@@ -167,14 +169,15 @@ async fn publish_batch(
             progress.stop_at(failure);
         }
     }
-    if let Err(failure) = write_movements(outbox, progress.done_of(&records), &until(WRITING_ENDS)).await {
+    if let Err(failure) = write_movements(outbox, progress.done_records(&records), &until(WRITING_ENDS)).await
+    {
         progress.stop_at(failure);
     }
-    if let Err(failure) = update_levels(outbox, progress.done_of(&records), &until(10)).await {
+    if let Err(failure) = update_levels(outbox, progress.done_records(&records), &until(10)).await {
         progress.stop_at(failure);
     }
     let sent = &entries[..entries.partition_point(|(i, _)| *i < progress.end)];
-    count_published(progress.done_of(&records), sent, &invocation.metrics);
+    count_published(progress.done_records(&records), sent, &invocation.metrics);
     progress.failed.map_or(Ok(entries.len()), Err)
 }
 
@@ -195,7 +198,7 @@ impl Progress {
     }
 
     /// The records that are done.
-    fn done_of<'a, 'b>(&self, records: &'b [(usize, Record<'a>)]) -> &'b [(usize, Record<'a>)] {
+    fn done_records<'a, 'b>(&self, records: &'b [(usize, Record<'a>)]) -> &'b [(usize, Record<'a>)] {
         &records[..records.partition_point(|(i, _)| *i < self.end)]
     }
 }
@@ -220,14 +223,16 @@ fn count_published(records: &[(usize, Record<'_>)], sent: &[(usize, Entry)], met
     }
 }
 
-/// Writes the movements of what was published, in order.
+/// Writes the movements of what was published, in order, and which reservations shared a transaction.
 async fn write_movements(
     outbox: &Outbox,
     records: &[(usize, Record<'_>)],
     invocation: &Invocation,
 ) -> Result<(), Failed> {
     let mut moved: Vec<(usize, Movement)> = Vec::new();
+    let mut shared: Vec<(usize, SharedWrite)> = Vec::new();
     for (i, record) in records {
+        shared.extend(record.shared.clone().map(|write| (*i, write)));
         if let StreamChange::Stock(old, new) = &record.change {
             moved.push((*i, events::movement(old.as_ref(), new)));
         }
@@ -235,6 +240,13 @@ async fn write_movements(
     for part in moved.chunks(MAX_MOVEMENTS) {
         let movements: Vec<Movement> = part.iter().map(|(_, movement)| movement.clone()).collect();
         let written = outbox.deps.store.record_movements(&movements, invocation);
+        let written = tokio::time::timeout_at(invocation.deadline, written).await;
+        let from = part[0].0;
+        written.map_err(|_| Failed::out_of_time(from))?.map_err(|e| Failed::new(from, e))?;
+    }
+    for part in shared.chunks(MAX_MOVEMENTS) {
+        let writes: Vec<SharedWrite> = part.iter().map(|(_, write)| write.clone()).collect();
+        let written = outbox.deps.store.record_shared_writes(&writes, invocation);
         let written = tokio::time::timeout_at(invocation.deadline, written).await;
         let from = part[0].0;
         written.map_err(|_| Failed::out_of_time(from))?.map_err(|e| Failed::new(from, e))?;
@@ -285,18 +297,19 @@ async fn update_levels(
     Ok(())
 }
 
-fn read_change(raw: &Value) -> Result<StreamChange, String> {
+fn read_change(raw: &Value) -> Result<(StreamChange, Option<SharedWrite>), String> {
     let record: EventRecord = serde_json::from_value(raw.clone()).map_err(|e| e.to_string())?;
+    let shared = parse_shared_write(&record).map_err(|e| e.to_string())?;
     let change = parse_change(record).map_err(|e| e.to_string())?;
     let versions = match &change {
         StreamChange::Stock(old, new) => (old.as_ref().map_or(0, |old| old.version), new.version),
         StreamChange::Reservation(old, new) => (old.as_ref().map_or(0, |old| old.version), new.version),
         // An alert begins anew when it was purged, and one of an earlier version counted otherwise. What it tells
         // stands in it.
-        StreamChange::Level(_) | StreamChange::Other => return Ok(change),
+        StreamChange::Level(_) | StreamChange::Other => return Ok((change, shared)),
     };
     match versions {
-        (before, after) if after == before + 1 => Ok(change),
+        (before, after) if after == before + 1 => Ok((change, shared)),
         (before, after) => {
             Err(format!("version {before} became {after}: it was changed by something else than Holdfast"))
         }
@@ -306,9 +319,9 @@ fn read_change(raw: &Value) -> Result<StreamChange, String> {
 /// The events that a change of an item gives rise to.
 fn events_of(change: &StreamChange, threshold: u64) -> Vec<Event> {
     match change {
-        StreamChange::Stock(old, new) => events::of_stock(old.as_ref(), new, threshold),
-        StreamChange::Reservation(old, new) => events::of_reservation(old.as_ref(), new),
-        StreamChange::Level(alert) => events::of_level(alert).into_iter().collect(),
+        StreamChange::Stock(old, new) => events::events_of_stock(old.as_ref(), new, threshold),
+        StreamChange::Reservation(old, new) => events::events_of_reservation(old.as_ref(), new),
+        StreamChange::Level(alert) => events::event_of_level(alert).into_iter().collect(),
         StreamChange::Other => Vec::new(),
     }
 }
@@ -319,10 +332,11 @@ impl Outbox {
     /// # Errors
     /// If a setting is missing.
     pub async fn connect(deps: Arc<Deps>, config: impl Fn() -> ConfigLoader) -> Result<Self, BadSetting> {
-        let bus = required("EVENT_BUS", deps.settings.event_bus.as_ref())?;
+        let bus = require_setting("EVENT_BUS", deps.settings.event_bus.as_ref())?;
         let bus = Bus::connect(config(), bus).await;
         let queue = aws_sdk_sqs::Client::new(&shared::aws::load(config()).await);
-        let url = required("DEAD_LETTER_QUEUE_URL", deps.settings.dead_letter_queue_url.as_ref())?.to_owned();
+        let url = require_setting("DEAD_LETTER_QUEUE_URL", deps.settings.dead_letter_queue_url.as_ref())?
+            .to_owned();
         Ok(Self { deps, bus, queue, dead_letter_queue_url: url })
     }
 

@@ -9,15 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use shared::domain::{Reservation, ReservationId, StockUnit, UnitKey};
+use shared::domain::events::Movement;
+use shared::domain::{Reservation, ReservationId, SharedTransaction, StockUnit, UnitKey};
 use shared::function::Deps;
 use shared::store::{Invocation, MAX_BATCH_READ, StoreError};
 use tokio::time::Instant;
 
 use crate::ledger::POLL_INTERVAL;
 
-/// How often a stock unit is compared. A comparison fails where the sweep ends several holds at once, whose movement
-/// names none of them, or where a reservation moves twice in a moment.
+/// How often a stock unit is compared. A comparison fails where a reservation moves twice in a moment, or together with
+/// others, so that it is not known by how much.
 const MAX_COMPARISONS: usize = 10;
 
 /// Batches of reservations that are read at once.
@@ -51,6 +52,8 @@ const MOVED: Comparison = Comparison::NotCompared("it moved in a way that could 
 #[derive(Debug, Default)]
 struct Movements {
     by: BTreeMap<ReservationId, i64>,
+    /// The reservations that moved together with others: by how much each of them is not known.
+    together: BTreeSet<ReservationId>,
     /// Whether something was given back that no reservation is named for, and whether something was held so.
     has_unnamed_release: bool,
     has_unnamed_hold: bool,
@@ -59,6 +62,11 @@ struct Movements {
 impl Movements {
     fn is_named(&self) -> bool {
         !self.has_unnamed_release && !self.has_unnamed_hold
+    }
+
+    /// The reservations that moved.
+    fn moved(&self) -> BTreeSet<ReservationId> {
+        self.by.keys().chain(&self.together).copied().collect()
     }
 }
 
@@ -112,17 +120,17 @@ impl Reader<'_> {
             return Ok(MOVED);
         }
         let mut ids = candidate.holders.clone();
-        ids.extend(before.by.keys());
-        let mut held = self.held_by(&ids).await?;
+        ids.extend(before.moved());
+        let mut held = self.read_held_by(&ids).await?;
         let Some(b) = self.read_stock().await? else { return Ok(gone) };
         let Some(between) = self.movements_between(a.version, b.version).await? else { return Ok(BEHIND) };
         if !between.is_named() {
             return Ok(MOVED);
         }
-        if !between.by.is_empty() {
-            // These may have been read before their movement or after it.
-            let touched: BTreeSet<ReservationId> = between.by.into_keys().collect();
-            match self.held_at(&b, &touched).await? {
+        // These may have been read before their movement or after it.
+        let touched = between.moved();
+        if !touched.is_empty() {
+            match self.read_held_at(&b, &touched).await? {
                 Ok(again) => held.extend(again),
                 Err(why) => return Ok(why),
             }
@@ -133,7 +141,7 @@ impl Reader<'_> {
 
     /// The quantities that these reservations held at a past version of their stock unit: those that they hold now,
     /// without their movements since then.
-    async fn held_at(
+    async fn read_held_at(
         &self,
         then: &StockUnit,
         ids: &BTreeSet<ReservationId>,
@@ -143,12 +151,12 @@ impl Reader<'_> {
         let Some(since) = self.movements_between(then.version, c.version).await? else {
             return Ok(Err(BEHIND));
         };
-        let mut held = self.held_by(ids).await?;
+        let mut held = self.read_held_by(ids).await?;
         let Some(d) = self.read_stock().await? else { return Ok(Err(gone)) };
         let Some(meanwhile) = self.movements_between(c.version, d.version).await? else {
             return Ok(Err(BEHIND));
         };
-        let again = ids.iter().any(|id| meanwhile.by.contains_key(id));
+        let again = !ids.is_disjoint(&meanwhile.moved()) || !ids.is_disjoint(&since.together);
         if again || !since.is_named() || !meanwhile.is_named() {
             return Ok(Err(MOVED));
         }
@@ -169,34 +177,46 @@ impl Reader<'_> {
         let (mut version, mut moved) = (after, Movements::default());
         while version < up_to {
             let page = self.deps.store.movements(self.unit, version, up_to, self.invocation).await?;
-            let follows = page.first().is_some_and(|movement| movement.version == version + 1);
-            if !follows {
+            let before = version;
+            // What comes behind a gap is read again when the gap is closed.
+            for movement in page {
+                if movement.version != version + 1 || !self.follow(&movement, &mut moved).await? {
+                    break;
+                }
+                version = movement.version;
+            }
+            if version == before {
                 if Instant::now() + POLL_INTERVAL >= until {
                     return Ok(None);
                 }
                 tokio::time::sleep(POLL_INTERVAL).await;
-                continue;
-            }
-            // What comes behind a gap is read again when the gap is closed.
-            for movement in page {
-                if movement.version != version + 1 {
-                    break;
-                }
-                version = movement.version;
-                let held = movement.delta.reserved;
-                match ReservationId::parse(&movement.cause.reference) {
-                    _ if held == 0 => {}
-                    Ok(id) => *moved.by.entry(id).or_default() += held,
-                    Err(_) if held > 0 => moved.has_unnamed_hold = true,
-                    Err(_) => moved.has_unnamed_release = true,
-                }
             }
         }
         Ok(Some(moved))
     }
 
+    /// Adds a movement. False while the ledger does not have all that shared it.
+    async fn follow(&self, movement: &Movement, moved: &mut Movements) -> Result<bool, StoreError> {
+        let (reference, held) = (&movement.cause.reference, movement.delta.reserved);
+        if let Some(shared) = SharedTransaction::parse(reference) {
+            let store = &self.deps.store;
+            let Some(ids) = store.reservations_of_transaction(&shared, self.invocation).await? else {
+                return Ok(false);
+            };
+            moved.together.extend(ids);
+            return Ok(true);
+        }
+        match ReservationId::parse(reference) {
+            _ if held == 0 => {}
+            Ok(id) => *moved.by.entry(id).or_default() += held,
+            Err(_) if held > 0 => moved.has_unnamed_hold = true,
+            Err(_) => moved.has_unnamed_release = true,
+        }
+        Ok(true)
+    }
+
     /// The quantities that these reservations hold of the stock unit now.
-    async fn held_by(
+    async fn read_held_by(
         &self,
         ids: &BTreeSet<ReservationId>,
     ) -> Result<BTreeMap<ReservationId, u64>, StoreError> {

@@ -79,7 +79,13 @@ impl Ledger {
                 (self.version + 1).into(),
                 movement.version.into(),
             );
-            self.record_gap(unit, movement.version - 1, before(movement), movement.at, &reconstructed());
+            self.record_gap(
+                unit,
+                movement.version - 1,
+                figures_before(movement),
+                movement.at,
+                &reconstruction_cause(),
+            );
         }
         let Delta { available, reserved, sold } = movement.delta;
         for (sum, change) in self.sums.iter_mut().zip([available, reserved, sold]) {
@@ -120,7 +126,7 @@ impl Ledger {
         for version in self.version + 1..=last {
             let (figures, at, cause) = match version == last {
                 true => (after, at, cause.clone()),
-                false => (self.figures, unit.updated_at, reconstructed()),
+                false => (self.figures, unit.updated_at, reconstruction_cause()),
             };
             let change = |i: usize| figures[i].cast_signed().saturating_sub(self.figures[i].cast_signed());
             let delta = Delta { available: change(0), reserved: change(1), sold: change(2) };
@@ -129,13 +135,13 @@ impl Ledger {
     }
 }
 
-fn before(movement: &Movement) -> [u64; 3] {
+fn figures_before(movement: &Movement) -> [u64; 3] {
     let Delta { available, reserved, sold } = movement.delta;
     let [a, r, s] = movement.after;
     [(a, available), (r, reserved), (s, sold)].map(|(after, change)| after.saturating_add_signed(-change))
 }
 
-fn reconstructed() -> Cause {
+fn reconstruction_cause() -> Cause {
     Cause {
         operation: RECONSTRUCTED.to_owned(),
         reference: RECONSTRUCTED.to_owned(),

@@ -28,7 +28,7 @@ use shared::domain::{StockUnit, UnitKey};
 use shared::function::{Deps, elapsed_ms, serve_events};
 use shared::metrics::Metric;
 use shared::publishing::Bus;
-use shared::settings::{BadSetting, required};
+use shared::settings::{BadSetting, require_setting};
 use shared::store::{Invocation, StoreError};
 use shared::{Error, planted};
 use tokio::time::Instant;
@@ -60,7 +60,7 @@ impl Reconciler {
     /// # Errors
     /// If a setting is missing.
     pub async fn connect(deps: Arc<Deps>, config: ConfigLoader) -> Result<Self, BadSetting> {
-        let bus = required("EVENT_BUS", deps.settings.event_bus.as_ref())?;
+        let bus = require_setting("EVENT_BUS", deps.settings.event_bus.as_ref())?;
         let bus = Bus::connect(config, bus).await;
         Ok(Self { deps, bus })
     }
@@ -173,9 +173,9 @@ impl Reconciliation<'_> {
         report.stock_units = states.len();
         report.levels_set = states.iter().filter(|state| matches!(state.level, Some((_, true)))).count();
         report.differences = states.iter().flat_map(|state| state.ledger.differences.clone()).collect();
-        report.published += self.send(self.events_of_units(&states)).await?;
+        report.published += self.send_events(self.events_of_units(&states)).await?;
 
-        let (scanned, published) = self.scan(&missed).await?;
+        let (scanned, published) = self.scan_reservations(&missed).await?;
         report.published += published;
         report.reservations = scanned.reservations;
         report.differences.extend(scanned.unreadable);
@@ -248,7 +248,7 @@ impl Reconciliation<'_> {
     }
 
     /// Reads all reservations, and publishes again those that may have been missed.
-    async fn scan(&self, missed: &Missed) -> Result<(Scanned, usize), Error> {
+    async fn scan_reservations(&self, missed: &Missed) -> Result<(Scanned, usize), Error> {
         let (mut scanned, mut published, mut start) = (Scanned::default(), 0, None);
         loop {
             let page = self.deps.store.scan_reservations(start.as_ref(), self.invocation).await?;
@@ -267,10 +267,10 @@ impl Reconciliation<'_> {
                     *scanned.held.entry(unit).or_default() += quantity;
                 }
                 if missed.contains(&reservation) {
-                    again.extend(events::state_of_reservation(&reservation));
+                    again.extend(events::state_events_of_reservation(&reservation));
                 }
             }
-            published += self.send(again).await?;
+            published += self.send_events(again).await?;
             start = page.next;
             if start.is_none() {
                 return Ok((scanned, published));

@@ -17,7 +17,7 @@ const OUT_OF_ORDER: Duration = Duration::from_secs(600);
 
 impl Reconciliation<'_> {
     /// Sends events. Answers with their number, or fails if the bus refused one of them.
-    pub(crate) async fn send(&self, events: Vec<Event>) -> Result<usize, Error> {
+    pub(crate) async fn send_events(&self, events: Vec<Event>) -> Result<usize, Error> {
         let entries: Vec<Entry> = events.into_iter().map(Entry::from).collect();
         for part in split_into_requests(&entries, |entry| entry) {
             let part: Vec<&Entry> = part.iter().collect();
@@ -34,7 +34,7 @@ impl Reconciliation<'_> {
         if !self.request.republish {
             return missed;
         }
-        missed.since = self.requested_since();
+        missed.since = self.republish_since();
         for UnitState { unit, ledger, .. } in states.iter().filter(|state| !state.ledger.missing.is_empty()) {
             let from = ledger.whole_until.and_then(|at| at.checked_sub(OUT_OF_ORDER).ok());
             let from = from.unwrap_or(Timestamp::MIN);
@@ -45,7 +45,7 @@ impl Reconciliation<'_> {
     }
 
     /// The time since which everything is published again, if that is asked for.
-    fn requested_since(&self) -> Option<Timestamp> {
+    fn republish_since(&self) -> Option<Timestamp> {
         let hours = Duration::from_secs(u64::from(self.request.since_hours?) * 3_600);
         Some(self.invocation.now.checked_sub(hours).unwrap_or(Timestamp::MIN))
     }
@@ -57,15 +57,15 @@ impl Reconciliation<'_> {
         if !self.request.republish {
             return events;
         }
-        let (since, threshold) = (self.requested_since(), self.deps.settings.low_stock_threshold);
+        let (since, threshold) = (self.republish_since(), self.deps.settings.low_stock_threshold);
         for UnitState { unit, ledger, level } in states {
             let lacks = !ledger.missing.is_empty();
             if lacks {
-                events.extend(events::state_of_stock(unit, threshold));
+                events.extend(events::state_events_of_stock(unit, threshold));
             }
             let Some((alert, false)) = level else { continue };
             if lacks || since.is_some_and(|since| alert.since >= since) {
-                events.extend(events::state_of_level(alert));
+                events.extend(events::state_event_of_level(alert));
             }
         }
         events

@@ -2,14 +2,14 @@
 
 use serde::Deserialize;
 use shared::domain::{Action, OrderId, Reason, ReservationId};
-use shared::http::{Answer, Deps, Problem, Request, Role, serve, target};
+use shared::http::{Answer, Deps, Problem, Request, Role, find_target, serve};
 
 /// Runs the function.
 ///
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("release", handle).await
+    serve("release", |deps, request| Box::pin(handle(deps, request))).await
 }
 
 /// Answers one request.
@@ -37,7 +37,7 @@ struct ReleaseRequest {
 async fn release(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     request.require(Role::System)?;
     let body: ReleaseRequest = request.json()?;
-    let target = target(body.reservation_id, body.order_id)?;
+    let target = find_target(body.reservation_id, body.order_id)?;
     let reason = body.reason.unwrap_or_else(Reason::requested);
     let command = request.invocation.command(target, Action::Release { reason });
     deps.store.apply(command, &request.invocation).await?.answer(request.invocation.now)

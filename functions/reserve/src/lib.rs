@@ -1,16 +1,20 @@
-//! `reserve`: holds stock for an order, and holds it for longer.
+//! `reserve`: holds stock for an order, or puts the order into the queue for a caller that does not wait; and holds it
+//! for longer.
+
+mod message;
 
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use shared::domain::{
-    Action, Location, OrderId, ProductId, Quantity, ReservationId, Target, Timestamp, Whole,
+    Action, Location, OrderId, OrderLines, ProductId, Quantity, ReservationId, Target, Timestamp, Whole,
 };
 use shared::http::{
-    Answer, Deps, ItemRequest, Problem, RESERVE, Request, ReservationView, Role, order_lines, serve, target,
+    AcceptedView, Answer, Deps, ItemRequest, Problem, RESERVE, Request, ReservationView, Role, find_target,
+    serve, sum_order_lines,
 };
-use shared::settings::MAX_TTL_SECONDS;
+use shared::settings::{TtlSeconds, require_setting};
 use shared::store::Outcome;
 
 /// Runs the function.
@@ -18,7 +22,7 @@ use shared::store::Outcome;
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("reserve", handle).await
+    serve("reserve", |deps, request| Box::pin(handle(deps, request))).await
 }
 
 /// Answers one request.
@@ -33,9 +37,6 @@ pub async fn handle(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     }
 }
 
-/// How long to hold, in seconds.
-type Ttl = Whole<1, { MAX_TTL_SECONDS.cast_signed() }>;
-
 /// One product, or `items`; not both.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -47,7 +48,7 @@ struct ReserveRequest {
     quantity: Option<Quantity>,
     location: Option<Location>,
     items: Option<Vec<ItemRequest>>,
-    ttl_seconds: Option<Ttl>,
+    ttl_seconds: Option<TtlSeconds>,
     // What a shop's one line says besides, as in `items`.
     #[serde(default, rename = "unitPrice")]
     _unit_price: IgnoredAny,
@@ -78,16 +79,40 @@ async fn reserve(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     let body: ReserveRequest = request.json()?;
     let now = request.invocation.now;
     let ttl = body.ttl_seconds.map(|Whole(seconds)| Duration::from_secs(seconds.unsigned_abs()));
-    let expires_at = ttl.or(deps.settings.reservation_ttl).map(|ttl| after(now, ttl)).transpose()?;
-    let target = Target::Order(body.order_id.clone());
-    let action = Action::Reserve { lines: order_lines(body.items()?)?, expires_at };
-    let command = request.invocation.command(target, action);
-    match deps.store.apply(command, &request.invocation).await? {
+    let expires_at = ttl.or(deps.settings.reservation_ttl).map(|ttl| end_of_hold(now, ttl)).transpose()?;
+    let (order_id, ttl) = (body.order_id.clone(), body.ttl_seconds);
+    let lines = sum_order_lines(body.items()?)?;
+    let action = Action::Reserve { lines: lines.clone(), expires_at };
+    let command = request.invocation.command(Target::Order(order_id.clone()), action);
+    let outcome = if request.prefers_async() {
+        match deps.store.decided(&command, &request.invocation).await? {
+            Some(outcome) => outcome,
+            None => return accept(deps, request, &order_id, &lines, ttl).await,
+        }
+    } else {
+        deps.store.apply(command, &request.invocation).await?
+    };
+    match outcome {
         Outcome::Done { reservation, first } => {
             Answer::created(first, &ReservationView::at(now, &reservation))
         }
         refused => refused.answer(now),
     }
+}
+
+/// Puts an order into the queue. The same order may be in it already: it is decided once.
+async fn accept(
+    deps: &Deps,
+    request: &Request,
+    order_id: &OrderId,
+    lines: &OrderLines,
+    ttl: Option<TtlSeconds>,
+) -> Result<Answer, Problem> {
+    let url = require_setting("ORDER_QUEUE_URL", deps.settings.order_queue_url.as_ref())
+        .map_err(|e| Problem::internal(e.to_string()))?;
+    let message = message::message_of(order_id, lines, ttl, &request.invocation.correlation_id);
+    deps.order_queue.send(url, message).await.map_err(Problem::try_again)?;
+    Answer::accepted(ReservationId::of(order_id), &AcceptedView::of(order_id))
 }
 
 #[derive(Debug, Deserialize)]
@@ -96,7 +121,7 @@ struct ExtendRequest {
     reservation_id: Option<ReservationId>,
     #[serde(alias = "bookingId")]
     order_id: Option<OrderId>,
-    ttl_seconds: Option<Ttl>,
+    ttl_seconds: Option<TtlSeconds>,
 }
 
 async fn extend(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
@@ -108,11 +133,11 @@ async fn extend(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
         .map(|Whole(seconds)| Duration::from_secs(seconds.unsigned_abs()))
         .or(deps.settings.reservation_ttl)
         .ok_or_else(|| Problem::invalid("ttlSeconds is missing: for how long, counted from now"))?;
-    let target = target(body.reservation_id, body.order_id)?;
-    let command = request.invocation.command(target, Action::Extend { expires_at: after(now, ttl)? });
+    let target = find_target(body.reservation_id, body.order_id)?;
+    let command = request.invocation.command(target, Action::Extend { expires_at: end_of_hold(now, ttl)? });
     deps.store.apply(command, &request.invocation).await?.answer(now)
 }
 
-fn after(now: Timestamp, ttl: Duration) -> Result<Timestamp, Problem> {
+fn end_of_hold(now: Timestamp, ttl: Duration) -> Result<Timestamp, Problem> {
     now.checked_add(ttl).map_err(|e| Problem::internal(format!("the end of a hold: {e}")))
 }

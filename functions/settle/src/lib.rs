@@ -2,14 +2,16 @@
 
 use serde::Deserialize;
 use shared::domain::{Action, OrderId, ReservationId, Shipment, ShipmentId};
-use shared::http::{Answer, Deps, ItemRequest, Problem, Request, Role, not_null, order_lines, serve, target};
+use shared::http::{
+    Answer, Deps, ItemRequest, Problem, Request, Role, find_target, refuse_null, serve, sum_order_lines,
+};
 
 /// Runs the function.
 ///
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("settle", handle).await
+    serve("settle", |deps, request| Box::pin(handle(deps, request))).await
 }
 
 /// Answers one request.
@@ -46,9 +48,9 @@ struct DeductRequest {
     reservation_id: Option<ReservationId>,
     #[serde(alias = "bookingId")]
     order_id: Option<OrderId>,
-    #[serde(default, deserialize_with = "not_null")]
+    #[serde(default, deserialize_with = "refuse_null")]
     items: Option<Vec<ItemRequest>>,
-    #[serde(default, deserialize_with = "not_null")]
+    #[serde(default, deserialize_with = "refuse_null")]
     shipment_id: Option<ShipmentId>,
 }
 
@@ -58,7 +60,7 @@ async fn deduct(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     let part = match (body.items, body.shipment_id) {
         (None, None) => None,
         (None, Some(_)) => return Err(Problem::invalid("shipmentId goes with items[], which is missing")),
-        (Some(items), id) => Some(Shipment { id, lines: order_lines(items)? }),
+        (Some(items), id) => Some(Shipment { id, lines: sum_order_lines(items)? }),
     };
     settle(deps, request, body.reservation_id, body.order_id, Action::Deduct { part }).await
 }
@@ -70,6 +72,6 @@ async fn settle(
     order_id: Option<OrderId>,
     action: Action,
 ) -> Result<Answer, Problem> {
-    let command = request.invocation.command(target(reservation_id, order_id)?, action);
+    let command = request.invocation.command(find_target(reservation_id, order_id)?, action);
     deps.store.apply(command, &request.invocation).await?.answer(request.invocation.now)
 }

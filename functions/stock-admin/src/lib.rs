@@ -10,7 +10,7 @@ use shared::domain::{
     Edit, Invalid, Location, ProductId, Quantity, Reason, StockChange, StockCommand, StockUnit, UnitKey,
     Whole,
 };
-use shared::http::{Answer, Deps, Problem, Request, Role, not_null, serve};
+use shared::http::{Answer, Deps, Problem, Request, Role, refuse_null, serve};
 use shared::planted;
 use shared::store::StockOutcome;
 use tokio::time::Instant;
@@ -30,7 +30,7 @@ const SPARE: Duration = Duration::from_millis(50);
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn run() -> Result<(), shared::Error> {
-    serve("stock-admin", handle).await
+    serve("stock-admin", |deps, request| Box::pin(handle(deps, request))).await
 }
 
 /// Answers one request.
@@ -84,7 +84,7 @@ async fn create(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
         ..StockAnswer::of("create", &body.product_id, &body.location)
     };
     let change = StockChange::Create { available, name, low_stock_threshold, max_per_order };
-    write(deps, request, body.product_id, body.location, change, &answer).await
+    write_change(deps, request, body.product_id, body.location, change, &answer).await
 }
 
 fn product_name(name: String) -> Result<String, Invalid> {
@@ -111,7 +111,7 @@ async fn add(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
         quantity: Some(quantity.get().cast_signed()),
         ..StockAnswer::of("add", &product_id, &location)
     };
-    write(deps, request, product_id, location, StockChange::Add(quantity), &answer).await
+    write_change(deps, request, product_id, location, StockChange::Add(quantity), &answer).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -135,7 +135,7 @@ async fn adjust(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
         reason: Some(reason.to_string()),
         ..StockAnswer::of("adjust", &product_id, &location)
     };
-    write(deps, request, product_id, location, StockChange::Adjust { by, reason }, &answer).await
+    write_change(deps, request, product_id, location, StockChange::Adjust { by, reason }, &answer).await
 }
 
 /// `quantity` is what was counted on the shelf: available and reserved together.
@@ -154,14 +154,14 @@ async fn audit(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
     let AuditRequest { product_id, location, quantity: Whole(counted) } = request.json()?;
     let answer = StockAnswer { quantity: Some(counted), ..StockAnswer::of("audit", &product_id, &location) };
     let change = StockChange::Audit { on_hand: counted.unsigned_abs() };
-    write(deps, request, product_id, location, change, &answer).await
+    write_change(deps, request, product_id, location, change, &answer).await
 }
 
 /// The attributes of a product at a location. An absent member leaves its attribute as it is, `null` removes it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct UpdateRequest {
-    #[serde(default, deserialize_with = "not_null")]
+    #[serde(default, deserialize_with = "refuse_null")]
     location: Option<Location>,
     #[serde(default)]
     name: Edit<String>,
@@ -172,7 +172,7 @@ struct UpdateRequest {
 }
 
 async fn update(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
-    request.known_query(&["location"])?;
+    request.check_query_names(&["location"])?;
     let product = ProductId::parse(request.path("productId"))?;
     let in_query = request.query("location")?.map(Location::parse).transpose()?;
     let body: UpdateRequest = request.json()?;
@@ -198,7 +198,7 @@ async fn update(deps: &Deps, request: &Request) -> Result<Answer, Problem> {
         ..StockAnswer::of("update", &product, &location)
     };
     let change = StockChange::Update { name, low_stock_threshold, max_per_order };
-    write(deps, request, product, location, change, &answer).await
+    write_change(deps, request, product, location, change, &answer).await
 }
 
 /// The change that was made. It is stored and answered again for the same key, so it holds nothing that could have
@@ -262,7 +262,7 @@ impl AnswerNow {
 
 /// A stored answer with the figures as they are now. Where they cannot be read, it is answered as it is: what it says
 /// is done.
-async fn with_figures(deps: &Deps, request: &Request, unit: &UnitKey, stored: String) -> String {
+async fn add_figures(deps: &Deps, request: &Request, unit: &UnitKey, stored: String) -> String {
     let read = async {
         let now = deps.store.stock_unit(unit, &request.invocation).await.map_err(|e| e.to_string())?;
         let now = now.ok_or("there is no such stock unit")?;
@@ -282,7 +282,7 @@ async fn with_figures(deps: &Deps, request: &Request, unit: &UnitKey, stored: St
     })
 }
 
-async fn write(
+async fn write_change(
     deps: &Deps,
     request: &Request,
     product: ProductId,
@@ -299,7 +299,7 @@ async fn write(
     };
     match deps.store.change_stock(&command, &request.invocation).await? {
         StockOutcome::Done { answer, first } => {
-            let answer = with_figures(deps, request, &command.unit, answer).await;
+            let answer = add_figures(deps, request, &command.unit, answer).await;
             Ok(Answer::stored(begins && first, answer))
         }
         StockOutcome::Refused(refusal) => Err(Problem::from(&refusal)),

@@ -41,6 +41,15 @@ pub struct Function {
     pub statements: Vec<Value>,
 }
 
+impl Function {
+    /// Whether it works on several invocations at once where Lambda gives it several: what API Gateway and queues call
+    /// does. Streams and schedules bring one after the other.
+    #[must_use]
+    pub fn works_on_several_at_once(&self) -> bool {
+        !self.routes.is_empty() || !self.queues.is_empty()
+    }
+}
+
 /// A route of the HTTP API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -59,7 +68,7 @@ struct FunctionProperties {
     memory_size: Option<Value>,
     environment: Option<Environment>,
     #[serde(default)]
-    events: BTreeMap<String, Event>,
+    events: BTreeMap<String, EventSource>,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +79,7 @@ struct Environment {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Event {
+struct EventSource {
     r#type: String,
     properties: Value,
 }

@@ -2,9 +2,10 @@
 
 use super::Timestamp;
 use super::delivery::DeliveredLines;
-use super::lines::{Fingerprint, OrderLines};
+use super::fact::Fact;
+use super::lines::{Fingerprint, LineKey, OrderLines};
 use super::names::{Location, ProductId, ShipmentId};
-use super::reservation::Fact;
+use super::quantity::Quantity;
 
 /// Most contradictions that are kept of one order; of more, the oldest go. They are for a person to read.
 pub const MAX_CONFLICTS: usize = 20;
@@ -127,8 +128,8 @@ impl Conflicts {
 
 /// The lines of an order, as a contradiction keeps them.
 #[must_use]
-pub fn ordered(lines: &OrderLines) -> Vec<ConflictLine> {
-    let line = |(key, quantity): (&super::LineKey, super::Quantity)| ConflictLine {
+pub fn lines_of_order(lines: &OrderLines) -> Vec<ConflictLine> {
+    let line = |(key, quantity): (&LineKey, Quantity)| ConflictLine {
         product: key.product.clone(),
         location: Some(key.location.clone()),
         quantity: quantity.get(),
@@ -138,7 +139,7 @@ pub fn ordered(lines: &OrderLines) -> Vec<ConflictLine> {
 
 /// The lines of a delivery, as a contradiction keeps them.
 #[must_use]
-pub fn delivered(lines: &DeliveredLines) -> Vec<ConflictLine> {
+pub fn lines_of_delivery(lines: &DeliveredLines) -> Vec<ConflictLine> {
     let line = |(product, location, quantity): (&ProductId, Option<&Location>, u64)| ConflictLine {
         product: product.clone(),
         location: location.cloned(),

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::lines::{Fingerprint, Line, LineKey, fingerprint_of};
+use super::lines::{Fingerprint, Line, LineKey, MAX_LINES, fingerprint_of};
 use super::names::{Invalid, Location, ProductId, ShipmentId};
 use super::quantity::Quantity;
-use super::stock::MAX_LINES;
 
 /// The goods that left according to a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +155,7 @@ impl Claim {
             rest -= more;
         };
         if bookings_stay {
-            lines.iter().for_each(|line| fill(line, line.left()));
+            lines.iter().for_each(|line| fill(line, line.departed_units()));
         }
         let ordered = || lines.iter().filter(|line| line.is_ordered());
         ordered().for_each(|line| fill(line, line.quantity));
@@ -218,7 +217,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::fixtures::{delivered, line};
+    use crate::domain::fixtures::{delivered_lines, line};
 
     fn ordered(name: &str, quantity: u64) -> Line {
         let (key, quantity) = line(name, quantity);
@@ -233,8 +232,10 @@ mod tests {
     #[test]
     fn a_line_without_a_location_matches_any_of_the_order() {
         let order = [ordered("X@east", 3), ordered("X@west", 2)];
-        let total =
-            |of: &[(&str, u64)]| Deliveries { totals: Claims::of(&delivered(of)), ..Deliveries::default() };
+        let total = |of: &[(&str, u64)]| Deliveries {
+            totals: Claims::of(&delivered_lines(of)),
+            ..Deliveries::default()
+        };
         let east = |n| ("X@east".to_owned(), n);
         let west = |n| ("X@west".to_owned(), n);
         assert_eq!(left(&total(&[("X", 4)]), &order), [east(3), west(1)]);
@@ -247,14 +248,14 @@ mod tests {
 
     #[test]
     fn the_fingerprint_is_that_of_the_same_shipment_by_request() {
-        let main = delivered(&[("X@main", 1), ("Y", 2)]);
-        assert_eq!(main.fingerprint(), delivered(&[("Y@main", 2), ("X", 1)]).fingerprint());
-        assert_ne!(main.fingerprint(), delivered(&[("Y@east", 2), ("X", 1)]).fingerprint());
+        let main = delivered_lines(&[("X@main", 1), ("Y", 2)]);
+        assert_eq!(main.fingerprint(), delivered_lines(&[("Y@main", 2), ("X", 1)]).fingerprint());
+        assert_ne!(main.fingerprint(), delivered_lines(&[("Y@east", 2), ("X", 1)]).fingerprint());
     }
 
     fn claims() -> impl Strategy<Value = Claims> {
         let line = (prop::sample::select(vec!["X", "Y", "X@east", "Y@east"]), 1_u64..9);
-        prop::collection::vec(line, 1..4).prop_map(|of| Claims::of(&delivered(&of)))
+        prop::collection::vec(line, 1..4).prop_map(|of| Claims::of(&delivered_lines(&of)))
     }
 
     proptest! {

@@ -17,8 +17,10 @@ use super::names::{OrderId, ReservationId};
 use super::stock::UnitKey;
 
 pub use kind::{ConfirmationRefusal, EventKind, Figures, Item, NAMES, ReservationFailure};
-pub use orders::{is_paid_but_short, of_reservation, state_of_reservation};
-pub use stock::{Movement, movement, of_level, of_stock, state_of_level, state_of_stock};
+pub use orders::{events_of_reservation, is_paid_but_short, state_events_of_reservation};
+pub use stock::{
+    Movement, event_of_level, events_of_stock, movement, state_event_of_level, state_events_of_stock,
+};
 
 /// An event to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +86,7 @@ impl Event {
     }
 
     /// The same event, marked as a repetition of one that may have been missed.
-    fn republished(self) -> Self {
+    fn into_republished(self) -> Self {
         Self { is_republished: true, ..self }
     }
 }

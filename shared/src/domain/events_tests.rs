@@ -1,7 +1,7 @@
 //! The events of every kind of change. `publishing::json` tests how they look on the bus.
 
 use super::*;
-use crate::domain::decide::tests::{command, planned};
+use crate::domain::decide::tests::{command, expect_plan};
 use crate::domain::fixtures::{self, items, lacking, lines, unit_key};
 use crate::domain::{
     Action, Alert, Cause, Delta, Fact, Lack, Level, OrderId, Reason, Reservation, Seen, Shipment, Shortage,
@@ -27,12 +27,12 @@ impl Order {
 
     fn of(actions: impl IntoIterator<Item = Action>) -> Self {
         let mut order = Self::new();
-        actions.into_iter().for_each(|action| drop(order.does(action)));
+        actions.into_iter().for_each(|action| drop(order.apply(action)));
         order
     }
 
     /// Does it a second later. Returns the names of the events.
-    fn does(&mut self, step: impl Into<Step>) -> Vec<&'static str> {
+    fn apply(&mut self, step: impl Into<Step>) -> Vec<&'static str> {
         let Step { action, short } = step.into();
         let order = Target::Order(OrderId::parse("o").unwrap());
         self.now += 1;
@@ -40,9 +40,9 @@ impl Order {
         for shortage in short {
             seen.learn_refusal(shortage.unit.clone(), lacking(&shortage));
         }
-        let plan = planned(decide(&seen, &command(&order, action), at(self.now)));
-        let next = plan.next().unwrap();
-        self.published = of_reservation(self.record.as_ref(), next);
+        let plan = expect_plan(decide(&seen, &command(&order, action), at(self.now)));
+        let next = plan.next_record().unwrap();
+        self.published = events_of_reservation(self.record.as_ref(), next);
         self.before = self.record.replace(next.clone());
         names(&self.published)
     }
@@ -58,7 +58,7 @@ impl Order {
 
     /// The names of the repeated events of the record as it is.
     fn republished(&self) -> Vec<&'static str> {
-        let events = state_of_reservation(self.record.as_ref().unwrap());
+        let events = state_events_of_reservation(self.record.as_ref().unwrap());
         assert!(events.iter().all(|event| event.id().ends_with(":republished")));
         names(&events)
     }
@@ -99,30 +99,30 @@ fn short(lack: Lack) -> Vec<Shortage> {
 }
 
 fn hear(fact: Fact, short: Vec<Shortage>) -> Step {
-    Step { action: heard(fact), short }
+    Step { action: fact_with(fact), short }
 }
 
-fn heard(fact: Fact) -> Action {
-    Action::Hear { heard: fixtures::heard(fact, TWO), expires_at: Some(at(1_060)) }
+fn fact_with(fact: Fact) -> Action {
+    Action::Hear { heard: fixtures::fact_with(fact, TWO), expires_at: Some(at(1_060)) }
 }
 
 /// A hold that is over, and was given back.
 fn expired() -> Order {
     let mut order = Order::of([reserve()]);
     order.now = 1_065;
-    assert_eq!(order.does(Action::Expire), ["ReservationExpired"]);
+    assert_eq!(order.apply(Action::Expire), ["ReservationExpired"]);
     order
 }
 
-fn failed(reason: ReservationFailure, shortages: Vec<Shortage>, is_paid: bool) -> EventKind {
+fn failure(reason: ReservationFailure, shortages: Vec<Shortage>, is_paid: bool) -> EventKind {
     EventKind::StockReservationFailed { items: items(TWO), reason, shortages, is_paid }
 }
 
-fn refused(reason: ConfirmationRefusal) -> EventKind {
+fn refusal(reason: ConfirmationRefusal) -> EventKind {
     EventKind::InventoryConfirmationRefused { items: items(TWO), reason }
 }
 
-fn deducted(of: &[(&str, u64)], is_complete: bool) -> EventKind {
+fn deduction(of: &[(&str, u64)], is_complete: bool) -> EventKind {
     EventKind::InventoryDeducted { items: items(of), is_complete, corrected_items: Vec::new() }
 }
 
@@ -149,15 +149,15 @@ fn held_confirmed_and_shipped_in_parts() {
         (names(&order.published), order.republished()),
         (vec!["InventoryReserved"], vec!["InventoryReserved"])
     );
-    assert_eq!(order.does(Action::Extend { expires_at: at(2_000) }), [""; 0]);
-    assert_eq!(order.does(Action::Confirm), ["InventoryConfirmed"]);
+    assert_eq!(order.apply(Action::Extend { expires_at: at(2_000) }), [""; 0]);
+    assert_eq!(order.apply(Action::Confirm), ["InventoryConfirmed"]);
     let confirmed = EventKind::InventoryConfirmed { items: items(TWO) };
     assert_eq!(order.published("InventoryConfirmed"), &confirmed);
     assert_eq!((order.is_paid_but_short(), order.republished()), (false, vec!["InventoryConfirmed"]));
-    assert_eq!(order.does(deduct(Some(&[("A", 1)]))), ["InventoryDeducted"]);
-    assert_eq!(order.published("InventoryDeducted"), &deducted(&[("A", 1)], false));
-    assert_eq!(order.does(deduct(None)), ["InventoryDeducted"]);
-    assert_eq!(order.published("InventoryDeducted"), &deducted(&[("A", 2), ("B", 1)], true));
+    assert_eq!(order.apply(deduct(Some(&[("A", 1)]))), ["InventoryDeducted"]);
+    assert_eq!(order.published("InventoryDeducted"), &deduction(&[("A", 1)], false));
+    assert_eq!(order.apply(deduct(None)), ["InventoryDeducted"]);
+    assert_eq!(order.published("InventoryDeducted"), &deduction(&[("A", 2), ("B", 1)], true));
     assert_eq!(order.republished(), ["InventoryDeducted"]);
 }
 
@@ -166,26 +166,26 @@ fn held_confirmed_and_shipped_in_parts() {
 fn an_id_is_of_one_life_of_the_record() {
     let (first, mut second) = (Order::of([reserve()]), Order::new());
     second.now = 8_000_000;
-    second.does(reserve());
+    second.apply(reserve());
     assert_ne!(first.published[0].id(), second.published[0].id());
 }
 
 #[test]
 fn what_is_given_back_is_said_once() {
     let mut order = Order::of([reserve()]);
-    assert_eq!(order.does(release("payment_failed")), ["InventoryReleased"]);
+    assert_eq!(order.apply(release("payment_failed")), ["InventoryReleased"]);
     let reason = Some(Reason::payment_failed());
     let released = EventKind::InventoryReleased { items: items(TWO), reason };
     assert_eq!(order.published("InventoryReleased"), &released);
     assert_eq!((order.is_paid_but_short(), order.republished()), (false, vec!["InventoryReleased"]));
-    assert_eq!(order.does(release("order_cancelled")), [""; 0]);
+    assert_eq!(order.apply(release("order_cancelled")), [""; 0]);
     // Paid after it was cancelled: a refund is due, and nobody is short.
-    assert_eq!(order.does(heard(Fact::Paid)), ["InventoryConfirmationRefused"]);
-    assert_eq!(order.published("InventoryConfirmationRefused"), &refused(ConfirmationRefusal::Cancelled));
+    assert_eq!(order.apply(fact_with(Fact::Paid)), ["InventoryConfirmationRefused"]);
+    assert_eq!(order.published("InventoryConfirmationRefused"), &refusal(ConfirmationRefusal::Cancelled));
     assert!(!order.is_paid_but_short());
     assert_eq!(order.republished(), ["InventoryReleased", "InventoryConfirmationRefused"]);
     let mut kept = Order::of([reserve(), Action::Confirm]);
-    assert_eq!(kept.does(heard(Fact::Cancelled)), ["InventoryReleased", "InventoryConfirmationRefused"]);
+    assert_eq!(kept.apply(fact_with(Fact::Cancelled)), ["InventoryReleased", "InventoryConfirmationRefused"]);
     assert!(!kept.is_paid_but_short());
 }
 
@@ -193,24 +193,30 @@ fn what_is_given_back_is_said_once() {
 fn paid_when_its_time_was_up() {
     let mut order = expired();
     assert_eq!((order.is_paid_but_short(), order.republished()), (false, vec!["ReservationExpired"]));
-    assert_eq!(order.does(heard(Fact::Paid)), ["InventoryReserved", "InventoryConfirmed"]);
+    assert_eq!(order.apply(fact_with(Fact::Paid)), ["InventoryReserved", "InventoryConfirmed"]);
     assert!(!order.is_paid_but_short());
     let mut order = expired();
-    assert_eq!(order.does(hear(Fact::Paid, short(Lack::Short { available: 1 }))), ["StockReservationFailed"]);
-    let expected = failed(ReservationFailure::Expired, short(Lack::Short { available: 1 }), true);
+    assert_eq!(
+        order.apply(hear(Fact::Paid, short(Lack::Short { available: 1 }))),
+        ["StockReservationFailed"]
+    );
+    let expected = failure(ReservationFailure::Expired, short(Lack::Short { available: 1 }), true);
     assert_eq!(order.published("StockReservationFailed"), &expected);
     assert!(order.is_paid_but_short());
     assert_eq!(order.republished(), ["ReservationExpired", "StockReservationFailed"]);
     // What was given back because the payment had failed did not expire.
-    let mut order = Order::of([reserve(), heard(Fact::PaymentFailed)]);
-    assert_eq!(order.does(hear(Fact::Paid, short(Lack::Short { available: 1 }))), ["StockReservationFailed"]);
-    let expected = failed(ReservationFailure::PaymentFailed, short(Lack::Short { available: 1 }), true);
+    let mut order = Order::of([reserve(), fact_with(Fact::PaymentFailed)]);
+    assert_eq!(
+        order.apply(hear(Fact::Paid, short(Lack::Short { available: 1 }))),
+        ["StockReservationFailed"]
+    );
+    let expected = failure(ReservationFailure::PaymentFailed, short(Lack::Short { available: 1 }), true);
     assert_eq!(order.published("StockReservationFailed"), &expected);
     assert_eq!(order.republished(), ["InventoryReleased", "StockReservationFailed"]);
     let mut order = expired();
-    order.does(hear(Fact::Paid, short(Lack::Short { available: 1 })));
+    order.apply(hear(Fact::Paid, short(Lack::Short { available: 1 })));
     // Told once only: what comes later changes nothing of it.
-    assert_eq!(order.does(heard(Fact::PaymentFailed)), [""; 0]);
+    assert_eq!(order.apply(fact_with(Fact::PaymentFailed)), [""; 0]);
     assert!(!order.is_paid_but_short());
 }
 
@@ -222,13 +228,13 @@ fn an_order_that_could_not_be_held() {
         (Lack::OverLimit { max_per_order: 2 }, ReservationFailure::PurchaseLimitExceeded),
     ] {
         let mut order = Order::new();
-        assert_eq!(order.does(hear(Fact::Created, short(lack))), ["StockReservationFailed"]);
-        assert_eq!(order.published("StockReservationFailed"), &failed(reason, short(lack), false));
+        assert_eq!(order.apply(hear(Fact::Created, short(lack))), ["StockReservationFailed"]);
+        assert_eq!(order.published("StockReservationFailed"), &failure(reason, short(lack), false));
         assert_eq!((order.is_paid_but_short(), order.republished()), (false, vec!["StockReservationFailed"]));
-        assert_eq!(order.does(heard(Fact::Paid)), ["InventoryConfirmationRefused"]);
-        assert_eq!(order.published("InventoryConfirmationRefused"), &refused(ConfirmationRefusal::Rejected));
+        assert_eq!(order.apply(fact_with(Fact::Paid)), ["InventoryConfirmationRefused"]);
+        assert_eq!(order.published("InventoryConfirmationRefused"), &refusal(ConfirmationRefusal::Rejected));
         assert!(order.is_paid_but_short());
-        assert_eq!(order.does(heard(Fact::PaymentFailed)), [""; 0]);
+        assert_eq!(order.apply(fact_with(Fact::PaymentFailed)), [""; 0]);
         assert!(!order.is_paid_but_short());
     }
 }
@@ -236,20 +242,20 @@ fn an_order_that_could_not_be_held() {
 #[test]
 fn facts_before_the_order() {
     let mut order = Order::new();
-    assert_eq!(order.does(heard(Fact::Paid)), [""; 0]);
+    assert_eq!(order.apply(fact_with(Fact::Paid)), [""; 0]);
     assert_eq!((order.is_paid_but_short(), order.republished()), (false, Vec::new()));
-    assert_eq!(order.does(heard(Fact::Created)), ["InventoryReserved", "InventoryConfirmed"]);
-    let mut order = Order::of([heard(Fact::Paid)]);
-    let published = order.does(hear(Fact::Created, short(Lack::Unknown)));
+    assert_eq!(order.apply(fact_with(Fact::Created)), ["InventoryReserved", "InventoryConfirmed"]);
+    let mut order = Order::of([fact_with(Fact::Paid)]);
+    let published = order.apply(hear(Fact::Created, short(Lack::Unknown)));
     assert_eq!(published, ["StockReservationFailed", "InventoryConfirmationRefused"]);
-    let expected = failed(ReservationFailure::UnknownProduct, short(Lack::Unknown), true);
+    let expected = failure(ReservationFailure::UnknownProduct, short(Lack::Unknown), true);
     assert_eq!(order.published("StockReservationFailed"), &expected);
     assert!(order.is_paid_but_short());
-    let mut order = Order::of([heard(Fact::PaymentFailed)]);
-    assert_eq!(order.does(heard(Fact::Paid)), [""; 0]);
-    let mut order = Order::of([heard(Fact::Cancelled)]);
-    assert_eq!(order.does(heard(Fact::Paid)), ["InventoryConfirmationRefused"]);
-    assert_eq!(order.does(heard(Fact::Created)), [""; 0]);
+    let mut order = Order::of([fact_with(Fact::PaymentFailed)]);
+    assert_eq!(order.apply(fact_with(Fact::Paid)), [""; 0]);
+    let mut order = Order::of([fact_with(Fact::Cancelled)]);
+    assert_eq!(order.apply(fact_with(Fact::Paid)), ["InventoryConfirmationRefused"]);
+    assert_eq!(order.apply(fact_with(Fact::Created)), [""; 0]);
     assert_eq!(
         (order.is_paid_but_short(), order.republished()),
         (false, vec!["InventoryConfirmationRefused"])
@@ -259,19 +265,19 @@ fn facts_before_the_order() {
 #[test]
 fn goods_that_left_though_nothing_was_held() {
     let mut order = Order::new();
-    assert_eq!(order.does(heard(Fact::Delivered)), ["InventoryDeducted"]);
-    assert_eq!(order.published("InventoryDeducted"), &deducted(TWO, true));
-    assert_eq!(order.does(heard(Fact::Paid)), [""; 0]);
+    assert_eq!(order.apply(fact_with(Fact::Delivered)), ["InventoryDeducted"]);
+    assert_eq!(order.published("InventoryDeducted"), &deduction(TWO, true));
+    assert_eq!(order.apply(fact_with(Fact::Paid)), [""; 0]);
     let mut order = Order::new();
     assert_eq!(
-        order.does(hear(Fact::Delivered, short(Lack::Short { available: 1 }))),
+        order.apply(hear(Fact::Delivered, short(Lack::Short { available: 1 }))),
         ["InventoryDeducted", "PartialDeduction"]
     );
     let (items, missing_items) = (items(&[("A", 1), ("B", 1)]), items(&[("A", 2)]));
     assert_eq!(order.published("PartialDeduction"), &EventKind::PartialDeduction { items, missing_items });
     assert_eq!(order.republished(), ["InventoryDeducted", "PartialDeduction"]);
     // The part that is missing is told with the delivery, not again with what comes after it.
-    assert_eq!(order.does(heard(Fact::Cancelled)), [""; 0]);
+    assert_eq!(order.apply(fact_with(Fact::Cancelled)), [""; 0]);
 }
 
 fn unit([available, reserved, sold]: [u64; 3], version: u64) -> StockUnit {
@@ -288,7 +294,7 @@ fn figures([available, reserved, sold]: [u64; 3]) -> Figures {
 #[test]
 fn what_is_published_of_stock() {
     let published = |old: Option<[u64; 3]>, new: [u64; 3]| -> Vec<&'static str> {
-        names(&of_stock(old.map(|old| unit(old, 1)).as_ref(), &unit(new, 2), 5))
+        names(&events_of_stock(old.map(|old| unit(old, 1)).as_ref(), &unit(new, 2), 5))
     };
     assert_eq!(published(None, [10, 0, 0]), ["InventoryUpdated", "InventoryReplenished"]);
     assert_eq!(published(None, [0, 0, 0]), ["InventoryUpdated"], "a new one crosses nothing");
@@ -312,14 +318,15 @@ fn each_crossing_has_its_event() {
         let (version, stock_version, threshold) = (3, 8, 5);
         Alert { unit, level, before, version, created_at, since, figures, threshold, stock_version, cause }
     };
-    let name =
-        |before: Option<Level>, level: Level| of_level(&alert(before, level)).map(|event| event.kind.name());
+    let name = |before: Option<Level>, level: Level| {
+        event_of_level(&alert(before, level)).map(|event| event.kind.name())
+    };
     let (enough, low, out) = (Some(Level::Enough), Some(Level::Low), Some(Level::Out));
     assert_eq!(Level::ALL.map(|level| name(None, level)), [None; 3], "what begins so has crossed nothing");
     assert_eq!(Level::ALL.map(|level| name(enough, level)), [None, Some("LowStock"), Some("OutOfStock")]);
     assert_eq!(Level::ALL.map(|level| name(low, level)), [None, None, Some("OutOfStock")]);
     assert_eq!(Level::ALL.map(|level| name(out, level)), [Some("BackInStock"), Some("BackInStock"), None]);
-    let event = of_level(&alert(enough, Level::Low)).unwrap();
+    let event = event_of_level(&alert(enough, Level::Low)).unwrap();
     let expected = Event {
         subject: Subject::Level { unit: unit([0; 3], 0).key, created_at: at(900) },
         version: 3,
@@ -329,7 +336,7 @@ fn each_crossing_has_its_event() {
         kind: EventKind::LowStock { figures: figures([4, 6, 1]), stock_version: 8 },
     };
     assert_eq!((event.id().as_str(), &event), ("LEVEL#A#main:900000:3:LowStock", &expected));
-    let again = state_of_level(&alert(enough, Level::Low)).unwrap();
+    let again = state_event_of_level(&alert(enough, Level::Low)).unwrap();
     assert_eq!(again.id(), "LEVEL#A#main:900000:3:LowStock:republished");
 }
 
@@ -340,7 +347,8 @@ fn a_movement_is_the_difference() {
     let change = Delta { available: 1, reserved: -2, sold: 1 };
     assert_eq!(moved.delta, change);
     assert_eq!((moved.version, moved.after, moved.at), (4, [7, 2, 1], at(1_000)));
-    let [event] = of_stock(Some(&old), &new, 5).try_into().unwrap_or_else(|events| panic!("{events:?}"));
+    let [event] =
+        events_of_stock(Some(&old), &new, 5).try_into().unwrap_or_else(|events| panic!("{events:?}"));
     let expected = Event {
         subject: Subject::Stock(new.key.clone()),
         version: 4,
@@ -350,7 +358,7 @@ fn a_movement_is_the_difference() {
         kind: EventKind::InventoryUpdated { figures: figures([7, 2, 1]), change },
     };
     assert_eq!((event.id().as_str(), &event), ("STOCK#A#0#main:4:InventoryUpdated", &expected));
-    let again = state_of_stock(&new, 5);
+    let again = state_events_of_stock(&new, 5);
     assert_eq!(
         again.iter().map(Event::id).collect::<Vec<_>>(),
         ["STOCK#A#0#main:4:InventoryUpdated:republished"]

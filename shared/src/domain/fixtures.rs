@@ -38,7 +38,7 @@ pub fn lines(of: &[(&str, u64)]) -> OrderLines {
 
 /// The lines of a delivery. Here `A` is a product whose location was not named.
 #[must_use]
-pub fn delivered(of: &[(&str, u64)]) -> DeliveredLines {
+pub fn delivered_lines(of: &[(&str, u64)]) -> DeliveredLines {
     valid(DeliveredLines::sum(of.iter().map(|&(name, quantity)| {
         let (product, location) = place(name);
         (product, location, valid(Quantity::new(quantity)))
@@ -74,8 +74,8 @@ pub fn items(of: &[(&str, u64)]) -> Vec<Item> {
 pub fn delivery(shipment: Option<&str>, of: &[(&str, u64)]) -> Delivery {
     match shipment {
         _ if of.is_empty() => Delivery::All,
-        Some(id) => Delivery::Shipment(valid(ShipmentId::parse(id)), delivered(of)),
-        None => Delivery::Total(delivered(of)),
+        Some(id) => Delivery::Shipment(valid(ShipmentId::parse(id)), delivered_lines(of)),
+        None => Delivery::Total(delivered_lines(of)),
     }
 }
 
@@ -87,7 +87,7 @@ pub fn shipment(id: &str, of: &[(&str, u64)]) -> Heard {
 
 /// A fact as an event tells it, with the lines of the order or of the delivery.
 #[must_use]
-pub fn heard(fact: Fact, of: &[(&str, u64)]) -> Heard {
+pub fn fact_with(fact: Fact, of: &[(&str, u64)]) -> Heard {
     match fact {
         Fact::Created => Heard::Created(Ordered::Lines(lines(of))),
         Fact::PaymentFailed => Heard::PaymentFailed,

@@ -133,23 +133,27 @@ mod tests {
     }
 
     /// The level before and after; none where no alert is to be written.
-    fn crossed(was: Option<&Alert>, available: u64, began: Option<Level>) -> Option<(Option<Level>, Level)> {
+    fn cross_level(
+        was: Option<&Alert>,
+        available: u64,
+        began: Option<Level>,
+    ) -> Option<(Option<Level>, Level)> {
         let next = Alert::next(was, &stock(available, 7), began, THRESHOLD, at(9))?;
         Some((next.before, next.level))
     }
 
     #[test]
     fn without_an_alert_there_was_enough() {
-        assert_eq!(crossed(None, 9, None), None);
-        assert_eq!(crossed(None, 5, None), Some((Some(Enough), Low)));
-        assert_eq!(crossed(None, 0, None), Some((Some(Enough), Out)));
+        assert_eq!(cross_level(None, 9, None), None);
+        assert_eq!(cross_level(None, 5, None), Some((Some(Enough), Low)));
+        assert_eq!(cross_level(None, 0, None), Some((Some(Enough), Out)));
     }
 
     #[test]
     fn a_crossing_needs_a_side_to_come_from() {
-        assert_eq!(crossed(None, 5, Some(Low)), Some((None, Low)), "it began low");
-        assert_eq!(crossed(None, 5, Some(Enough)), Some((Some(Enough), Low)));
-        assert_eq!(crossed(None, 9, Some(Out)), Some((Some(Out), Enough)), "gone before it was noted");
+        assert_eq!(cross_level(None, 5, Some(Low)), Some((None, Low)), "it began low");
+        assert_eq!(cross_level(None, 5, Some(Enough)), Some((Some(Enough), Low)));
+        assert_eq!(cross_level(None, 9, Some(Out)), Some((Some(Out), Enough)), "gone before it was noted");
         let first = Alert::next(None, &stock(5, 1), None, THRESHOLD, at(9)).unwrap();
         assert_eq!(first.before, Some(Enough), "by another threshold it may have begun so");
     }
@@ -158,7 +162,7 @@ mod tests {
     fn a_level_that_is_as_noted_is_left_alone() {
         let low = Alert::next(None, &stock(5, 7), None, THRESHOLD, at(9)).unwrap();
         assert_eq!((low.version, low.created_at, low.figures, low.stock_version), (1, at(9), [5, 1, 2], 7));
-        assert_eq!(crossed(Some(&low), 4, None), None);
+        assert_eq!(cross_level(Some(&low), 4, None), None);
         let out = Alert::next(Some(&low), &stock(0, 8), None, THRESHOLD, at(10)).unwrap();
         assert_eq!((out.before, out.level, out.version), (Some(Low), Out, 2));
         assert_eq!((out.created_at, out.since), (at(9), at(10)));

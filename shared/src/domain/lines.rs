@@ -7,8 +7,12 @@ use uuid::Uuid;
 
 use super::names::{Invalid, Location, ProductId};
 use super::quantity::Quantity;
-use super::stock::{MAX_LINES, UnitKey};
+use super::stock::UnitKey;
 use crate::planted;
+
+/// Most lines of an order, and of a delivery. Source: `openapi.yaml`, which promises it; each line may need a move of its
+/// own, so it is at most [`MAX_MOVES`](super::plan::MAX_MOVES).
+pub const MAX_LINES: usize = 99;
 
 /// Namespace of fingerprints. They are stored, so it must never change.
 const FINGERPRINT_NAMESPACE: Uuid = Uuid::from_u128(0x0e6b_7c52_91d4_4f0a_8a3e_6b1c_45d8_f927);
@@ -182,13 +186,13 @@ impl Line {
 
     /// Units that have left, on the books or not.
     #[must_use]
-    pub fn left(&self) -> u64 {
+    pub fn departed_units(&self) -> u64 {
         self.fulfilled.saturating_add(self.missing)
     }
 
     /// Units held for it now.
     #[must_use]
-    pub fn held(&self) -> u64 {
+    pub fn held_units(&self) -> u64 {
         self.allocations.iter().map(|a| a.quantity).sum()
     }
 
@@ -209,8 +213,8 @@ impl Line {
 
     /// Units still to leave the shelf.
     #[must_use]
-    pub fn open(&self) -> u64 {
-        self.quantity.saturating_sub(self.left())
+    pub fn open_units(&self) -> u64 {
+        self.quantity.saturating_sub(self.departed_units())
     }
 }
 

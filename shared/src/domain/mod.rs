@@ -5,8 +5,9 @@
 //! - [`names`]: identifiers that parse; a value that exists is valid
 //! - [`quantity`]: quantities as clients send them; [`stock`]: stock units and the arithmetic on their counters
 //! - [`plan`]: the writes of one decision and their guards; [`seen`]: the knowledge that it rests on
-//! - [`lines`]: the lines of an order; [`reservation`]: its one record, its state and the facts it has heard
+//! - [`lines`]: the lines of an order; [`fact`]: what may be heard of it; [`reservation`]: its one record and its state
 //! - [`delivery`]: what left according to deliveries
+//! - [`shared_transaction`]: transactions of several reservations, and how a movement names them
 //! - [`conflict`]: facts that contradict what was recorded first
 //! - [`level`]: the level of a stock unit against its threshold, and its alert
 //! - [`events`]: the events and the ledger movement of a change
@@ -16,6 +17,7 @@ pub mod conflict;
 pub mod decide;
 pub mod delivery;
 pub mod events;
+pub mod fact;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
 pub mod level;
@@ -25,6 +27,7 @@ pub mod plan;
 pub mod quantity;
 pub mod reservation;
 pub mod seen;
+pub mod shared_transaction;
 pub mod stock;
 
 pub use conflict::{Conflict, ConflictKind, ConflictLine, Conflicts};
@@ -33,6 +36,7 @@ pub use decide::{
     decide, decide_stock,
 };
 pub use delivery::{Claim, Claims, DeliveredLines, Deliveries, Delivery};
+pub use fact::Fact;
 pub use level::{Alert, Level};
 pub use lines::{Allocation, Fingerprint, Line, LineKey, OrderLines, Ordered};
 pub use names::{
@@ -41,8 +45,9 @@ pub use names::{
 };
 pub use plan::{Effect, Guard, IdempotencyRecord, Move, Obstacle, Plan, RecordWrite};
 pub use quantity::{Edit, Quantity, Whole};
-pub use reservation::{Fact, Reservation, State, may_end_until};
+pub use reservation::{Reservation, State, may_end_until};
 pub use seen::{Look, Seen, SeenRecord, Sighting};
+pub use shared_transaction::{SharedTransaction, SharedWrite};
 pub use stock::{Cause, Counter, Delta, Lack, Shortage, StockUnit, UnitKey};
 
 /// A point in time. All of Holdfast counts in whole milliseconds, UTC.

@@ -58,8 +58,8 @@ fn a_change_needs_a_stock_unit() {
     assert_eq!(given.guards, [Guard::Exists]);
     assert_eq!(given.obstacle(None), Some(Obstacle::Lack(Lack::Unknown)));
     let hold = Move::shift(key(), Delta::hold(3));
-    assert_eq!(Move::combined(&[&given, &hold]).guards, [Guard::Exists]);
-    assert_eq!(Move::combined(&[&hold, &given]).guards, [Guard::AtLeast(Counter::Available, 3)]);
+    assert_eq!(Move::combine(&[&given, &hold]).guards, [Guard::Exists]);
+    assert_eq!(Move::combine(&[&hold, &given]).guards, [Guard::AtLeast(Counter::Available, 3)]);
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -96,12 +96,12 @@ proptest! {
         for one in &moves {
             in_turn = in_turn
                 .filter(|there| one.obstacle(Some(there)).is_none())
-                .map(|there| one.applied_to(Some(&there), &Cause::default(), at()));
+                .map(|there| one.unit_after(Some(&there), &Cause::default(), at()));
         }
-        let combined = Move::combined(&moves.iter().collect::<Vec<_>>());
+        let combined = Move::combine(&moves.iter().collect::<Vec<_>>());
         prop_assert_eq!(combined.obstacle(Some(&before)).is_none(), in_turn.is_some());
         if let Some(in_turn) = in_turn {
-            let at_once = combined.applied_to(Some(&before), &Cause::default(), at());
+            let at_once = combined.unit_after(Some(&before), &Cause::default(), at());
             let figures = |unit: &StockUnit| Counter::ALL.map(|counter| unit.counter(counter));
             prop_assert_eq!(figures(&at_once), figures(&in_turn));
             prop_assert_eq!(at_once.version, before.version + 1, "it is one write");

@@ -1,4 +1,4 @@
-//! The one record of an order: its lines, its state, and the facts it has heard.
+//! The one record of an order: its lines, its state, and what was heard of it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Timestamp;
 use super::conflict::Conflicts;
 use super::delivery::Deliveries;
+use super::fact::Fact;
 use super::lines::{Fingerprint, Line};
 use super::names::{OrderId, Reason, ReservationId, ShipmentId};
 use super::stock::Shortage;
@@ -75,39 +76,6 @@ impl State {
     }
 }
 
-/// Something that was heard about an order, weakest first: of several, the strongest decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Fact {
-    /// The order is there, with its lines.
-    Created,
-    /// A payment failed.
-    PaymentFailed,
-    /// It is paid.
-    Paid,
-    /// It is cancelled.
-    Cancelled,
-    /// The goods have left.
-    Delivered,
-}
-
-impl Fact {
-    /// Every fact, weakest first.
-    pub const ALL: [Self; 5] =
-        [Self::Created, Self::PaymentFailed, Self::Paid, Self::Cancelled, Self::Delivered];
-
-    /// Its name in records, logs and metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::PaymentFailed => "paymentFailed",
-            Self::Paid => "paid",
-            Self::Cancelled => "cancelled",
-            Self::Delivered => "delivered",
-        }
-    }
-}
-
 /// The one record of an order. It is the idempotency record too: it commits with the stock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {
@@ -156,7 +124,7 @@ pub struct Reservation {
 impl Reservation {
     /// A record that is not there yet.
     #[must_use]
-    pub fn nothing_yet(order_id: OrderId, now: Timestamp) -> Self {
+    pub fn new(order_id: OrderId, now: Timestamp) -> Self {
         Self {
             id: ReservationId::of(&order_id),
             order_id,
@@ -183,7 +151,7 @@ impl Reservation {
 
     /// Whether a fact was heard.
     #[must_use]
-    pub fn heard(&self, fact: Fact) -> bool {
+    pub fn has_heard(&self, fact: Fact) -> bool {
         self.facts.contains_key(&fact)
     }
 
@@ -197,7 +165,7 @@ impl Reservation {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let mut ordered = self.lines.iter().filter(|line| line.is_ordered()).peekable();
-        ordered.peek().is_some() && ordered.all(|line| line.open() == 0)
+        ordered.peek().is_some() && ordered.all(|line| line.open_units() == 0)
     }
 
     /// Whether it is a temporary hold whose time has run out, swept or not.

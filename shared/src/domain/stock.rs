@@ -7,10 +7,6 @@ use super::names::{Location, ProductId};
 /// check it; holds and releases move units between the two.
 pub const MAX_STOCK: u64 = 1_000_000_000;
 
-/// Most stock units in one order: a transaction takes 100 actions, one is the reservation.
-/// Source: Amazon DynamoDB Developer Guide, "Quotas", TransactWriteItems.
-pub const MAX_LINES: usize = 99;
-
 /// Names one stock unit: the item that is counted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnitKey {
@@ -56,7 +52,8 @@ pub struct StockUnit {
 pub struct Cause {
     /// The operation: `reserve`, `add` and so on.
     pub operation: String,
-    /// The reference of the operation: a reservation id, or an idempotency key.
+    /// The reference of the operation: a reservation id, a [`SharedTransaction`](super::SharedTransaction), or an
+    /// idempotency key.
     pub reference: String,
     /// The correlation id of the request or event.
     pub correlation_id: String,
@@ -147,35 +144,35 @@ impl Delta {
     /// Available becomes reserved.
     #[must_use]
     pub fn hold(units: u64) -> Self {
-        let n = signed(units);
+        let n = to_signed(units);
         Self { available: -n, reserved: n, sold: 0 }
     }
 
     /// Reserved becomes available again.
     #[must_use]
     pub fn give_back(units: u64) -> Self {
-        let n = signed(units);
+        let n = to_signed(units);
         Self { available: n, reserved: -n, sold: 0 }
     }
 
     /// Reserved becomes sold.
     #[must_use]
     pub fn ship_held(units: u64) -> Self {
-        let n = signed(units);
+        let n = to_signed(units);
         Self { available: 0, reserved: -n, sold: n }
     }
 
     /// Available becomes sold: goods that left without having been held.
     #[must_use]
     pub fn ship_unheld(units: u64) -> Self {
-        let n = signed(units);
+        let n = to_signed(units);
         Self { available: -n, reserved: 0, sold: n }
     }
 
     /// Sold becomes available again: units booked here have left from elsewhere.
     #[must_use]
     pub fn unship(units: u64) -> Self {
-        let n = signed(units);
+        let n = to_signed(units);
         Self { available: n, reserved: 0, sold: -n }
     }
 
@@ -197,7 +194,7 @@ impl Delta {
 
     /// The two changes as one. Saturates: both are bounded by [`MAX_STOCK`] where they come from.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn plus(self, other: Self) -> Self {
         Self {
             available: self.available.saturating_add(other.available),
             reserved: self.reserved.saturating_add(other.reserved),
@@ -207,7 +204,7 @@ impl Delta {
 }
 
 /// Units as a signed number. What is on hand stays below [`MAX_STOCK`], so this never saturates in use.
-fn signed(units: u64) -> i64 {
+fn to_signed(units: u64) -> i64 {
     i64::try_from(units).unwrap_or(i64::MAX)
 }
 
@@ -255,7 +252,7 @@ mod tests {
 
     #[test]
     fn changes_add_up() {
-        let sum = Delta::hold(3).and(Delta::ship_held(2)).and(Delta::ship_unheld(1));
+        let sum = Delta::hold(3).plus(Delta::ship_held(2)).plus(Delta::ship_unheld(1));
         assert_eq!(sum, Delta { available: -4, reserved: 1, sold: 3 });
     }
 

@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
-use lambda_http::http::{HeaderValue, StatusCode, header};
+use lambda_http::http::{HeaderName, HeaderValue, StatusCode, header};
 use lambda_http::{Body, Response};
 use serde::Serialize;
 
+use super::prefer::RESPOND_ASYNC;
 use super::{CORRELATION_ID, Problem};
+use crate::domain::ReservationId;
 
 /// How long a browser may show a file of the program after a new version of it was deployed.
 const FILE_MAX_AGE: Duration = Duration::from_secs(300);
+
+/// The header that names the preferences which were honoured. Source: RFC 7240.
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// A successful answer.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub struct Answer {
     cache: Cache,
     /// The Content-Security-Policy of a page; none for an answer that no browser shows.
     content_policy: Option<&'static str>,
+    /// The reservation that an accepted request will have; none for a request that is done.
+    accepted: Option<ReservationId>,
 }
 
 /// How long anybody may keep an answer.
@@ -50,6 +57,15 @@ impl Answer {
         Self::json(if first { StatusCode::CREATED } else { StatusCode::OK }, body)
     }
 
+    /// 202: the request is accepted, and the reservation with this id will say what came of it. The caller prefers not to
+    /// wait.
+    ///
+    /// # Errors
+    /// If the body does not serialise, which is a bug.
+    pub fn accepted(reservation: ReservationId, body: &impl Serialize) -> Result<Self, Problem> {
+        Ok(Self { accepted: Some(reservation), ..Self::json(StatusCode::ACCEPTED, body)? })
+    }
+
     /// A body that is JSON text already, with 201 where something began to exist.
     #[must_use]
     pub fn stored(created: bool, body: String) -> Self {
@@ -66,6 +82,7 @@ impl Answer {
             body: content.into(),
             cache: Cache::For(FILE_MAX_AGE),
             content_policy: Some(content_policy),
+            accepted: None,
         }
     }
 
@@ -87,6 +104,7 @@ impl Answer {
             body: Body::Text(body),
             cache: Cache::Never,
             content_policy: None,
+            accepted: None,
         }
     }
 
@@ -101,6 +119,12 @@ impl Answer {
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
             headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        }
+        if let Some(reservation) = self.accepted {
+            let location = HeaderValue::from_str(&format!("/api/inventory/reservations/{reservation}"));
+            let headers = response.headers_mut();
+            headers.insert(header::LOCATION, location.expect("a UUID fits a header"));
+            headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static(RESPOND_ASYNC));
         }
         response
     }
@@ -155,7 +179,7 @@ mod tests {
     const SET: Duration = Duration::from_secs(30);
 
     /// Status, headers by name, and the body.
-    fn sent(outcome: Result<Answer, Problem>, public_cache: Duration) -> (u16, Vec<String>, Body) {
+    fn respond_in_full(outcome: Result<Answer, Problem>, public_cache: Duration) -> (u16, Vec<String>, Body) {
         let response = respond(outcome, "c", public_cache);
         let (parts, body) = response.into_parts();
         let header = |(name, value): (_, &HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
@@ -171,18 +195,19 @@ mod tests {
             ["cache-control: ", "content-type: application/json", "x-correlation-id: c"]
                 .map(|line| line.replace("cache-control: ", &format!("cache-control: {cache}")))
         };
-        let (status, never, body) = sent(Ok(answer()), SET);
+        let (status, never, body) = respond_in_full(Ok(answer()), SET);
         assert_eq!((status, never.as_slice()), (201, headers("no-store").as_slice()));
         assert!(matches!(body, Body::Text(text) if text == "[1]"));
-        assert_eq!(sent(Ok(answer().cacheable()), SET).1, headers("public, max-age=30"));
-        assert_eq!(sent(Ok(answer().cacheable()), Duration::ZERO).1, headers("no-store"));
+        assert_eq!(respond_in_full(Ok(answer().cacheable()), SET).1, headers("public, max-age=30"));
+        assert_eq!(respond_in_full(Ok(answer().cacheable()), Duration::ZERO).1, headers("no-store"));
     }
 
     /// Bytes stay bytes: they are what API Gateway is sent as base64.
     #[test]
     fn a_file_says_what_it_is_and_what_may_be_loaded_for_it() {
         let icon: &[u8] = b"\x89PNG";
-        let (status, headers, body) = sent(Ok(Answer::file("image/png", icon, "default-src 'none'")), SET);
+        let (status, headers, body) =
+            respond_in_full(Ok(Answer::file("image/png", icon, "default-src 'none'")), SET);
         let expected = [
             "cache-control: public, max-age=300",
             "content-security-policy: default-src 'none'",
@@ -192,13 +217,13 @@ mod tests {
         ];
         assert_eq!((status, headers.as_slice()), (200, expected.map(str::to_owned).as_slice()));
         assert!(matches!(body, Body::Binary(bytes) if bytes == icon));
-        let (_, _, page) = sent(Ok(Answer::file("text/html", "<p>", "default-src 'self'")), SET);
+        let (_, _, page) = respond_in_full(Ok(Answer::file("text/html", "<p>", "default-src 'self'")), SET);
         assert!(matches!(page, Body::Text(text) if text == "<p>"));
     }
 
     #[test]
     fn a_problem_is_kept_by_nobody_and_says_when_to_come_again() {
-        let (status, headers, _) = sent(Err(Problem::try_again("x")), SET);
+        let (status, headers, _) = respond_in_full(Err(Problem::try_again("x")), SET);
         let expected = [
             "cache-control: no-store",
             "content-type: application/problem+json",

@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{CORRELATION_ID, MAX_BODY_BYTES, Problem};
+use crate::aws::traced;
 use crate::domain::excerpt;
 
 /// Longest correlation id that is accepted from a client, in bytes.
@@ -24,17 +25,17 @@ const MAX_CORRELATION_ID: usize = 128;
 /// A request as API Gateway passes it on.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Event {
-    #[serde(default, deserialize_with = "or_default")]
+pub struct ApiGatewayEvent {
+    #[serde(default, deserialize_with = "deserialize_or_default")]
     raw_query_string: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "deserialize_or_default")]
     headers: HashMap<String, String>,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "deserialize_or_default")]
     path_parameters: HashMap<String, String>,
     request_context: RequestContext,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "deserialize_or_default")]
     body: String,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "deserialize_or_default")]
     is_base64_encoded: bool,
 }
 
@@ -53,12 +54,12 @@ struct Authorizer {
 
 #[derive(Debug, Clone, Deserialize)]
 struct Jwt {
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "deserialize_or_default")]
     claims: Claims,
 }
 
 /// Treats `null` like an absent member.
-fn or_default<'de, T, D>(value: D) -> Result<T, D::Error>
+fn deserialize_or_default<'de, T, D>(value: D) -> Result<T, D::Error>
 where
     T: Default + Deserialize<'de>,
     D: Deserializer<'de>,
@@ -69,7 +70,7 @@ where
 /// The claims of a token. API Gateway passes each on as text; a JSON list is accepted as well.
 pub(super) type Claims = HashMap<String, Value>;
 
-impl Event {
+impl ApiGatewayEvent {
     /// The route that API Gateway has matched, such as `GET /api/inventory/{productId}`.
     pub(super) fn route_key(&self) -> &str {
         &self.request_context.route_key
@@ -157,16 +158,24 @@ impl Event {
     }
 }
 
-/// Runs a function that an HTTP API calls, until its process ends.
+/// Runs a function that an HTTP API calls, until its process ends. It answers as many requests at once as the
+/// environment says (`AWS_LAMBDA_MAX_CONCURRENCY`), and one at a time where it says nothing.
 ///
 /// # Errors
 /// If the Runtime API is gone.
-pub(super) async fn run(handle: impl AsyncFn(Event, Context) -> Response<Body>) -> Result<(), Error> {
-    let handle = &handle;
-    lambda_runtime::run(service_fn(move |LambdaEvent { payload, context }: LambdaEvent<Event>| {
-        // Boxed, because the compiler follows the type of a future only so deep.
-        Box::pin(async move { Ok::<_, Error>(to_api_gateway(handle(payload, context).await)) })
-    }))
+pub(super) async fn run<F>(
+    handle: impl Fn(ApiGatewayEvent, Context) -> F + Clone + Send + 'static,
+) -> Result<(), Error>
+where
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    lambda_runtime::run_concurrent(service_fn(
+        move |LambdaEvent { payload, context }: LambdaEvent<ApiGatewayEvent>| {
+            let trace = context.xray_trace_id.clone();
+            let response = handle(payload, context);
+            traced(trace, async move { Ok::<_, Error>(to_api_gateway(response.await)) })
+        },
+    ))
     .await
 }
 
@@ -187,7 +196,7 @@ mod tests {
 
     use super::*;
 
-    fn event(headers: Value, query: &str) -> Event {
+    fn event(headers: Value, query: &str) -> ApiGatewayEvent {
         let context = json!({"routeKey": "GET /api/inventory", "http": {"method": "GET"}});
         let event = json!({"rawQueryString": query, "headers": headers, "requestContext": context});
         serde_json::from_value(event).unwrap()

@@ -6,6 +6,7 @@
 
 mod answer;
 mod event;
+mod prefer;
 mod problem;
 mod request;
 mod views;
@@ -18,16 +19,17 @@ use answer::respond;
 use event::run;
 
 pub use answer::Answer;
-pub use event::Event;
+pub use event::ApiGatewayEvent;
 pub use problem::{Problem, code};
-pub use request::{MAX_BODY_BYTES, Request, Role};
+pub use request::{Request, Role};
 pub use views::{
-    ItemRequest, LocationView, ProductView, ReservationView, not_null, order_lines, target, time,
+    AcceptedView, ItemRequest, LocationView, ProductView, ReservationView, find_target, refuse_null,
+    sum_order_lines,
 };
 
 use crate::domain::Timestamp;
 pub use crate::function::Deps;
-use crate::function::{Clock, elapsed_ms, init_process, invocation, write_metrics};
+use crate::function::{Clock, Work, elapsed_ms, init_process, invocation, write_metrics};
 use crate::metrics::Metric;
 use crate::settings::Settings;
 use crate::store::Outcome;
@@ -35,8 +37,16 @@ use crate::store::Outcome;
 /// The header that carries the correlation id, in and out.
 pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
+/// Largest body that is read, in bytes. An order of 99 long lines has about 30,000.
+pub const MAX_BODY_BYTES: usize = 128 * 1024;
+
 /// The route that holds stock.
 pub const RESERVE: &str = "POST /reserve";
+
+/// A time as every answer writes it: RFC 3339, UTC, milliseconds.
+fn format_time(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
 
 impl Outcome {
     /// The answer to a request on an existing reservation: 200 with the reservation.
@@ -53,16 +63,24 @@ impl Outcome {
     }
 }
 
-/// Runs a function until its process ends. `operation` is the function's name.
+/// An answer under way. It can be worked on beside others, which an `AsyncFn` cannot promise of its own.
+pub type Answering<'a> = Work<'a, Result<Answer, Problem>>;
+
+/// What answers the requests to a function.
+pub type Handle = for<'a> fn(&'a Deps, &'a Request) -> Answering<'a>;
+
+/// Runs a function until its process ends, with as many requests at once as Lambda gives it. `operation` is the
+/// function's name.
 ///
 /// # Errors
 /// If a setting is bad, or the Runtime API is gone.
-pub async fn serve(
-    operation: &'static str,
-    handle: impl AsyncFn(&Deps, &Request) -> Result<Answer, Problem>,
-) -> Result<(), Error> {
+pub async fn serve(operation: &'static str, handle: Handle) -> Result<(), Error> {
     let deps = Deps::init().await?;
-    run(async |event, context| answer(operation, event, &context, &deps, &handle).await).await
+    run(move |event, context| {
+        let deps = deps.clone();
+        async move { answer(operation, event, &context, &deps, handle).await }
+    })
+    .await
 }
 
 /// The same for a function that neither reads nor writes the tables: it connects to nothing and needs no right to
@@ -72,23 +90,30 @@ pub async fn serve(
 /// If a setting is bad, or the Runtime API is gone.
 pub async fn serve_without_store(
     operation: &'static str,
-    handle: impl AsyncFn(&Request) -> Result<Answer, Problem>,
+    handle: for<'a> fn(&'a Request) -> Answering<'a>,
 ) -> Result<(), Error> {
     let (settings, clock) = (init_process()?, Clock::system());
-    let frame = Frame { operation, settings: &settings, clock: &clock };
-    run(async |event, context| frame.answer(event, &context, &handle).await).await
+    run(move |event, context| {
+        let (settings, clock) = (settings.clone(), clock.clone());
+        async move {
+            let frame = Frame { operation, settings: &settings, clock: &clock };
+            frame.answer(event, &context, handle).await
+        }
+    })
+    .await
 }
 
 /// One invocation: request in, response out. `operation` is the function's name.
 pub async fn answer(
     operation: &'static str,
-    event: Event,
+    event: ApiGatewayEvent,
     context: &Context,
     deps: &Deps,
-    handle: impl AsyncFn(&Deps, &Request) -> Result<Answer, Problem>,
+    handle: Handle,
 ) -> Response<Body> {
     let frame = Frame { operation, settings: &deps.settings, clock: &deps.clock };
-    frame.answer(event, context, async |request| handle(deps, request).await).await
+    let deps = deps.clone();
+    frame.answer(event, context, |request| Box::pin(async move { handle(&deps, request).await })).await
 }
 
 /// The steps around every handler: parsing, the time limit, the log line and the metrics.
@@ -101,9 +126,9 @@ struct Frame<'a> {
 impl Frame<'_> {
     async fn answer(
         &self,
-        event: Event,
+        event: ApiGatewayEvent,
         context: &Context,
-        handle: impl AsyncFn(&Request) -> Result<Answer, Problem>,
+        handle: impl for<'r> FnOnce(&'r Request) -> Answering<'r>,
     ) -> Response<Body> {
         let began = Instant::now();
         let invocation = invocation(self.clock, Some(context), event.correlation_id(context));
@@ -175,5 +200,40 @@ fn log(
                 None => tracing::info!(operation, route, outcome = code, status, duration_ms, correlation_id),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::aws;
+    use crate::order_queue::OrderQueue;
+    use crate::store::Store;
+
+    /// Two requests that are under way in one process at once each have their own time and their own id.
+    #[tokio::test(start_paused = true)]
+    async fn requests_at_once_end_each_in_its_own_time() {
+        let tables = |name: &str| name.ends_with("_TABLE").then(|| name.to_lowercase());
+        let settings = Settings::from_lookup(tables).unwrap();
+        let store =
+            Store::connect(aws::config_for("http://127.0.0.1:9", "test"), settings.store.clone()).await;
+        let order_queue = OrderQueue::new(|| crate::aws::config_for("http://127.0.0.1:9", "nobody"));
+        let deps = Deps { store, order_queue, settings, clock: Clock::new(|| Timestamp::UNIX_EPOCH) };
+        let ask = async |id: &str, deadline_ms: u64| {
+            let event =
+                json!({"headers": {"x-correlation-id": id}, "requestContext": {"routeKey": "GET /x"}});
+            let mut context = Context::default();
+            context.deadline = deadline_ms;
+            let (event, began) = (serde_json::from_value(event).unwrap(), Instant::now());
+            let response =
+                answer("test", event, &context, &deps, |_, _| Box::pin(std::future::pending())).await;
+            let id = response.headers()[CORRELATION_ID].to_str().unwrap().to_owned();
+            (response.status().as_u16(), id, began.elapsed().as_secs())
+        };
+        let (first, second) = tokio::join!(ask("first", 3_000), ask("second", 6_000));
+        assert_eq!(first, (503, "first".to_owned(), 2));
+        assert_eq!(second, (503, "second".to_owned(), 5));
     }
 }

@@ -3,7 +3,7 @@
 use lambda_http::http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::views::time;
+use super::format_time;
 use crate::domain::stock::MAX_STOCK;
 use crate::domain::{Invalid, Lack, Line, Refusal, Reservation, Shortage, StockRefusal, excerpt};
 use crate::store::StoreError;
@@ -60,7 +60,7 @@ impl Problem {
         Self { status, code, detail: detail.into(), more: Map::new(), retry_after: None, internal: None }
     }
 
-    fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+    fn with_member(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.more.insert(name.to_owned(), value.into());
         self
     }
@@ -89,7 +89,7 @@ impl Problem {
     #[must_use]
     pub fn unknown_product(product: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, code::UNKNOWN_PRODUCT, format!("there is no product {product}"))
-            .with("products", json!([product]))
+            .with_member("products", json!([product]))
     }
 
     /// 404: there is no such product at this location.
@@ -127,7 +127,7 @@ impl Problem {
             "the outcome is not known yet; send the same request again with the header \"Idempotency-Key: {key}\", \
              then it will not be applied twice"
         );
-        self.with("idempotencyKey", key)
+        self.with_member("idempotencyKey", key)
     }
 
     /// 500: something that must not happen. The cause is for the log.
@@ -164,14 +164,15 @@ impl Problem {
             let detail =
                 format!("one order may hold at most {max_per_order} of product {}", shortage.unit.product);
             return Self::new(StatusCode::UNPROCESSABLE_ENTITY, code::PURCHASE_LIMIT_EXCEEDED, detail)
-                .with("productId", shortage.unit.product.as_str())
-                .with("maxPerOrder", max_per_order);
+                .with_member("productId", shortage.unit.product.as_str())
+                .with_member("maxPerOrder", max_per_order);
         }
         let unknown: Vec<&str> =
             shortages_with(|lack| matches!(lack, Lack::Unknown)).map(|s| s.unit.product.as_str()).collect();
         if !unknown.is_empty() {
             let detail = format!("there is no stock of {} at that location", unknown.join(", "));
-            return Self::new(StatusCode::NOT_FOUND, code::UNKNOWN_PRODUCT, detail).with("products", unknown);
+            return Self::new(StatusCode::NOT_FOUND, code::UNKNOWN_PRODUCT, detail)
+                .with_member("products", unknown);
         }
         let products: Vec<Value> = shortages
             .iter()
@@ -195,7 +196,7 @@ impl Problem {
             code::INSUFFICIENT_STOCK,
             format!("nothing was held, not enough is available: {}", sentences.join("; ")),
         )
-        .with("products", products)
+        .with_member("products", products)
     }
 
     /// The answer to a refused request on a reservation, with the record as it is.
@@ -208,7 +209,8 @@ impl Problem {
             Refusal::Short(shortages) => return Self::insufficient_stock(shortages),
             Refusal::LinesDiffer => lines_differ(reservation),
             Refusal::Expired => {
-                let since = reservation.and_then(|r| r.expires_at).map(|at| format!(" at {}", time(at)));
+                let since =
+                    reservation.and_then(|r| r.expires_at).map(|at| format!(" at {}", format_time(at)));
                 let detail = format!("the hold ended{}", since.unwrap_or_default());
                 conflict(code::RESERVATION_EXPIRED, detail)
             }
@@ -216,7 +218,7 @@ impl Problem {
                 code::RESERVATION_RELEASED,
                 format!("nothing is held for this order: it was released ({reason})"),
             )
-            .with("reason", reason.as_str()),
+            .with_member("reason", reason.as_str()),
             Refusal::Fulfilled => {
                 conflict(code::RESERVATION_FULFILLED, "the goods of this order have left".to_owned())
             }
@@ -235,9 +237,9 @@ impl Problem {
                     unit.product
                 ),
             )
-            .with("productId", unit.product.as_str())
-            .with("requestedQuantity", *requested)
-            .with("heldQuantity", *held),
+            .with_member("productId", unit.product.as_str())
+            .with_member("requestedQuantity", *requested)
+            .with_member("heldQuantity", *held),
             Refusal::ShipmentDiffers => unprocessable(
                 code::SHIPMENT_DIFFERS,
                 "a shipment with this id left before with other items; nothing was changed",
@@ -250,8 +252,8 @@ impl Problem {
         match reservation {
             None => problem,
             Some(reservation) => problem
-                .with("reservationId", reservation.id.to_string())
-                .with("orderId", reservation.order_id.as_str()),
+                .with_member("reservationId", reservation.id.to_string())
+                .with_member("orderId", reservation.order_id.as_str()),
         }
     }
 
@@ -287,7 +289,7 @@ fn lines_differ(reservation: Option<&Reservation>) -> Problem {
          reserved once, with all its lines in items[]: send exactly the same lines to repeat it, or reserve what is \
          new under an order id of its own",
     )
-    .with("items", lines.iter().filter(|line| line.is_ordered()).map(of_line).collect::<Vec<_>>())
+    .with_member("items", lines.iter().filter(|line| line.is_ordered()).map(of_line).collect::<Vec<_>>())
 }
 
 impl From<Invalid> for Problem {
@@ -298,7 +300,11 @@ impl From<Invalid> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        if error.retryable() { Self::try_again(error.to_string()) } else { Self::internal(error.to_string()) }
+        if error.is_retryable() {
+            Self::try_again(error.to_string())
+        } else {
+            Self::internal(error.to_string())
+        }
     }
 }
 
@@ -320,24 +326,24 @@ impl From<&StockRefusal> for Problem {
                 code::INSUFFICIENT_STOCK,
                 format!("only {available} are available; what is reserved cannot be taken off"),
             )
-            .with("availableQuantity", *available),
+            .with_member("availableQuantity", *available),
             StockRefusal::TooMuch { on_hand } => conflict(
                 code::STOCK_LIMIT_EXCEEDED,
                 format!("{on_hand} are on hand; with this it would be more than {MAX_STOCK}"),
             )
-            .with("onHandQuantity", *on_hand),
+            .with_member("onHandQuantity", *on_hand),
             StockRefusal::BelowReserved { reserved } => conflict(
                 code::BELOW_RESERVED,
                 format!(
                     "{reserved} are promised to orders, so that many must be on hand; release some first"
                 ),
             )
-            .with("reservedQuantity", *reserved),
+            .with_member("reservedQuantity", *reserved),
             StockRefusal::Changed { was, is } => conflict(
                 code::STOCK_CHANGED,
                 format!("{was} were on hand when this audit began and {is} are now; count again"),
             )
-            .with("onHandQuantity", *is),
+            .with_member("onHandQuantity", *is),
             StockRefusal::KeyReused => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 code::IDEMPOTENCY_KEY_REUSED,

@@ -9,14 +9,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Problem;
-use super::event::{Claims, Event};
+use super::event::{ApiGatewayEvent, Claims};
+use super::prefer::prefers_async;
 use super::views::Object;
 use crate::domain::{IdempotencyKey, excerpt, excerpt_of_sentence};
 use crate::planted;
 use crate::store::Invocation;
-
-/// Largest body that is read, in bytes. An order of 99 long lines has about 30,000.
-pub const MAX_BODY_BYTES: usize = 128 * 1024;
 
 /// The bases under which the same routes are reached.
 const BASES: [&str; 2] = ["/api/inventory", "/inventory"];
@@ -70,6 +68,7 @@ pub struct Request {
     query: QueryMap,
     idempotency_key: Option<String>,
     generated_key: OnceLock<String>,
+    prefers_async: bool,
     request_id: String,
     body: Vec<u8>,
 }
@@ -79,17 +78,22 @@ impl Request {
     ///
     /// # Errors
     /// 400 if it is not a valid request, 413 if the body is too large.
-    pub(super) fn parse(mut event: Event, request_id: &str, invocation: Invocation) -> Result<Self, Problem> {
+    pub(super) fn parse(
+        mut event: ApiGatewayEvent,
+        request_id: &str,
+        invocation: Invocation,
+    ) -> Result<Self, Problem> {
         event.check_syntax()?;
         let of_gateway =
             event.request_id().filter(|id| is_usable(id) && !planted("the-caller-cannot-tell-the-key"));
         Ok(Self {
             invocation,
-            route: without_base(event.route_key()),
+            route: strip_base(event.route_key()),
             roles: event.claims().filter(|claims| is_access_token(claims)).map(roles),
             query: event.query(),
             idempotency_key: event.header("idempotency-key").map(str::to_owned),
             generated_key: OnceLock::new(),
+            prefers_async: event.header("prefer").is_some_and(prefers_async),
             request_id: of_gateway.unwrap_or(request_id).to_owned(),
             path: event.take_path_parameters(),
             body: event.take_body()?,
@@ -148,6 +152,12 @@ impl Request {
         Ok(value)
     }
 
+    /// Whether the caller prefers an answer before the work is done.
+    #[must_use]
+    pub fn prefers_async(&self) -> bool {
+        self.prefers_async
+    }
+
     /// A parameter of the path; API Gateway matched the route, so it is there.
     #[must_use]
     pub fn path(&self, name: &str) -> &str {
@@ -170,7 +180,7 @@ impl Request {
     ///
     /// # Errors
     /// 400, naming the first.
-    pub fn known_query(&self, known: &[&str]) -> Result<(), Problem> {
+    pub fn check_query_names(&self, known: &[&str]) -> Result<(), Problem> {
         match self.query.iter().map(|(name, _)| name).find(|name| !known.contains(name)) {
             None => Ok(()),
             Some(name) => Err(Problem::invalid(format!(
@@ -214,7 +224,7 @@ fn generate_key(request_id: &str) -> String {
 
 /// `POST /api/inventory/reserve` as `POST /reserve`. API Gateway has matched the route; handlers
 /// match on its name, not on the path.
-fn without_base(route_key: &str) -> String {
+fn strip_base(route_key: &str) -> String {
     let Some((method, path)) = route_key.split_once(' ') else { return route_key.to_owned() };
     let below =
         BASES.iter().find_map(|base| path.strip_prefix(base)).filter(|p| p.is_empty() || p.starts_with('/'));
@@ -234,8 +244,9 @@ fn is_access_token(claims: &Claims) -> bool {
 /// The roles of the caller: a person has them by groups, a machine by scopes that end in the name of a role
 /// (`holdfast/SYSTEM`), as Cognito gives them to clients.
 fn roles(claims: &Claims) -> Vec<Role> {
-    let groups = claims.get(COGNITO_GROUPS).into_iter().flat_map(|claim| names(claim, true));
-    let roles = ROLE_CLAIMS.iter().filter_map(|name| claims.get(*name)).flat_map(|claim| names(claim, false));
+    let groups = claims.get(COGNITO_GROUPS).into_iter().flat_map(|claim| split_names(claim, true));
+    let roles =
+        ROLE_CLAIMS.iter().filter_map(|name| claims.get(*name)).flat_map(|claim| split_names(claim, false));
     let groups = groups
         .chain(roles)
         .filter_map(|name| Role::from_name(name.strip_prefix(ROLE_PREFIX).unwrap_or(&name)));
@@ -246,7 +257,7 @@ fn roles(claims: &Claims) -> Vec<Role> {
 /// The names in a claim. API Gateway flattens a list: `["STORE", "ADMIN"]` and `["STORE ADMIN"]` both come as
 /// `"[STORE ADMIN]"`. The two can be told apart only where names hold no space. Elsewhere a flattened list of
 /// several words names nothing, lest a part of a name become a role. A list that came as JSON is unambiguous.
-fn names(claim: &Value, names_hold_no_space: bool) -> Vec<Cow<'_, str>> {
+fn split_names(claim: &Value, names_hold_no_space: bool) -> Vec<Cow<'_, str>> {
     let text = match claim {
         Value::Array(list) => return list.iter().filter_map(Value::as_str).map(Cow::Borrowed).collect(),
         Value::String(text) => text,
@@ -282,12 +293,12 @@ mod tests {
             ("GET /health", "GET /health"),
             ("GET /inventoryx", "GET /inventoryx"),
         ] {
-            assert_eq!(without_base(given), want);
+            assert_eq!(strip_base(given), want);
         }
     }
 
     /// A request of API Gateway without an `Idempotency-Key`, by the id that it gives the request.
-    fn keyless(gateway_id: &str) -> Request {
+    fn request_without_key(gateway_id: &str) -> Request {
         let context = json!({"routeKey": "POST /api/inventory/add", "requestId": gateway_id});
         let event = serde_json::from_value(json!({"requestContext": context})).unwrap();
         let invocation = Invocation {
@@ -302,13 +313,13 @@ mod tests {
     /// The caller sees API Gateway's id with every answer, the function's own id with none.
     #[test]
     fn a_key_is_made_up_of_what_the_caller_sees() {
-        let key = |gateway_id| keyless(gateway_id).idempotency_key(false).unwrap().to_string();
+        let key = |gateway_id| request_without_key(gateway_id).idempotency_key(false).unwrap().to_string();
         assert_eq!(key("JKJaXmPLvHcESHA="), "request-JKJaXmPLvHcESHA=");
         assert_eq!(key("a+/b-_c="), "request-a+/b-_c=");
         for none in ["", "no key", &"x".repeat(200)] {
             assert_eq!(key(none), "request-of-lambda");
         }
-        let refused = keyless("JKJaXmPLvHcESHA=").idempotency_key(true).unwrap_err();
+        let refused = request_without_key("JKJaXmPLvHcESHA=").idempotency_key(true).unwrap_err();
         let said = refused.to_json("c");
         assert!(said.contains("Idempotency-Key") && said.contains("\"status\":400"), "{said}");
     }

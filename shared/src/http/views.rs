@@ -7,18 +7,12 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Problem;
+use super::{Problem, format_time};
 use crate::domain::{
-    Line, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Reservation, ReservationId, StockUnit,
-    Target, Timestamp,
+    Line, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Reservation, ReservationId, State,
+    StockUnit, Target, Timestamp,
 };
 use crate::store::ShownProduct;
-
-/// A time as every answer writes it: RFC 3339, UTC, milliseconds.
-#[must_use]
-pub fn time(at: Timestamp) -> String {
-    format!("{at:.3}")
-}
 
 /// One line of an order or a shipment, as a client sends it.
 #[derive(Debug, Deserialize)]
@@ -78,7 +72,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 ///
 /// # Errors
 /// If it is null or invalid.
-pub fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
+pub fn refuse_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
     T::deserialize(value).map(Some)
 }
 
@@ -86,7 +80,7 @@ pub fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Res
 ///
 /// # Errors
 /// 400 if there are none or too many, or if they add up to too much.
-pub fn order_lines(items: impl IntoIterator<Item = ItemRequest>) -> Result<OrderLines, Problem> {
+pub fn sum_order_lines(items: impl IntoIterator<Item = ItemRequest>) -> Result<OrderLines, Problem> {
     let lines = items
         .into_iter()
         .map(|item| (LineKey { product: item.product_id, location: item.location }, item.quantity));
@@ -97,7 +91,10 @@ pub fn order_lines(items: impl IntoIterator<Item = ItemRequest>) -> Result<Order
 ///
 /// # Errors
 /// 400 if neither is given, or they do not.
-pub fn target(reservation_id: Option<ReservationId>, order_id: Option<OrderId>) -> Result<Target, Problem> {
+pub fn find_target(
+    reservation_id: Option<ReservationId>,
+    order_id: Option<OrderId>,
+) -> Result<Target, Problem> {
     match (reservation_id, order_id) {
         (None, None) => Err(Problem::invalid("either reservationId or orderId must be given")),
         (Some(id), Some(order_id)) if id != ReservationId::of(&order_id) => {
@@ -177,12 +174,33 @@ impl ReservationView {
             status: reservation.state_at(now).name(),
             one_line: OneLineView::of(&reservation.lines),
             items: reservation.lines.iter().map(line).collect(),
-            created_at: time(reservation.created_at),
-            expires_at: reservation.expires_at.map(time),
-            confirmed_at: reservation.confirmed_at.map(time),
-            released_at: reservation.released_at.map(time),
-            fulfilled_at: reservation.fulfilled_at.map(time),
+            created_at: format_time(reservation.created_at),
+            expires_at: reservation.expires_at.map(format_time),
+            confirmed_at: reservation.confirmed_at.map(format_time),
+            released_at: reservation.released_at.map(format_time),
+            fulfilled_at: reservation.fulfilled_at.map(format_time),
             reason: reservation.reason.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+/// A reservation that was asked for and is not decided yet, as clients see it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AcceptedView {
+    reservation_id: String,
+    order_id: String,
+    status: &'static str,
+}
+
+impl AcceptedView {
+    /// The reservation that this order will have.
+    #[must_use]
+    pub fn of(order_id: &OrderId) -> Self {
+        Self {
+            reservation_id: ReservationId::of(order_id).to_string(),
+            order_id: order_id.to_string(),
+            status: State::Pending.name(),
         }
     }
 }
@@ -250,8 +268,8 @@ impl ProductView {
             low_stock_alert: locations.iter().any(|l| l.low_stock_alert),
             low_stock_threshold: head.low_stock_threshold.unwrap_or(default_threshold),
             max_per_order: head.max_per_order,
-            created_at: created.and_then(|times| times.into_iter().min()).map(time),
-            updated_at: updated.filter(|at| *at != Timestamp::UNIX_EPOCH).map(time),
+            created_at: created.and_then(|times| times.into_iter().min()).map(format_time),
+            updated_at: updated.filter(|at| *at != Timestamp::UNIX_EPOCH).map(format_time),
             locations: if *is_whole && units.len() == 1 { Vec::new() } else { locations },
             next_location_cursor: more_after.as_ref().map(ToString::to_string),
         }
@@ -289,13 +307,13 @@ mod tests {
     fn a_request_names_one_reservation_by_either_id_or_by_both() {
         let order = |id: &str| OrderId::parse(id).unwrap();
         let reservation = ReservationId::of(&order("o"));
-        assert_eq!(target(None, Some(order("o"))).unwrap(), Target::Order(order("o")));
-        assert_eq!(target(Some(reservation), None).unwrap(), Target::Reservation(reservation));
+        assert_eq!(find_target(None, Some(order("o"))).unwrap(), Target::Order(order("o")));
+        assert_eq!(find_target(Some(reservation), None).unwrap(), Target::Reservation(reservation));
         // Only an order can begin a record, so it is the one that is kept.
-        assert_eq!(target(Some(reservation), Some(order("o"))).unwrap(), Target::Order(order("o")));
+        assert_eq!(find_target(Some(reservation), Some(order("o"))).unwrap(), Target::Order(order("o")));
         for (given, says) in [
-            (target(None, None), "must be given"),
-            (target(Some(reservation), Some(order("other"))), "name different orders"),
+            (find_target(None, None), "must be given"),
+            (find_target(Some(reservation), Some(order("other"))), "name different orders"),
         ] {
             let problem = given.unwrap_err().to_json("c");
             assert!(problem.contains("\"status\":400") && problem.contains(says), "{problem}");

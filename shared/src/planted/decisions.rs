@@ -7,7 +7,7 @@ use crate::domain::{
 };
 
 /// The decision, replaced where a bug is at work.
-pub(crate) fn disturbed(
+pub(crate) fn disturb_decision(
     decision: Decision<Refusal>,
     seen: &Seen,
     command: &Command,
@@ -17,7 +17,7 @@ pub(crate) fn disturbed(
         return decision;
     }
     if planted("ships-what-was-not-delivered") {
-        return decide_unplanted(seen, &all_delivered(command), now);
+        return decide_unplanted(seen, &deliver_all(command), now);
     }
     if planted("drops-what-contradicts") && only_contradicts(&decision, seen) {
         return Decision::Unchanged;
@@ -35,7 +35,8 @@ pub(crate) fn disturbed(
     if planted("leaves-no-tombstone") && pending && matches!(command.action, Action::Release { .. }) {
         return Decision::Refuse(Refusal::NotFound);
     }
-    let mut decision = record.and_then(|record| of_misread(record, seen, command, now)).unwrap_or(decision);
+    let mut decision =
+        record.and_then(|record| decide_on_misread(record, seen, command, now)).unwrap_or(decision);
     if let Decision::Plan(plan) = &mut decision {
         miswrite(plan, record);
     }
@@ -43,7 +44,7 @@ pub(crate) fn disturbed(
 }
 
 /// The command, but a delivery of some products is one of everything.
-fn all_delivered(command: &Command) -> Command {
+fn deliver_all(command: &Command) -> Command {
     let mut misheard = command.clone();
     if let Action::Hear { heard: Heard::Delivered(delivery), .. } = &mut misheard.action
         && matches!(delivery, Delivery::Total(_))
@@ -57,21 +58,21 @@ fn all_delivered(command: &Command) -> Command {
 fn only_contradicts(decision: &Decision<Refusal>, seen: &Seen) -> bool {
     match (decision, seen.record()) {
         (Decision::Plan(plan), SeenRecord::Present(record)) => {
-            plan.moves.is_empty() && plan.next().is_some_and(|next| next.conflicts != record.conflicts)
+            plan.moves.is_empty() && plan.next_record().is_some_and(|next| next.conflicts != record.conflicts)
         }
         _ => false,
     }
 }
 
 /// The decision on another record than the one that was seen.
-fn of_misread(
+fn decide_on_misread(
     record: &Reservation,
     seen: &Seen,
     command: &Command,
     now: Timestamp,
 ) -> Option<Decision<Refusal>> {
     let mut misread = record.clone();
-    if !misreads(&mut misread, &command.action) {
+    if !misread_record(&mut misread, &command.action) {
         return None;
     }
     let mut decision = decide_unplanted(&seen.with_other_record(misread), command, now);
@@ -89,7 +90,7 @@ fn of_misread(
 }
 
 /// Changes the record that was seen into another. Returns whether it did.
-fn misreads(seen: &mut Reservation, action: &Action) -> bool {
+fn misread_record(seen: &mut Reservation, action: &Action) -> bool {
     match action {
         Action::Expire if planted("ends-what-is-not-due") => {
             (seen.state, seen.expires_at) = (State::Reserved, Some(Timestamp::MIN));

@@ -1,9 +1,9 @@
-//! Bugs in requests to DynamoDB and its answers, in terms of its protocol and of stored items.
+//! Bugs in requests to DynamoDB and its replies, in terms of its protocol and of stored items.
 
 use serde_json::{Map, Value, json};
 
+use super::call::{Call, Reply};
 use super::planted;
-use super::wire::{Answer, Call};
 use crate::store::keys::DUE_INDEX;
 
 /// Milliseconds of a day.
@@ -33,17 +33,17 @@ impl Writes {
     }
 }
 
-/// The answer to a request that is not even sent.
-pub(super) fn unsent(call: &Call) -> Option<Answer> {
+/// The reply to a request that is not even sent.
+pub(super) fn reply_unsent(call: &Call) -> Option<Reply> {
     let starved = planted("the-sweep-starves-shards") && asks_what_is_due(call);
     let shard = compared(call.body["KeyConditionExpression"].as_str().unwrap_or_default(), "expiryShard")
         .map(|placeholder| &call.body["ExpressionAttributeValues"][placeholder]["N"]);
     (starved && shard.is_some_and(|shard| shard != "0"))
-        .then(|| Answer::ok(json!({"Items": [], "Count": 0, "ScannedCount": 0})))
+        .then(|| Reply::ok(json!({"Items": [], "Count": 0, "ScannedCount": 0})))
 }
 
-/// Whether a missing answer is reported as a refusal, which hides that the request may have been applied.
-pub(super) fn silence_is_a_refusal(call: &Call) -> bool {
+/// Whether a missing reply is reported as a refusal, which hides that the request may have been applied.
+pub(super) fn reports_silence_as_refusal(call: &Call) -> bool {
     let writes = Writes::of(call);
     let in_transaction = call.operation == "TransactWriteItems";
     planted("silence-is-not-remembered-of-an-order") && in_transaction && writes.reservations > 0
@@ -155,20 +155,20 @@ fn disturb_administration(action: &mut Value) {
     }
 }
 
-/// Changes answers.
-pub(super) fn disturb_answer(call: &Call, answer: &mut Answer) {
-    if planted("an-error-500-is-an-end") && answer.status >= 500 {
-        *answer = Answer::refused("ValidationException");
+/// Changes replies.
+pub(super) fn disturb_reply(call: &Call, reply: &mut Reply) {
+    if planted("an-error-500-is-an-end") && reply.status >= 500 {
+        *reply = Reply::refused("ValidationException");
     }
     if planted("the-sweep-sees-one-page")
         && asks_what_is_due(call)
-        && let Some(page) = answer.body.as_object_mut()
+        && let Some(page) = reply.body.as_object_mut()
     {
         page.remove("LastEvaluatedKey");
     }
-    let refused = answer.status >= 400;
+    let refused = reply.status >= 400;
     let ended = Writes::of(call).ended;
-    for (i, reason) in answer.body["CancellationReasons"].as_array_mut().into_iter().flatten().enumerate() {
+    for (i, reason) in reply.body["CancellationReasons"].as_array_mut().into_iter().flatten().enumerate() {
         if planted("a-conflict-is-called-out-of-stock") && reason["Code"] == "TransactionConflict" {
             reason["Code"] = "ConditionalCheckFailed".into();
         }
@@ -177,7 +177,7 @@ pub(super) fn disturb_answer(call: &Call, answer: &mut Answer) {
             reason["Code"] = "TransactionConflict".into();
         }
     }
-    for item in items(&mut answer.body).into_iter().filter(|item| !item["orderId"].is_null()) {
+    for item in items(&mut reply.body).into_iter().filter(|item| !item["orderId"].is_null()) {
         let unlike = planted("a-lost-answer-is-not-recognised") && refused
             || planted("what-is-there-is-not-looked-at") && call.operation == "GetItem";
         if unlike {
@@ -218,9 +218,9 @@ fn keep_updates(call: &mut Call, wanted: usize) {
     }
 }
 
-/// The items that an answer shows.
-fn items(answer: &mut Value) -> Vec<&mut Value> {
-    let members = answer.as_object_mut().into_iter().flatten();
+/// The items that a reply shows.
+fn items(reply: &mut Value) -> Vec<&mut Value> {
+    let members = reply.as_object_mut().into_iter().flatten();
     members.flat_map(|(name, member)| items_of(name, member)).collect()
 }
 

@@ -2,9 +2,11 @@
 //!
 //! They exist only with the feature `planted`, which tests and simulation have and no deployed function does, and are
 //! at work only while a file names one. Most bugs disturb data at a seam, so that the code behind it may change: `wire`
-//! carries requests to AWS and answers back, `dynamodb` and `outbox` change them, `decisions` changes the decisions of
-//! `decide`. Code that no seam reaches asks [`planted()`] in its place.
+//! carries requests to AWS and replies back, `dynamodb` and `outbox` change them in the terms of `call`, `decisions`
+//! changes the decisions of `decide`. Code that no seam reaches asks [`planted()`] in its place.
 
+#[cfg(feature = "planted")]
+mod call;
 #[cfg(feature = "planted")]
 pub(crate) mod decisions;
 #[cfg(feature = "planted")]

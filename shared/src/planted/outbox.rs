@@ -2,20 +2,20 @@
 
 use serde_json::{Value, json};
 
+use super::call::{Call, Reply};
 use super::planted;
-use super::wire::{Answer, Call};
 
-/// The answer to a request that is not even sent.
-pub(super) fn unsent(call: &Call) -> Option<Answer> {
+/// The reply to a request that is not even sent.
+pub(super) fn reply_unsent(call: &Call) -> Option<Reply> {
     let entries = || call.body["Entries"].as_array().into_iter().flatten();
     let republished = |entry: &Value| id(&detail(entry)).ends_with(":republished");
     match call.operation.as_str() {
         "SendMessage" if planted("what-cannot-be-published-is-dropped") => {
-            Some(Answer::ok(json!({"MessageId": "dropped"})))
+            Some(Reply::ok(json!({"MessageId": "dropped"})))
         }
         "PutEvents" if planted("gaps-are-not-filled") && entries().any(republished) => {
             let taken: Vec<Value> = entries().map(|_| json!({"EventId": "dropped"})).collect();
-            Some(Answer::ok(json!({"FailedEntryCount": 0, "Entries": taken})))
+            Some(Reply::ok(json!({"FailedEntryCount": 0, "Entries": taken})))
         }
         _ => None,
     }
@@ -44,10 +44,10 @@ pub(super) fn disturb_request(call: &mut Call) {
     }
 }
 
-/// Changes the answers of the bus.
-pub(super) fn disturb_answer(call: &Call, answer: &mut Answer) {
+/// Changes the replies of the bus.
+pub(super) fn disturb_reply(call: &Call, reply: &mut Reply) {
     if call.operation == "PutEvents" && planted("the-publisher-goes-on-behind-a-failure") {
-        for entry in answer.body["Entries"].as_array_mut().into_iter().flatten() {
+        for entry in reply.body["Entries"].as_array_mut().into_iter().flatten() {
             *entry = json!({"EventId": "as if it were taken"});
         }
     }

@@ -1,7 +1,9 @@
-//! Carries the bugs on the way to AWS: in requests before they are sent, in answers before they are read.
+//! Carries the bugs on the way to AWS: in requests before they are sent, in replies before they are read.
 
 use std::time::Duration;
 
+use super::call::{Call, Reply};
+use super::{any, dynamodb, outbox};
 use aws_config::SdkConfig;
 use aws_smithy_runtime_api::client::http::{
     HttpClient as _, HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
@@ -10,9 +12,6 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
-use serde_json::{Value, json};
-
-use super::{any, dynamodb, outbox};
 
 /// Names the service and the operation of a request.
 const TARGET: &str = "x-amz-target";
@@ -20,37 +19,8 @@ const TARGET: &str = "x-amz-target";
 /// Shorter than the patience of the SDK and of [`crate::aws`]: silence must be noticed here first.
 const PATIENCE: Duration = Duration::from_millis(900);
 
-/// A request, as far as bugs look at it.
-#[derive(Clone, PartialEq)]
-pub(super) struct Call {
-    pub(super) operation: String,
-    pub(super) body: Value,
-}
-
-/// An answer.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Value,
-}
-
-impl Answer {
-    /// It went well.
-    pub(super) fn ok(body: Value) -> Self {
-        Self { status: 200, body }
-    }
-
-    /// The request was refused, and never will be applied.
-    pub(super) fn refused(code: &str) -> Self {
-        Self { status: 400, body: json!({"__type": code, "message": "planted"}) }
-    }
-
-    fn to_response(&self) -> Result<HttpResponse, ConnectorError> {
-        response(self.status, SdkBody::from(self.body.to_string()))
-    }
-}
-
 /// The configuration, by whose HTTP client the bugs are carried; as it is while none is at work.
-pub(crate) fn disturbed(config: SdkConfig) -> SdkConfig {
+pub(crate) fn disturb_client(config: SdkConfig) -> SdkConfig {
     let Some(http) = config.http_client().filter(|_| any()) else { return config };
     let client = http_client_fn(move |settings, components| {
         SharedHttpConnector::new(Disturbed(http.http_connector(settings, components)))
@@ -79,8 +49,8 @@ async fn carry(
     };
     let sent = Call { operation: operation.to_owned(), body };
     let call = &mut sent.clone();
-    if let Some(answer) = outbox::unsent(call).or_else(|| dynamodb::unsent(call)) {
-        return answer.to_response();
+    if let Some(reply) = outbox::reply_unsent(call).or_else(|| dynamodb::reply_unsent(call)) {
+        return to_response(&reply);
     }
     outbox::disturb_request(call);
     dynamodb::disturb_request(call);
@@ -91,10 +61,10 @@ async fn carry(
         *request.body_mut() = SdkBody::from(text);
     }
     let answered = inner.call(request);
-    let answered = if dynamodb::silence_is_a_refusal(call) {
+    let answered = if dynamodb::reports_silence_as_refusal(call) {
         match tokio::time::timeout(PATIENCE, answered).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => return Answer::refused("ThrottlingException").to_response(),
+            Ok(Ok(reply)) => reply,
+            Ok(Err(_)) | Err(_) => return to_response(&Reply::refused("ThrottlingException")),
         }
     } else {
         answered.await?
@@ -103,15 +73,19 @@ async fn carry(
     let bytes = ByteStream::new(answered.into_body()).collect().await;
     let bytes = bytes.map_err(|error| ConnectorError::io(error.into()))?.into_bytes();
     let Ok(body) = serde_json::from_slice(&bytes) else {
-        return response(status, SdkBody::from(bytes));
+        return build_response(status, SdkBody::from(bytes));
     };
-    let mut answer = Answer { status, body };
-    outbox::disturb_answer(call, &mut answer);
-    dynamodb::disturb_answer(call, &mut answer);
-    answer.to_response()
+    let mut reply = Reply { status, body };
+    outbox::disturb_reply(call, &mut reply);
+    dynamodb::disturb_reply(call, &mut reply);
+    to_response(&reply)
 }
 
-fn response(status: u16, body: SdkBody) -> Result<HttpResponse, ConnectorError> {
+fn to_response(reply: &Reply) -> Result<HttpResponse, ConnectorError> {
+    build_response(reply.status, SdkBody::from(reply.body.to_string()))
+}
+
+fn build_response(status: u16, body: SdkBody) -> Result<HttpResponse, ConnectorError> {
     let status = status.try_into().map_err(|_| ConnectorError::other("no status".into(), None))?;
     let mut response = HttpResponse::new(status, body);
     response.headers_mut().insert("content-type", "application/x-amz-json-1.0");

@@ -109,7 +109,7 @@ impl Store {
             Ok(_) => Ok(None),
             Err(error) => match error.as_service_error() {
                 Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-                    cancelled_because(cancelled.cancellation_reasons()).map(Some)
+                    classify_cancellation(cancelled.cancellation_reasons()).map(Some)
                 }
                 _ => classify(&error).map(Some),
             },
@@ -142,7 +142,7 @@ impl Store {
 
 /// Reads a cancelled transaction. A failed condition is no refusal: the alert or the stock has changed and is read
 /// again.
-fn cancelled_because(reasons: &[CancellationReason]) -> Result<Transient, StoreError> {
+fn classify_cancellation(reasons: &[CancellationReason]) -> Result<Transient, StoreError> {
     let reasons = Cancelled::read_all(reasons)?;
     let busy = reasons.iter().find_map(|cancelled| match cancelled.reason {
         CancellationCode::Busy(metric) => Some(Transient::busy(metric, "an alert or its stock unit")),
@@ -232,7 +232,7 @@ mod tests {
         let alert = parse_alert(item).unwrap();
         assert_eq!((alert.level, alert.before, alert.version), (Level::Low, None, 12));
         assert_eq!((alert.figures, alert.created_at.as_millisecond()), ([3, 0, 0], 5_000));
-        assert_eq!(crate::domain::events::of_level(&alert), None);
+        assert_eq!(crate::domain::events::event_of_level(&alert), None);
         assert_eq!(parse_alert(alert_item(&alert).unwrap()).unwrap(), alert);
     }
 

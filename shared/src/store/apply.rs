@@ -52,6 +52,21 @@ enum Settled<R> {
     Refused(R, Seen),
 }
 
+/// The outcome of a command that changes nothing.
+fn unchanged(seen: Seen) -> Result<Outcome, StoreError> {
+    let reservation = seen.into_reservation().ok_or_else(|| no_record("unchanged"))?;
+    Ok(Outcome::Done { reservation, first: false })
+}
+
+/// The outcome of a command that cannot be.
+fn refused(refusal: Refusal, seen: Seen) -> Outcome {
+    Outcome::Refused { refusal, reservation: seen.into_reservation().map(Box::new) }
+}
+
+fn no_record(what: &str) -> StoreError {
+    StoreError::corrupt("a decision", format!("{what}, but there is no record"))
+}
+
 impl Store {
     /// Does what a command says, once, whatever is retried, lost or done by others at the same time.
     ///
@@ -59,21 +74,56 @@ impl Store {
     /// [`StoreError::TryAgain`] if the outcome is not known or not reached in time; it never stands
     /// for a refusal.
     pub async fn apply(&self, command: Command, invocation: &Invocation) -> Result<Outcome, StoreError> {
-        let decide = |seen: &Seen| decide(seen, &command, invocation.now);
-        let corrupt =
-            |what: &str| StoreError::corrupt("a decision", format!("{what}, but there is no record"));
-        match self.settle(decide, invocation).await? {
+        self.apply_seen(Seen::default(), &command, invocation).await
+    }
+
+    /// Does what a command says that may have been done before: it reads first, so that a repetition does not cancel the
+    /// transaction that it would share with others.
+    ///
+    /// # Errors
+    /// As [`Store::apply`].
+    pub async fn apply_again(
+        &self,
+        command: Command,
+        invocation: &Invocation,
+    ) -> Result<Outcome, StoreError> {
+        let mut seen = Seen::default();
+        self.look(Look::Record(command.target.id()), &mut seen, invocation).await?;
+        self.apply_seen(seen, &command, invocation).await
+    }
+
+    async fn apply_seen(
+        &self,
+        seen: Seen,
+        command: &Command,
+        invocation: &Invocation,
+    ) -> Result<Outcome, StoreError> {
+        let decide = |seen: &Seen| decide(seen, command, invocation.now);
+        match self.settle(seen, decide, invocation).await? {
             Settled::Written(record) => {
-                let reservation = *record.ok_or_else(|| corrupt("written"))?;
+                let reservation = *record.ok_or_else(|| no_record("written"))?;
                 Ok(Outcome::Done { reservation, first: true })
             }
-            Settled::Unchanged(seen) => {
-                let reservation = seen.into_reservation().ok_or_else(|| corrupt("unchanged"))?;
-                Ok(Outcome::Done { reservation, first: false })
-            }
-            Settled::Refused(refusal, seen) => {
-                Ok(Outcome::Refused { refusal, reservation: seen.into_reservation().map(Box::new) })
-            }
+            Settled::Unchanged(seen) => unchanged(seen),
+            Settled::Refused(refusal, seen) => Ok(refused(refusal, seen)),
+        }
+    }
+
+    /// What a command comes to by the record as it is now, without writing anything. None: it would be written, or the
+    /// stock decides.
+    ///
+    /// # Errors
+    /// As every [`StoreError`].
+    pub async fn decided(
+        &self,
+        command: &Command,
+        invocation: &Invocation,
+    ) -> Result<Option<Outcome>, StoreError> {
+        let seen = Seen::record_alone(self.reservation(command.target.id(), invocation).await?);
+        match decide(&seen, command, invocation.now) {
+            Decision::Unchanged => unchanged(seen).map(Some),
+            Decision::Refuse(refusal) => Ok(Some(refused(refusal, seen))),
+            Decision::Plan(_) | Decision::Look(_) => Ok(None),
         }
     }
 
@@ -88,7 +138,7 @@ impl Store {
         invocation: &Invocation,
     ) -> Result<StockOutcome, StoreError> {
         let decide = |seen: &Seen| decide_stock(seen, command, &invocation.correlation_id, invocation.now);
-        Ok(match self.settle(decide, invocation).await? {
+        Ok(match self.settle(Seen::default(), decide, invocation).await? {
             Settled::Written(_) => StockOutcome::Done { answer: command.answer.clone(), first: true },
             Settled::Unchanged(seen) => {
                 let kept = seen.idempotency().map(|kept| kept.answer.clone());
@@ -102,11 +152,11 @@ impl Store {
 
     async fn settle<R>(
         &self,
+        mut seen: Seen,
         decide: impl Fn(&Seen) -> Decision<R>,
         invocation: &Invocation,
     ) -> Result<Settled<R>, StoreError> {
         let mut attempts = Attempts::new(self.settings.retry, invocation);
-        let mut seen = Seen::default();
         // Whether a try without an answer may still land although its guard has failed since.
         let mut may_land = false;
         loop {
@@ -119,17 +169,23 @@ impl Store {
                 Decision::Refuse(refusal) => return Ok(Settled::Refused(refusal, seen)),
                 Decision::Look(look) => {
                     let looked = self.look(look, &mut seen, invocation).await;
-                    looked.map_err(|e| e.after(may_land))?;
+                    looked.map_err(|e| e.into_retryable_if(may_land))?;
                     continue;
                 }
             };
-            let outcome = self.commit_one(plan, &mut attempts, invocation).await;
-            match outcome.map_err(|e| e.after(may_land))? {
+            let outcome = match self.settings.combines {
+                true => self.commit_combined(plan, invocation).await,
+                false => self.commit_one(plan, &mut attempts, invocation).await,
+            };
+            match outcome.map_err(|e| e.into_retryable_if(may_land))? {
                 PlanOutcome::Committed(record) => return Ok(Settled::Written(record)),
                 PlanOutcome::Prevented { by, may_land: this_may } => {
                     may_land |= this_may;
                     if *by.record() == SeenRecord::Hidden {
-                        attempts.pause_for("an unseen record").await.map_err(|e| e.after(may_land))?;
+                        attempts
+                            .pause_for("an unseen record")
+                            .await
+                            .map_err(|e| e.into_retryable_if(may_land))?;
                     }
                     // A guess that was wrong is decided at once on what came back. If that fails as well, somebody else
                     // is writing.

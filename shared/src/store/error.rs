@@ -30,13 +30,13 @@ impl StoreError {
     }
 
     /// The same error after a try without an answer: that try may have been applied, so the error is not final.
-    pub(super) fn after(self, unanswered: bool) -> Self {
+    pub(super) fn into_retryable_if(self, unanswered: bool) -> Self {
         if unanswered { Self::TryAgain(format!("{self}, after a try without answer")) } else { self }
     }
 
     /// Whether the same call may succeed later.
     #[must_use]
-    pub fn retryable(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         matches!(self, Self::TryAgain(_))
     }
 }

@@ -17,21 +17,36 @@ use futures::{Stream, StreamExt as _};
 
 use super::error::{StoreError, Transient};
 use super::retry::Attempts;
-use super::transaction::{Cancelled, MAX_ACTIONS, Sent, Subject, Transaction, busy};
+use super::transaction::{
+    ActionTarget, Cancelled, MAX_ACTIONS, MAX_BYTES, Sent, Transaction, find_busy_action, most_bytes,
+};
 use super::verdict::{History, Numbered, PlanOutcome, Verdict, judge};
 use super::{Invocation, Store};
 use crate::domain::{Move, Plan, Reservation, UnitKey};
+use crate::planted;
 
 /// How many groups of plans are committed at once. Groups share no first stock unit, so they seldom meet.
 const GROUPS_AT_ONCE: usize = 4;
+
+/// What came of a plan, as far as it is known.
+pub(super) type PlanResult = Result<PlanOutcome, StoreError>;
 
 /// What came of some of the plans that were given.
 #[derive(Debug, Default)]
 pub(super) struct Outcomes {
     /// Of each, with its place among all of them.
-    pub(super) of_plans: Vec<(usize, Result<PlanOutcome, StoreError>)>,
+    pub(super) of_plans: Vec<(usize, PlanResult)>,
     /// How many transactions were written.
     pub(super) transactions: u64,
+}
+
+/// What came of plans that were sent together. The outcomes of the others have been reported.
+#[derive(Debug, Default)]
+pub(super) struct Together {
+    /// Those that did not fit beside the others.
+    pub(super) put_off: Vec<Numbered>,
+    /// Whether a transaction was written.
+    pub(super) is_written: bool,
 }
 
 impl Store {
@@ -53,11 +68,11 @@ impl Store {
         plan: Plan,
         attempts: &mut Attempts,
         invocation: &Invocation,
-    ) -> Result<PlanOutcome, StoreError> {
-        let mut outcomes = Outcomes::default();
-        self.commit_together(vec![(0, plan)], attempts, invocation, &mut outcomes).await;
-        let outcome = outcomes.of_plans.pop().map(|(_, outcome)| outcome);
-        outcome.unwrap_or_else(|| Err(StoreError::corrupt("a plan", "no outcome")))
+    ) -> PlanResult {
+        let mut reported = None;
+        let mut report = |_, outcome| reported = Some(outcome);
+        self.commit_together(vec![(0, plan)], attempts, invocation, &mut report).await;
+        reported.unwrap_or_else(|| Err(StoreError::corrupt("a plan", "no outcome")))
     }
 
     /// Commits the plans of one group, one transaction after the other. One that gets no answer ends it: the next would
@@ -65,11 +80,13 @@ impl Store {
     async fn commit_group(&self, mut waiting: VecDeque<Numbered>, invocation: &Invocation) -> Outcomes {
         let mut outcomes = Outcomes::default();
         while !waiting.is_empty() {
-            let batch = take_batch(&mut waiting);
+            let batch = waiting.drain(..count_fitting(waiting.iter().map(|(_, plan)| plan))).collect();
             let mut attempts = Attempts::new(self.settings.retry, invocation);
-            let put_off = self.commit_together(batch, &mut attempts, invocation, &mut outcomes).await;
-            put_off.into_iter().rev().for_each(|plan| waiting.push_front(plan));
-            let is_end = |(_, outcome): &(usize, Result<PlanOutcome, StoreError>)| match outcome {
+            let mut report = |place, outcome| outcomes.of_plans.push((place, outcome));
+            let together = self.commit_together(batch, &mut attempts, invocation, &mut report).await;
+            outcomes.transactions += u64::from(together.is_written);
+            together.put_off.into_iter().rev().for_each(|plan| waiting.push_front(plan));
+            let is_end = |(_, outcome): &(usize, PlanResult)| match outcome {
                 Err(error) if !matches!(error, StoreError::Corrupt(_)) => Some(error.clone()),
                 _ => None,
             };
@@ -81,48 +98,47 @@ impl Store {
         outcomes
     }
 
-    /// Commits what fits one transaction. Answers with the plans that did not fit beside the others.
-    async fn commit_together(
+    /// Commits what fits one transaction. Each outcome is reported as soon as it is known, with the plan's place.
+    pub(super) async fn commit_together(
         &self,
         mut batch: Vec<Numbered>,
         attempts: &mut Attempts,
         invocation: &Invocation,
-        outcomes: &mut Outcomes,
-    ) -> Vec<Numbered> {
-        let (mut put_off, mut history) = (Vec::new(), History::default());
+        report: &mut impl FnMut(usize, PlanResult),
+    ) -> Together {
+        let (mut together, mut history) = (Together::default(), History::default());
         while !batch.is_empty() {
             let answer = self.send_until_answered(&batch, &mut history, attempts, invocation).await;
             let judged = answer.and_then(|answer| match answer {
-                Answer::Written(record) => {
-                    outcomes.transactions += 1;
+                TransactionOutcome::Written(record) => {
+                    together.is_written = true;
                     Ok(batch.iter().map(|_| Verdict::Has(PlanOutcome::Committed(record.clone()))).collect())
                 }
-                Answer::Cancelled { subjects, reasons } => judge(&batch, &subjects, &reasons, history),
+                TransactionOutcome::Cancelled { targets, reasons } => {
+                    judge(&batch, &targets, &reasons, history)
+                }
             });
             let verdicts = match judged {
                 Ok(verdicts) => verdicts,
                 Err(error) => {
-                    let failed = batch.into_iter().map(|(place, _)| (place, Err(error.clone())));
-                    outcomes.of_plans.extend(failed);
-                    return put_off;
+                    batch.into_iter().for_each(|(place, _)| report(place, Err(error.clone())));
+                    return together;
                 }
             };
             let mut again = Vec::new();
             for ((place, plan), verdict) in batch.into_iter().zip(verdicts) {
                 match verdict {
-                    Verdict::Has(outcome) => {
-                        outcomes.of_plans.push((place, Ok(outcome.with_record_of(plan))))
-                    }
-                    Verdict::Fails(error) => outcomes.of_plans.push((place, Err(error))),
+                    Verdict::Has(outcome) => report(place, Ok(outcome.with_record_of(plan))),
+                    Verdict::Fails(error) => report(place, Err(error)),
                     Verdict::Again => again.push((place, plan)),
-                    Verdict::PutOff => put_off.push((place, plan)),
+                    Verdict::PutOff => together.put_off.push((place, plan)),
                 }
             }
             batch = again;
             // What is left was a part of this transaction, which never will be written.
             history = History { was_tried: true, is_unanswered: false };
         }
-        put_off
+        together
     }
 
     /// Sends a transaction of these plans until it is written, or was cancelled for a reason that trying again does not
@@ -133,18 +149,19 @@ impl Store {
         history: &mut History,
         attempts: &mut Attempts,
         invocation: &Invocation,
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<TransactionOutcome, StoreError> {
         let plans: Vec<&Plan> = batch.iter().map(|(_, plan)| plan).collect();
         let mut transaction = self.transaction_of(&plans)?;
         loop {
-            let sent = self.send(&transaction).await.map_err(|e| e.after(history.is_unanswered))?;
+            let sent =
+                self.send(&transaction).await.map_err(|e| e.into_retryable_if(history.is_unanswered))?;
             let failure = match sent {
-                Sent::Written(record) => return Ok(Answer::Written(record)),
-                Sent::Cancelled(reasons) => match keeps_busy(&transaction.subjects, &reasons) {
+                Sent::Written(record) => return Ok(TransactionOutcome::Written(record)),
+                Sent::Cancelled(reasons) => match find_failure_to_retry(&transaction.targets, &reasons) {
                     Some(failure) => failure,
                     None => {
-                        let Transaction { subjects, .. } = transaction;
-                        return Ok(Answer::Cancelled { subjects, reasons });
+                        let Transaction { targets, .. } = transaction;
+                        return Ok(TransactionOutcome::Cancelled { targets, reasons });
                     }
                 },
                 Sent::Failed(failure) => failure,
@@ -156,78 +173,80 @@ impl Store {
                 transaction.renew_token();
             }
             if let Err(out_of_time) = attempts.pause(&failure).await {
-                return match plans.as_slice() {
-                    [plan] if history.is_unanswered => {
-                        self.decide_by_reading(plan, invocation, out_of_time).await
-                    }
-                    _ => Err(out_of_time),
+                return match history.is_unanswered {
+                    true => self.decide_by_reading(&plans, invocation, out_of_time).await,
+                    false => Err(out_of_time),
                 };
             }
         }
     }
 
-    /// No more tries: what is there tells whether one of them was applied. If not, one may still be.
+    /// No more tries: what is there tells whether one of them was applied. If not, one may still be. A transaction is
+    /// applied as a whole, so one of its records tells for all of them.
     async fn decide_by_reading(
         &self,
-        plan: &Plan,
+        plans: &[&Plan],
         invocation: &Invocation,
         out_of_time: StoreError,
-    ) -> Result<Answer, StoreError> {
-        let Some(next) = plan.next() else { return Err(out_of_time) };
+    ) -> Result<TransactionOutcome, StoreError> {
+        let Some(next) = plans.iter().find_map(|plan| plan.next_record()) else { return Err(out_of_time) };
         match self.reservation(next.id, invocation).await {
-            Ok(Some(there)) if there == *next => Ok(Answer::Written(None)),
+            Ok(Some(there)) if there == *next => Ok(TransactionOutcome::Written(None)),
             _ => Err(out_of_time),
         }
     }
 }
 
 /// What came of sending a transaction, over all its tries.
-enum Answer {
+enum TransactionOutcome {
     Written(Option<Box<Reservation>>),
-    Cancelled { subjects: Vec<Subject>, reasons: Vec<Cancelled> },
+    Cancelled { targets: Vec<ActionTarget>, reasons: Vec<Cancelled> },
 }
 
-/// The next plans that fit one transaction, in their order.
-fn take_batch(waiting: &mut VecDeque<Numbered>) -> Vec<Numbered> {
-    let (mut batch, mut actions) = (Vec::new(), 0);
+/// How many plans, from the first on, fit one transaction. The first one counts as fitting, whatever it is.
+pub(super) fn count_fitting<'a>(plans: impl Iterator<Item = &'a Plan>) -> usize {
+    let (mut count, mut actions, mut bytes) = (0, 0, 0);
     let (mut records, mut idempotency) = (BTreeSet::new(), BTreeSet::new());
     // By stock unit, whether its move lets others beside it.
-    let mut units: BTreeMap<UnitKey, bool> = BTreeMap::new();
-    while let Some((_, plan)) = waiting.front() {
+    let mut units: BTreeMap<&UnitKey, bool> = BTreeMap::new();
+    for plan in plans {
         let own = usize::from(plan.record.is_some()) + usize::from(plan.idempotency.is_some());
         let new = plan.moves.iter().filter(|one| !units.contains_key(&one.unit)).count();
-        let shares =
-            |one: &Move| units.get(&one.unit).is_none_or(|others_may| *others_may && one.can_be_combined());
+        // A movement of stock administration names its key, and so it is one of its own.
+        let may_share = |one: &Move| plan.record.is_some() && one.can_be_combined();
+        let shares = |one: &Move| units.get(&one.unit).is_none_or(|others_may| *others_may && may_share(one));
         let key = plan.idempotency.as_ref().map(|kept| (kept.operation, kept.key.to_string()));
-        let is_apart = plan.record_id().is_none_or(|id| !records.contains(&id))
-            && key.as_ref().is_none_or(|key| !idempotency.contains(key));
-        let fits = actions + own + new <= MAX_ACTIONS && is_apart && plan.moves.iter().all(shares);
-        if !fits && !batch.is_empty() {
+        let is_apart = planted("one-order-twice-in-a-transaction")
+            || plan.record_id().is_none_or(|id| !records.contains(&id))
+                && key.as_ref().is_none_or(|key| !idempotency.contains(key));
+        actions += own + new;
+        bytes += if planted("a-transaction-of-any-size") { 0 } else { most_bytes(plan) };
+        let fits = actions <= MAX_ACTIONS && bytes <= MAX_BYTES && is_apart;
+        if count > 0 && !(fits && plan.moves.iter().all(shares)) {
             break;
         }
-        actions += own + new;
+        count += 1;
         records.extend(plan.record_id());
         idempotency.extend(key);
-        units.extend(plan.moves.iter().map(|one| (one.unit.clone(), one.can_be_combined())));
-        batch.extend(waiting.pop_front());
+        units.extend(plan.moves.iter().map(|one| (&one.unit, may_share(one))));
     }
-    batch
+    count
 }
 
 /// Whether a cancelled transaction is to be sent again as it is. What a record says comes first: on a try after one of
 /// ours, the stock may be short because of our own hold. A write under way on a record may have reached the stock
 /// already; but a guard on stock that failed beside a stock unit that is busy did fail.
-fn keeps_busy(subjects: &[Subject], reasons: &[Cancelled]) -> Option<Transient> {
-    let own = subjects.iter().filter(|subject| !matches!(subject, Subject::Stock(_))).count();
+fn find_failure_to_retry(targets: &[ActionTarget], reasons: &[Cancelled]) -> Option<Transient> {
+    let own = targets.iter().filter(|target| !matches!(target, ActionTarget::Stock(_))).count();
     let (own_reasons, stock_reasons) = reasons.split_at(own);
     if own_reasons.iter().any(Cancelled::has_failed) {
         return None;
     }
-    let own_busy = busy(&subjects[..own], own_reasons);
+    let own_busy = find_busy_action(&targets[..own], own_reasons);
     if own_busy.is_some() || stock_reasons.iter().any(Cancelled::has_failed) {
         return own_busy;
     }
-    busy(&subjects[own..], stock_reasons)
+    find_busy_action(&targets[own..], stock_reasons)
 }
 
 #[cfg(test)]

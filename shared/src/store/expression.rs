@@ -28,13 +28,13 @@ const VERSION: &str = "version = version + :one";
 
 /// The update of one stock unit, which shows the item where its condition fails.
 pub(super) fn update_of(table: &str, stock_move: &Move, cause: &Cause, at: Timestamp) -> Update {
-    let mut draft = Draft::default();
-    draft.value("one", number(1));
-    draft.value("now", number(at.as_millisecond()));
-    draft.value("cause", cause_attribute(cause));
-    draft.effect(stock_move, at);
-    stock_move.guards.iter().for_each(|guard| draft.guard(*guard));
-    draft.finish(table, stock_move)
+    let mut update = UpdateExpression::default();
+    update.value("one", number(1));
+    update.value("now", number(at.as_millisecond()));
+    update.value("cause", cause_attribute(cause));
+    update.effect(stock_move, at);
+    stock_move.guards.iter().for_each(|guard| update.guard(*guard));
+    update.finish(table, stock_move)
 }
 
 /// The cause of a stock unit's last write: the movement's operation and reference in the ledger.
@@ -47,16 +47,16 @@ pub(super) fn cause_attribute(cause: &Cause) -> AttributeValue {
     ]))
 }
 
-/// Builds an update.
+/// The update of a stock unit in the making: its expression, its condition and their values.
 #[derive(Default)]
-struct Draft {
+struct UpdateExpression {
     sets: Vec<String>,
     removes: Vec<String>,
     conditions: Vec<String>,
     values: Item,
 }
 
-impl Draft {
+impl UpdateExpression {
     fn effect(&mut self, stock_move: &Move, at: Timestamp) {
         match &stock_move.effect {
             Effect::Shift(delta) => self.shift(*delta),

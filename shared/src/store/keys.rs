@@ -83,6 +83,15 @@ pub(super) fn ledger_partition(unit: &UnitKey) -> String {
     format!("{product}#{bucket}#{location}")
 }
 
+/// The attribute of a reservation that names the shared transaction which wrote it, and its place there: `<id>#<place>`.
+pub(super) const SHARED_WRITE: &str = "transaction";
+
+/// The ledger's partition of a shared transaction; its sort key is the place of a reservation. A stock unit's has
+/// another `#`.
+pub(super) fn transaction_partition(id: &str) -> String {
+    format!("TX#{id}")
+}
+
 /// The shards that alerts are spread over.
 pub(super) const ALERT_SHARDS: u8 = 4;
 

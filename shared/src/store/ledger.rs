@@ -12,7 +12,7 @@ use super::record::{number, text};
 use super::retry::{Attempts, until_answered};
 use super::{Invocation, Store, keys};
 use crate::domain::events::Movement;
-use crate::domain::{Cause, Delta, Timestamp, UnitKey};
+use crate::domain::{Cause, Delta, ReservationId, SharedTransaction, SharedWrite, Timestamp, UnitKey};
 
 /// Most movements in one `BatchWriteItem`. Source: Amazon DynamoDB API Reference, BatchWriteItem.
 pub const MAX_MOVEMENTS: usize = 25;
@@ -53,6 +53,67 @@ impl Store {
             self.put_batch(batch, invocation).await?;
         }
         Ok(())
+    }
+
+    /// Writes which reservations shared transactions wrote. Those that are there already are written as they are.
+    ///
+    /// # Errors
+    /// As every [`StoreError`]; some may be written then.
+    pub async fn record_shared_writes(
+        &self,
+        writes: &[SharedWrite],
+        invocation: &Invocation,
+    ) -> Result<(), StoreError> {
+        let item = |write: &SharedWrite| {
+            Item::from([
+                (keys::PK.to_owned(), text(&keys::transaction_partition(&write.transaction))),
+                (keys::SK.to_owned(), number(write.place)),
+                ("reservationId".to_owned(), text(&write.reservation.to_string())),
+            ])
+        };
+        let distinct: BTreeMap<(&str, u64), &SharedWrite> =
+            writes.iter().map(|write| ((write.transaction.as_str(), write.place), write)).collect();
+        let items: Vec<Item> = distinct.into_values().map(item).collect();
+        for batch in items.chunks(MAX_MOVEMENTS) {
+            self.put_batch(batch, invocation).await?;
+        }
+        Ok(())
+    }
+
+    /// The reservations that a shared transaction wrote. None while the ledger does not have all of them.
+    ///
+    /// # Errors
+    /// As every [`StoreError`].
+    pub async fn reservations_of_transaction(
+        &self,
+        transaction: &SharedTransaction,
+        invocation: &Invocation,
+    ) -> Result<Option<Vec<ReservationId>>, StoreError> {
+        // At most a hundred short items: one page.
+        let page = until_answered!(
+            self,
+            invocation,
+            self.client
+                .query()
+                .table_name(&self.settings.ledger_table)
+                .key_condition_expression("pk = :transaction")
+                .expression_attribute_values(
+                    ":transaction",
+                    text(&keys::transaction_partition(&transaction.id))
+                )
+                .consistent_read(true)
+        );
+        let items = page.items.unwrap_or_default();
+        if (items.len() as u64) < transaction.reservations {
+            return Ok(None);
+        }
+        let id = |item: &Item| {
+            let id = item.get("reservationId").and_then(|id| id.as_s().ok())?;
+            ReservationId::parse(id).ok()
+        };
+        let ids: Option<Vec<ReservationId>> = items.iter().map(id).collect();
+        ids.map(Some)
+            .ok_or_else(|| StoreError::corrupt("a shared transaction", "an item names no reservation"))
     }
 
     /// Writes a movement unless it exists; an existing one is true and stays. Returns whether it was written.

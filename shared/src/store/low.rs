@@ -26,7 +26,8 @@ impl Store {
         limit: usize,
         invocation: &Invocation,
     ) -> Result<ProductList, StoreError> {
-        let shards = (0..keys::ALERT_SHARDS).map(|shard| self.low_in_shard(shard, after, limit, invocation));
+        let shards =
+            (0..keys::ALERT_SHARDS).map(|shard| self.find_low_in_shard(shard, after, limit, invocation));
         let shards = futures::future::try_join_all(shards).await?;
         // Alerts after the place that a shard was read up to are not known yet.
         let read_to =
@@ -50,7 +51,7 @@ impl Store {
     }
 
     /// The first alert of each low product of one shard.
-    async fn low_in_shard(
+    async fn find_low_in_shard(
         &self,
         shard: u8,
         after: Option<&ProductCursor>,

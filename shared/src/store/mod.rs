@@ -2,6 +2,7 @@
 //!
 //! - `executor.rs` commits plans, and is the only way to change stock. `transaction.rs` builds its requests,
 //!   `expression.rs` the update of a stock unit in them
+//! - `combining.rs` lets plans that wait at the same time go together
 //! - `apply.rs` drives one command, of an order ([`Store::apply`]) or of the stock administration
 //!   ([`Store::change_stock`]); `sweep.rs` ends due holds ([`Store::expire`])
 //! - `read.rs` has the reads that decisions rest on, `catalog.rs` and `low.rs` those that are only shown
@@ -15,6 +16,7 @@
 mod alerts;
 mod apply;
 mod catalog;
+mod combining;
 mod error;
 mod executor;
 mod expression;
@@ -42,8 +44,8 @@ pub use ledger::MAX_MOVEMENTS;
 pub use read::MAX_BATCH_READ;
 pub use retry::RetryPolicy;
 pub use scan::{ReservationPage, ScanCursor, UnitPage};
-pub use stream::{StreamChange, parse_change};
-pub use sweep::{DuePage, Expired};
+pub use stream::{StreamChange, parse_change, parse_shared_write};
+pub use sweep::{DuePage, SweepCounts};
 
 use crate::domain::{Action, Command, Target, Timestamp};
 use crate::metrics::Metrics;
@@ -59,6 +61,8 @@ pub struct StoreSettings {
     pub retention: Duration,
     /// The number of tries and the pauses between them.
     pub retry: RetryPolicy,
+    /// Whether commands that a process has at the same time share transactions. Only of use where it has several.
+    pub combines: bool,
 }
 
 /// The context of an operation: the invocation that it is a part of.
@@ -87,12 +91,13 @@ impl Invocation {
 pub struct Store {
     client: aws_sdk_dynamodb::Client,
     settings: StoreSettings,
+    lanes: combining::Lanes,
 }
 
 impl Store {
     /// Connects as `config` says (see [`crate::aws`]).
     pub async fn connect(config: ConfigLoader, settings: StoreSettings) -> Self {
         let client = aws_sdk_dynamodb::Client::new(&crate::aws::load(config).await);
-        Self { client, settings }
+        Self { client, settings, lanes: combining::Lanes::default() }
     }
 }

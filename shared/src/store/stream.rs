@@ -4,9 +4,9 @@ use aws_lambda_events::event::dynamodb::EventRecord;
 
 use super::alerts::parse_alert;
 use super::error::StoreError;
-use super::keys::{ALERT, PK, RESERVATION, STOCK};
+use super::keys::{ALERT, PK, RESERVATION, SHARED_WRITE, STOCK};
 use super::record::{parse_reservation, parse_stock_unit};
-use crate::domain::{Alert, Reservation, StockUnit};
+use crate::domain::{Alert, Reservation, ReservationId, SharedWrite, StockUnit};
 
 /// A change of one item.
 #[derive(Debug)]
@@ -20,6 +20,31 @@ pub enum StreamChange {
     Level(Alert),
     /// Another item, or one that was removed: no event is published.
     Other,
+}
+
+/// Reads whether this change was written by a transaction that several reservations share.
+///
+/// # Errors
+/// If the attribute that says so is not one that this program writes.
+pub fn parse_shared_write(record: &EventRecord) -> Result<Option<SharedWrite>, StoreError> {
+    let change = &record.change;
+    let Some(written) = change.new_image.get(SHARED_WRITE) else { return Ok(None) };
+    // A later write that did not put the whole record has left it there.
+    if change.old_image.get(SHARED_WRITE) == Some(written) {
+        return Ok(None);
+    }
+    let parse = || {
+        let (serde_dynamo::AttributeValue::S(written), serde_dynamo::AttributeValue::S(pk)) =
+            (written, change.keys.get(PK)?)
+        else {
+            return None;
+        };
+        let (transaction, place) = written.split_once('#')?;
+        let reservation = ReservationId::parse(pk.strip_prefix(RESERVATION)?).ok()?;
+        Some(SharedWrite { transaction: transaction.to_owned(), place: place.parse().ok()?, reservation })
+    };
+    let corrupt = || StoreError::corrupt("a stream record", format!("{SHARED_WRITE} is {written:?}"));
+    parse().map(Some).ok_or_else(corrupt)
 }
 
 /// Parses a stream record.

@@ -35,9 +35,9 @@ pub struct DuePage {
 #[derive(Debug, Clone)]
 pub struct Cursor(Item);
 
-/// What came of ending due holds.
+/// What came of ending due holds, counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Expired {
+pub struct SweepCounts {
     /// Ended now.
     pub expired: u64,
     /// No longer due when they were looked at: confirmed, extended, released, or ended by another sweep.
@@ -48,7 +48,7 @@ pub struct Expired {
     pub transactions: u64,
 }
 
-impl Expired {
+impl SweepCounts {
     /// Adds up.
     pub fn add(&mut self, other: Self) {
         self.expired += other.expired;
@@ -63,7 +63,7 @@ impl Store {
     ///
     /// # Errors
     /// As every [`StoreError`].
-    pub async fn due(
+    pub async fn due_holds(
         &self,
         shard: u8,
         start: Option<&Cursor>,
@@ -92,7 +92,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] if the index cannot be read in time.
-    pub async fn open_holds(
+    pub async fn count_open_holds(
         &self,
         shard: u8,
         after: Timestamp,
@@ -128,7 +128,7 @@ impl Store {
             .expression_attribute_values(":shard", number(shard))
     }
 
-    /// Ends those of these holds that still may be ended, and adds to `outcome` what came of it. What cannot be
+    /// Ends those of these holds that still may be ended, and adds to `counts` what came of it. What cannot be
     /// ended does not keep the others from it.
     ///
     /// # Errors
@@ -137,21 +137,21 @@ impl Store {
         &self,
         ids: &[ReservationId],
         invocation: &Invocation,
-        outcome: &mut Expired,
+        counts: &mut SweepCounts,
     ) -> Result<(), StoreError> {
         let mut plans = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(MAX_BATCH_READ) {
             let found = self.reservations(chunk, invocation).await?;
-            outcome.changed += u64::try_from(chunk.len() - found.len()).unwrap_or(0);
+            counts.changed += u64::try_from(chunk.len() - found.len()).unwrap_or(0);
             for item in found {
                 match parse_reservation(item) {
                     Ok(reservation) => match decide_to_expire(reservation, invocation) {
                         Some(plan) => plans.push(plan),
-                        None => outcome.changed += 1,
+                        None => counts.changed += 1,
                     },
                     Err(error) => {
                         tracing::error!(error = error.to_string(), "a due hold cannot be read");
-                        outcome.failed += 1;
+                        counts.failed += 1;
                     }
                 }
             }
@@ -159,14 +159,14 @@ impl Store {
         let mut groups = pin!(self.commit(plans, invocation));
         let mut first_error = None;
         while let Some(Outcomes { of_plans, transactions }) = groups.next().await {
-            outcome.transactions += transactions;
+            counts.transactions += transactions;
             for (_, of_plan) in of_plans {
                 match of_plan {
-                    Ok(PlanOutcome::Committed(_)) => outcome.expired += 1,
-                    Ok(PlanOutcome::Prevented { .. }) => outcome.changed += 1,
+                    Ok(PlanOutcome::Committed(_)) => counts.expired += 1,
+                    Ok(PlanOutcome::Prevented { .. }) => counts.changed += 1,
                     Err(error @ StoreError::Corrupt(_)) => {
                         tracing::error!(error = error.to_string(), "a due hold cannot be ended");
-                        outcome.failed += 1;
+                        counts.failed += 1;
                     }
                     Err(error) => first_error = first_error.or(Some(error)),
                 }
@@ -206,8 +206,8 @@ mod tests {
 
     #[test]
     fn outcomes_add_up() {
-        let mut sum = Expired { expired: 1, changed: 2, failed: 3, transactions: 4 };
-        sum.add(Expired { expired: 10, changed: 20, failed: 30, transactions: 40 });
-        assert_eq!(sum, Expired { expired: 11, changed: 22, failed: 33, transactions: 44 });
+        let mut sum = SweepCounts { expired: 1, changed: 2, failed: 3, transactions: 4 };
+        sum.add(SweepCounts { expired: 10, changed: 20, failed: 30, transactions: 40 });
+        assert_eq!(sum, SweepCounts { expired: 11, changed: 22, failed: 33, transactions: 44 });
     }
 }

@@ -15,12 +15,39 @@ use super::expression::update_of;
 use super::record::{Item, number, parse_reservation, purge_at, reservation_item, text};
 use super::{Store, keys};
 use crate::domain::{
-    Cause, Fact, IdempotencyRecord, Move, Plan, RecordWrite, Reservation, ReservationId, State, UnitKey,
+    Cause, Fact, IdempotencyRecord, Move, Plan, RecordWrite, Reservation, ReservationId, SharedTransaction,
+    State, UnitKey,
 };
 use crate::metrics::Metric;
 
 /// Most actions in one transaction. Source: Amazon DynamoDB API Reference, TransactWriteItems.
 pub(super) const MAX_ACTIONS: usize = 100;
+
+/// Most bytes in one transaction: 4 MB. Source: as [`MAX_ACTIONS`].
+pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// More than an item takes without the entries of its lists.
+const BYTES_OF_ITEM: usize = 4 * 1024;
+/// More than one entry of a record's lists takes; the longest names and a location make about 300.
+const BYTES_OF_ENTRY: usize = 512;
+
+/// More bytes than the items of this plan take.
+pub(super) fn most_bytes(plan: &Plan) -> usize {
+    let items = 2 + plan.moves.len();
+    items * BYTES_OF_ITEM + plan.next_record().map_or(0, entries) * BYTES_OF_ENTRY
+}
+
+/// How many entries the lists of a record have.
+fn entries(record: &Reservation) -> usize {
+    let claims = [&record.deliveries.totals, &record.deliveries.shipped]
+        .map(|claims| claims.0.values().map(|claim| 1 + claim.at.len()).sum::<usize>());
+    let conflicts: usize = record.conflicts.kept.iter().map(|conflict| 1 + conflict.lines.len()).sum();
+    let lines: usize = record.lines.iter().map(|line| 1 + line.allocations.len()).sum();
+    lines + conflicts + record.shortages.len() + record.shipments.len() + claims.iter().sum::<usize>()
+}
+
+/// The operation of a movement that several operations share.
+const SEVERAL_OPERATIONS: &str = "several";
 
 /// What is sent for some plans, together or not at all. Sent again, it is the same request: under the same token it is
 /// applied once.
@@ -28,7 +55,7 @@ pub(super) struct Transaction {
     /// The action of each plan's record and idempotency record, in the order of the plans; then those of the stock units.
     actions: Vec<TransactWriteItem>,
     /// What each action is of.
-    pub(super) subjects: Vec<Subject>,
+    pub(super) targets: Vec<ActionTarget>,
     /// The record, where that is all there is to write.
     record_alone: Option<RecordWrite>,
     token: String,
@@ -48,7 +75,7 @@ fn new_token() -> String {
 
 /// What an action of a transaction writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Subject {
+pub(super) enum ActionTarget {
     /// The record of the plan with this index.
     Record(usize),
     /// The idempotency record of the plan with this index.
@@ -87,7 +114,7 @@ impl Cancelled {
                 wrong.get_or_insert(error);
                 CancellationCode::None
             });
-            Self { reason, item: shown(given.item()) }
+            Self { reason, item: non_empty(given.item()) }
         };
         let all: Vec<Self> = given.iter().map(read).collect();
         match wrong {
@@ -98,7 +125,7 @@ impl Cancelled {
 
     /// A condition that failed outside of a transaction.
     fn condition(item: Option<&Item>) -> Sent {
-        Sent::Cancelled(vec![Self { reason: CancellationCode::ConditionFailed, item: shown(item) }])
+        Sent::Cancelled(vec![Self { reason: CancellationCode::ConditionFailed, item: non_empty(item) }])
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -107,28 +134,33 @@ impl Cancelled {
 }
 
 /// An empty item is how "no item" comes back from some endpoints.
-fn shown(item: Option<&Item>) -> Option<Item> {
+fn non_empty(item: Option<&Item>) -> Option<Item> {
     item.filter(|item| !item.is_empty()).cloned()
 }
 
 impl Store {
     /// What is sent for these plans. The moves of one stock unit become one.
     pub(super) fn transaction_of(&self, plans: &[&Plan]) -> Result<Transaction, StoreError> {
-        let (mut actions, mut subjects) = (Vec::new(), Vec::new());
+        let (mut actions, mut targets) = (Vec::new(), Vec::new());
+        let shared = (plans.len() > 1)
+            .then(|| SharedTransaction { id: new_token(), reservations: plans.len() as u64 });
         for (i, plan) in plans.iter().enumerate() {
             if let Some(record) = &plan.record {
                 let builder = TransactWriteItem::builder();
                 let action = match record {
-                    RecordWrite::Put(next) => builder.put(self.put_record(next, plan)?),
+                    RecordWrite::Put(next) => {
+                        let place = shared.as_ref().map(|shared| format!("{}#{i}", shared.id));
+                        builder.put(self.put_record(next, plan, place)?)
+                    }
                     RecordWrite::Confirm(id) => builder.update(self.update_to_confirm(*id, plan)),
                 };
                 actions.push(action.build());
-                subjects.push(Subject::Record(i));
+                targets.push(ActionTarget::Record(i));
             }
             if let Some(kept) = &plan.idempotency {
                 let put = self.put_idempotency(kept, plan)?;
                 actions.push(TransactWriteItem::builder().put(put).build());
-                subjects.push(Subject::Idempotency(i));
+                targets.push(ActionTarget::Idempotency(i));
             }
         }
         let mut by_unit: BTreeMap<&UnitKey, Vec<(&Plan, &Move)>> = BTreeMap::new();
@@ -139,19 +171,19 @@ impl Store {
             let (of_plans, moves): (Vec<&Plan>, Vec<&Move>) = moves.into_iter().unzip();
             let update = update_of(
                 &self.settings.inventory_table,
-                &Move::combined(&moves),
-                &combined_cause(&of_plans),
+                &Move::combine(&moves),
+                &combined_cause(&of_plans, shared.as_ref()),
                 of_plans[0].at,
             );
             actions.push(TransactWriteItem::builder().update(update).build());
-            subjects.push(Subject::Stock(unit.clone()));
+            targets.push(ActionTarget::Stock(unit.clone()));
         }
         // Without stock a plain write does; a transaction would cost twice the write units.
-        let record_alone = match (plans, subjects.as_slice()) {
-            ([plan], [Subject::Record(_)]) => plan.record.clone(),
+        let record_alone = match (plans, targets.as_slice()) {
+            ([plan], [ActionTarget::Record(_)]) => plan.record.clone(),
             _ => None,
         };
-        Ok(Transaction { actions, subjects, record_alone, token: new_token() })
+        Ok(Transaction { actions, targets, record_alone, token: new_token() })
     }
 
     /// Sends it once.
@@ -172,7 +204,7 @@ impl Store {
         match error.as_service_error() {
             Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
                 let reasons = cancelled.cancellation_reasons();
-                if reasons.len() != transaction.subjects.len() {
+                if reasons.len() != transaction.targets.len() {
                     let detail = format!("{} reasons", reasons.len());
                     return Err(StoreError::corrupt("a cancelled transaction", detail));
                 }
@@ -235,8 +267,11 @@ impl Store {
     }
 
     /// The record as it will be, if it is still the one that was seen.
-    fn put_record(&self, next: &Reservation, plan: &Plan) -> Result<Put, StoreError> {
-        self.put_version(reservation_item(next, plan.at, self.settings.retention)?, next.version)
+    /// `place` is its place in a transaction that it shares with others; records that differ in it alone are the same.
+    fn put_record(&self, next: &Reservation, plan: &Plan, place: Option<String>) -> Result<Put, StoreError> {
+        let mut item = reservation_item(next, plan.at, self.settings.retention)?;
+        item.extend(place.map(|place| (keys::SHARED_WRITE.to_owned(), text(&place))));
+        self.put_version(item, next.version)
     }
 
     /// An item of this version, if there is the version before; of version 1, if there is none. Shows what is there
@@ -256,7 +291,7 @@ impl Store {
     }
 
     /// Confirms a temporary hold without having read it. Its condition is
-    /// [`crate::domain::decide::confirms_unread`].
+    /// [`crate::domain::decide::may_confirm_unread`].
     fn update_to_confirm(&self, id: ReservationId, plan: &Plan) -> Update {
         Update::builder()
             .table_name(&self.settings.inventory_table)
@@ -289,26 +324,30 @@ impl Store {
     }
 }
 
-/// What one movement of several plans was done for: that of the one, or how many there were.
-fn combined_cause(plans: &[&Plan]) -> Cause {
+/// What one movement of several plans was done for: that of the one, or the transaction that they share.
+fn combined_cause(plans: &[&Plan], shared: Option<&SharedTransaction>) -> Cause {
     let first = &plans[0].cause;
-    match plans {
-        [_] => first.clone(),
-        many => Cause { reference: format!("{} reservations", many.len()), ..first.clone() },
+    match (plans, shared) {
+        ([_, _, ..], Some(shared)) => {
+            let is_same = plans.iter().all(|plan| plan.cause.operation == first.operation);
+            let operation = if is_same { first.operation.clone() } else { SEVERAL_OPERATIONS.to_owned() };
+            Cause { operation, reference: shared.to_string(), ..first.clone() }
+        }
+        _ => first.clone(),
     }
 }
 
 /// Which of the reasons to be busy there is, if any, and what the action is of.
-pub(super) fn busy(subjects: &[Subject], reasons: &[Cancelled]) -> Option<Transient> {
-    let busy = |(subject, cancelled): (&Subject, &Cancelled)| match cancelled.reason {
-        CancellationCode::Busy(metric) => Some((metric, subject.clone())),
+pub(super) fn find_busy_action(targets: &[ActionTarget], reasons: &[Cancelled]) -> Option<Transient> {
+    let busy = |(target, cancelled): (&ActionTarget, &Cancelled)| match cancelled.reason {
+        CancellationCode::Busy(metric) => Some((metric, target.clone())),
         CancellationCode::None | CancellationCode::ConditionFailed => None,
     };
-    let (metric, subject): (Metric, Subject) = subjects.iter().zip(reasons).find_map(busy)?;
-    let what = match &subject {
-        Subject::Record(_) => "the reservation",
-        Subject::Idempotency(_) => "the idempotency key",
-        Subject::Stock(unit) => unit.product.as_str(),
+    let (metric, target): (Metric, ActionTarget) = targets.iter().zip(reasons).find_map(busy)?;
+    let what = match &target {
+        ActionTarget::Record(_) => "the reservation",
+        ActionTarget::Idempotency(_) => "the idempotency key",
+        ActionTarget::Stock(unit) => unit.product.as_str(),
     };
     Some(Transient::busy(metric, what))
 }
@@ -318,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_movement_names_its_plan_or_how_many() {
+    fn a_movement_names_its_plan_or_the_transaction() {
         let plan = |reference: &str| Plan {
             record: None,
             idempotency: None,
@@ -331,8 +370,12 @@ mod tests {
             at: crate::domain::Timestamp::UNIX_EPOCH,
         };
         let (one, two) = (plan("r-1"), plan("r-2"));
-        assert_eq!(combined_cause(&[&one]), one.cause);
-        let both = combined_cause(&[&one, &two]);
-        assert_eq!((both.operation.as_str(), both.reference.as_str()), ("expire", "2 reservations"));
+        let shared = SharedTransaction { id: new_token(), reservations: 3 };
+        assert_eq!(combined_cause(&[&one], Some(&shared)), one.cause);
+        let both = combined_cause(&[&one, &two], Some(&shared));
+        assert_eq!((both.operation.as_str(), both.reference), ("expire", shared.to_string()));
+        let mut other = plan("r-3");
+        other.cause.operation = "reserve".to_owned();
+        assert_eq!(combined_cause(&[&one, &other], Some(&shared)).operation, SEVERAL_OPERATIONS);
     }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use super::error::StoreError;
 use super::record::{IdempotencyItem, Item, parse_reservation, parse_stock_unit};
-use super::transaction::{Cancelled, Subject};
+use super::transaction::{ActionTarget, Cancelled};
 use crate::domain::{
     IdempotencyRecord, Move, Obstacle, Plan, RecordWrite, Reservation, Seen, StockUnit, UnitKey,
 };
+use crate::planted;
 
 /// A plan and its place among those that were given.
 pub(super) type Numbered = (usize, Plan);
@@ -67,18 +68,18 @@ pub(super) enum Verdict {
 /// If it is not known what became of any of them.
 pub(super) fn judge(
     batch: &[Numbered],
-    subjects: &[Subject],
+    targets: &[ActionTarget],
     reasons: &[Cancelled],
     history: History,
 ) -> Result<Vec<Verdict>, StoreError> {
     let mut verdicts: Vec<Verdict> = batch.iter().map(|_| Verdict::Again).collect();
     let mut stock = BTreeMap::new();
     let mut is_own = false;
-    for (subject, cancelled) in subjects.iter().zip(reasons).filter(|(_, cancelled)| cancelled.has_failed()) {
-        let own = match subject {
-            Subject::Record(i) => (*i, judge_record(&batch[*i].1, cancelled, history)),
-            Subject::Idempotency(i) => (*i, judge_idempotency(&batch[*i].1, cancelled, history)),
-            Subject::Stock(unit) => {
+    for (target, cancelled) in targets.iter().zip(reasons).filter(|(_, cancelled)| cancelled.has_failed()) {
+        let own = match target {
+            ActionTarget::Record(i) => (*i, judge_record(&batch[*i].1, cancelled, history)),
+            ActionTarget::Idempotency(i) => (*i, judge_idempotency(&batch[*i].1, cancelled, history)),
+            ActionTarget::Stock(unit) => {
                 stock.insert(unit.clone(), cancelled.item.clone());
                 continue;
             }
@@ -103,13 +104,13 @@ pub(super) fn judge(
 
 fn judge_record(plan: &Plan, cancelled: &Cancelled, history: History) -> Result<Verdict, StoreError> {
     let there = cancelled.item.clone().map(parse_reservation).transpose();
-    let there = there.map_err(|e| e.after(history.is_unanswered))?;
+    let there = there.map_err(|e| e.into_retryable_if(history.is_unanswered))?;
     // What is there is what this plan writes, down to its time and its correlation id: an earlier try wrote it. Where
     // the version before had been seen, the first of two copies of this very request may have. A guess at its first try
     // is another thing: a message may come twice in one batch.
     let is_ours =
         |next: &Reservation| there.as_ref() == Some(next) && (history.was_tried || next.version > 1);
-    if plan.next().is_some_and(is_ours) {
+    if plan.next_record().is_some_and(is_ours) {
         return Ok(Verdict::Has(PlanOutcome::Committed(None)));
     }
     let names_no_version = matches!(plan.record, Some(RecordWrite::Confirm(_)));
@@ -124,7 +125,8 @@ fn judge_record(plan: &Plan, cancelled: &Cancelled, history: History) -> Result<
 }
 
 fn judge_idempotency(plan: &Plan, cancelled: &Cancelled, history: History) -> Result<Verdict, StoreError> {
-    let corrupt = |e: String| StoreError::corrupt("an idempotency record", e).after(history.is_unanswered);
+    let corrupt =
+        |e: String| StoreError::corrupt("an idempotency record", e).into_retryable_if(history.is_unanswered);
     let item = cancelled.item.clone().ok_or_else(|| corrupt("no item".to_owned()))?;
     let kept: IdempotencyItem = serde_dynamo::from_item(item).map_err(|e| corrupt(e.to_string()))?;
     let ours = plan.idempotency.as_ref().ok_or_else(|| corrupt("nobody asked for it".to_owned()))?;
@@ -152,7 +154,8 @@ fn admit(batch: &[Numbered], returned: &Returned) -> Vec<Verdict> {
         // Each of them fits, and yet it was refused: what came back cannot be what was asked.
         for (verdict, (_, plan)) in verdicts.iter_mut().zip(batch) {
             if let Some(one) = plan.moves.iter().find(|one| returned.contains_key(&one.unit)) {
-                *verdict = Verdict::Fails(broken(&one.unit, left.get(&one.unit).and_then(Option::as_ref)));
+                *verdict =
+                    Verdict::Fails(broken_unit(&one.unit, left.get(&one.unit).and_then(Option::as_ref)));
             }
         }
     }
@@ -166,17 +169,20 @@ fn admit_one(plan: &Plan, returned: &Returned, left: &mut BTreeMap<UnitKey, Opti
     }
     if refused.iter().all(|one| obstacle_of(one, left[&one.unit].as_ref()).is_none()) {
         for one in refused {
-            let after = one.applied_to(left[&one.unit].as_ref(), &plan.cause, plan.at);
+            let after = one.unit_after(left[&one.unit].as_ref(), &plan.cause, plan.at);
             left.insert(one.unit.clone(), Some(after));
         }
         return Verdict::Again;
     }
     // It does not fit beside those before it. Does it by itself?
-    let there = |one: &Move| returned[&one.unit].as_ref().ok().and_then(Option::as_ref);
+    let there = |one: &Move| match planted("who-comes-behind-is-called-short") {
+        true => left[&one.unit].as_ref(),
+        false => returned[&one.unit].as_ref().ok().and_then(Option::as_ref),
+    };
     let obstacles: Vec<(&Move, Obstacle)> =
         refused.into_iter().filter_map(|one| Some((one, obstacle_of(one, there(one))?))).collect();
     if let Some((one, _)) = obstacles.iter().find(|(_, obstacle)| *obstacle == Obstacle::Broken) {
-        return Verdict::Fails(broken(&one.unit, there(one)));
+        return Verdict::Fails(broken_unit(&one.unit, there(one)));
     }
     if obstacles.is_empty() {
         return Verdict::PutOff;
@@ -192,7 +198,7 @@ fn obstacle_of(one: &Move, there: Option<&StockUnit>) -> Option<Obstacle> {
     one.obstacle(there).or_else(|| there.is_none().then_some(Obstacle::NotAsSupposed))
 }
 
-fn broken(unit: &UnitKey, there: Option<&StockUnit>) -> StoreError {
+fn broken_unit(unit: &UnitKey, there: Option<&StockUnit>) -> StoreError {
     StoreError::corrupt("a stock unit holds less than is promised", format!("{unit:?} {there:?}"))
 }
 

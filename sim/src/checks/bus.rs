@@ -32,9 +32,9 @@ impl Findings {
         let mut expected = BTreeSet::new();
         for entry in &seen.history.entries {
             let said = match &entry.change {
-                StreamChange::Stock(old, new) => events::of_stock(old.as_ref(), new, THRESHOLD),
-                StreamChange::Reservation(old, new) => events::of_reservation(old.as_ref(), new),
-                StreamChange::Level(alert) => events::of_level(alert).into_iter().collect(),
+                StreamChange::Stock(old, new) => events::events_of_stock(old.as_ref(), new, THRESHOLD),
+                StreamChange::Reservation(old, new) => events::events_of_reservation(old.as_ref(), new),
+                StreamChange::Level(alert) => events::event_of_level(alert).into_iter().collect(),
                 StreamChange::Other => Vec::new(),
             };
             for event in said {

@@ -29,7 +29,7 @@ impl Findings {
             return self.note("unasked", name);
         };
         match decide(&seen_by(&command, old, new), &command, new.updated_at) {
-            Decision::Plan(plan) if plan.next() == Some(new) => {}
+            Decision::Plan(plan) if plan.next_record() == Some(new) => {}
             other => self.note("decision", format!("{name}: {new:?} instead of {other:?} after {old:?}")),
         }
         let confirms = matches!(command.action, Action::Confirm) && new.state == State::Confirmed;
@@ -38,7 +38,7 @@ impl Findings {
             self.note("confirmed-late", format!("{name} at {}, it had ended at {ended}", new.updated_at));
         }
         let begins = old.is_none_or(|old| old.state == State::Pending) && new.state.holds();
-        for line in new.lines.iter().filter(|line| begins && line.held() > 0) {
+        for line in new.lines.iter().filter(|line| begins && line.held_units() > 0) {
             let most = history.unit_at(&line.key.unit(0), index).and_then(|unit| unit.max_per_order);
             if most.is_some_and(|most| line.quantity > most) {
                 self.note("limit", format!("{name}: {line:?} of at most {most:?}"));

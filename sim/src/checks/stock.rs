@@ -93,9 +93,9 @@ impl Findings {
 fn add_movements_of(old: Option<&Reservation>, new: &Reservation, said: &mut BTreeMap<UnitKey, Delta>) {
     let of = |record: Option<&Reservation>, sign: i64, said: &mut BTreeMap<UnitKey, Delta>| {
         for line in record.into_iter().flat_map(|record| &record.lines) {
-            let (held, left) = (sign * line.held().cast_signed(), sign * line.fulfilled.cast_signed());
+            let (held, left) = (sign * line.held_units().cast_signed(), sign * line.fulfilled.cast_signed());
             let sum = said.entry(line.key.unit(0)).or_default();
-            *sum = sum.and(Delta { available: -(held + left), reserved: held, sold: left });
+            *sum = sum.plus(Delta { available: -(held + left), reserved: held, sold: left });
         }
     };
     of(old, -1, said);

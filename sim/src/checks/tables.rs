@@ -1,12 +1,13 @@
 //! Whether the tables say what happened: stock, levels and the ledger.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use shared::domain::Level;
+use shared::domain::{Level, SharedTransaction};
+use shared::store::StreamChange;
 
 use super::findings::Findings;
-use crate::history::THRESHOLD;
+use crate::history::{Entry, THRESHOLD};
 use crate::requests::{INVENTORY, LEDGER};
 use crate::world::World;
 
@@ -42,13 +43,51 @@ impl Findings {
         }
     }
 
+    /// A movement of several reservations names a transaction, and the ledger says which they are.
+    fn check_shared(&mut self, world: &World, written: &BTreeSet<(String, String)>) {
+        let seen = world.wire.seen();
+        let mut writes: BTreeMap<u64, (Option<SharedTransaction>, Vec<&Entry>)> = BTreeMap::new();
+        for entry in &seen.history.entries {
+            let (shared, records) = writes.entry(entry.write).or_default();
+            match &entry.change {
+                StreamChange::Stock(_, new) => {
+                    *shared = shared.take().or_else(|| SharedTransaction::parse(&new.cause.reference));
+                }
+                StreamChange::Reservation(..) => records.push(entry),
+                StreamChange::Level(_) | StreamChange::Other => {}
+            }
+        }
+        let mut expected = BTreeSet::new();
+        for (shared, records) in writes.into_values() {
+            let Some(shared) = shared else { continue };
+            if shared.reservations != records.len() as u64 {
+                self.note("shared", format!("{shared} wrote {} records", records.len()));
+            }
+            for entry in records {
+                let pk = entry.raw["dynamodb"]["Keys"]["pk"]["S"].as_str().unwrap_or_default();
+                expected.insert((format!("TX#{}", shared.id), pk.trim_start_matches("RES#").to_owned()));
+            }
+        }
+        if expected != *written {
+            let (missing, strange) = (expected.difference(written), written.difference(&expected));
+            let what = (missing.collect::<Vec<_>>(), strange.collect::<Vec<_>>());
+            self.note("shared", format!("missing and strange in the ledger: {what:?}"));
+        }
+    }
+
     /// One movement for each version, without a gap, and they sum up.
     pub(super) fn check_ledger(&mut self, world: &World) {
         let mut movements: BTreeMap<(String, u64), Value> = BTreeMap::new();
+        let mut shared: BTreeSet<(String, String)> = BTreeSet::new();
         for item in scan(world, LEDGER) {
             let pk = item["pk"]["S"].as_str().unwrap_or_default().to_owned();
-            movements.insert((pk, number(&item["sk"]).unsigned_abs()), item);
+            if let Some(reservation) = item["reservationId"]["S"].as_str() {
+                shared.insert((pk, reservation.to_owned()));
+            } else {
+                movements.insert((pk, number(&item["sk"]).unsigned_abs()), item);
+            }
         }
+        self.check_shared(world, &shared);
         let seen = world.wire.seen();
         let mut expected = 0;
         for unit in seen.history.stock() {

@@ -38,10 +38,10 @@ impl Op {
     pub fn command(&self, correlation_id: &str, now: Timestamp) -> Option<Command> {
         let (order, action) = match &self.kind {
             Kind::Ask(order, ask) => (order, ask.action(now)),
-            Kind::Tell { order, fact, lines, shipment, .. } => {
+            Kind::OrderEvent { order, fact, lines, shipment, .. } => {
                 let heard = match fact {
                     Fact::Delivered => Heard::Delivered(delivery(lines, *shipment)),
-                    fact => fixtures::heard(*fact, &borrowed(lines)),
+                    fact => fixtures::fact_with(*fact, &borrowed(lines)),
                 };
                 let expires_at = Some(after(now, DEFAULT_TTL));
                 (order, Action::Hear { heard, expires_at })

@@ -23,7 +23,7 @@ pub enum Kind {
     /// An operator changes stock.
     Stock(String, Change),
     /// An event says something of an order.
-    Tell {
+    OrderEvent {
         /// The order.
         order: String,
         /// The fact.

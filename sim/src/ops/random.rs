@@ -115,7 +115,7 @@ fn random_kind(rng: &mut Rng, seed: u64, order: u32, products: &[String]) -> Kin
                 (lines, shipment) = random_delivery(rng, lines, &product);
             }
             let copies = if rng.bool() { 1 } else { rng.u32(1..=3) };
-            Kind::Tell { order: name, fact, lines, shipment, copies }
+            Kind::OrderEvent { order: name, fact, lines, shipment, copies }
         }
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
     pub(crate) correlation_id: Option<String>,
     pub(crate) retry_after: Option<String>,
+    /// Where the outcome of an accepted request will be found.
+    pub(crate) location: Option<String>,
     /// The id that the gateway gave the request.
     pub(crate) request_id: Option<String>,
 }
@@ -107,12 +109,12 @@ impl Api {
         let response = client.execute(request).await?;
         let header = |name: &str| response.headers().get(name).map(|v| v.to_str().unwrap().to_owned());
         let (correlation_id, retry_after) = (header("x-correlation-id"), header("retry-after"));
-        let request_id = header("apigw-requestid");
+        let (request_id, location) = (header("apigw-requestid"), header("location"));
         let status = response.status().as_u16();
         let media_type = header("content-type").unwrap_or_default();
         let body = serde_json::from_str(&response.text().await?).unwrap_or(Value::Null);
         crate::openapi::keeps_its_document(&method, &path, status, &media_type, &body);
-        Ok(Answer { status, body, correlation_id, retry_after, request_id })
+        Ok(Answer { status, body, correlation_id, retry_after, location, request_id })
     }
 
     pub(crate) async fn add(&self, product: &str, quantity: u64) {
@@ -123,6 +125,12 @@ impl Api {
 
     pub(crate) async fn reserve(&self, order: &str, items: &[(&str, u64)]) -> Answer {
         self.post("/api/inventory/reserve", &json!({"orderId": order, "items": lines(items)})).await
+    }
+
+    /// Asks for a hold without waiting for the outcome.
+    pub(crate) async fn reserve_later(&self, order: &str, items: &[(&str, u64)]) -> Answer {
+        let body = json!({"orderId": order, "items": lines(items)}).to_string();
+        self.post_text("/api/inventory/reserve", &body, &[("prefer", "respond-async")]).await
     }
 
     /// Confirm, release and the like, by order id.
@@ -151,12 +159,12 @@ impl Api {
     }
 
     /// Puts an order event into the queue, over the SDK, as a shop would.
-    pub(crate) async fn tell(&self, event: &Value) {
-        self.tell_text(&event.to_string(), &[]).await;
+    pub(crate) async fn send_order_event(&self, event: &Value) {
+        self.send_order_message(&event.to_string(), &[]).await;
     }
 
     /// The same of any text, with attributes of the message.
-    pub(crate) async fn tell_text(&self, body: &str, attributes: &[(&str, &str)]) {
+    pub(crate) async fn send_order_message(&self, body: &str, attributes: &[(&str, &str)]) {
         let queue = format!("{}/000000000000/holdfast-orders", self.aws_url);
         let mut message = self.sqs().send_message().queue_url(queue).message_body(body);
         for (name, value) in attributes {

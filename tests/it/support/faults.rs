@@ -10,13 +10,16 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::Value;
 use sim::carry::{Chance, How, Server, carry};
 use sim::faults::Fault;
-use sim::refusals::{failed_entry, refusal_of};
+use sim::refusals::{failed_entry, refusal_of, refused};
 use sim::requests::{Call, Reply, stale_due};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
-/// The operations that change single items.
-pub(crate) const WRITES: &[&str] = &["TransactWriteItems", "PutItem", "UpdateItem"];
+use super::{Api, Runner};
+use crate::contract::root;
+
+/// The operations that change single items, and the one that sends a message.
+pub(crate) const WRITES: &[&str] = &["TransactWriteItems", "PutItem", "UpdateItem", "SendMessage"];
 
 /// Every operation.
 pub(crate) const ALL: &[&str] = &[];
@@ -24,6 +27,11 @@ pub(crate) const ALL: &[&str] = &[];
 /// A time after the end of every test.
 pub(crate) fn for_good() -> Instant {
     Instant::now() + Duration::from_secs(3_600)
+}
+
+/// The refusal of a request whose right was taken away.
+pub(crate) fn denied() -> Trouble {
+    Trouble::Refused(refused(400, "AccessDeniedException"))
 }
 
 /// How late a late request is: later than anybody waits for its answer.
@@ -60,12 +68,74 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
+    /// Waits for the next request.
+    pub(crate) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Lets the request that waits go on.
+    pub(crate) fn let_go_on(&self) {
+        self.go_on.notify_one();
+    }
+
     /// Does something while the next request waits here.
     pub(crate) async fn meanwhile<T>(&self, work: impl Future<Output = T>) -> T {
-        self.arrived.notified().await;
+        self.arrived().await;
         let done = work.await;
-        self.go_on.notify_one();
+        self.let_go_on();
         done
+    }
+}
+
+/// A gate before DynamoDB. It notes every request, and lets no write through until it is opened.
+#[derive(Clone)]
+pub(crate) struct ClosedGate {
+    requests: Arc<Mutex<Vec<Passing>>>,
+    is_open: watch::Sender<bool>,
+}
+
+/// A request that came to a gate.
+struct Passing {
+    is_write: bool,
+    body: String,
+    trace: Option<String>,
+}
+
+impl ClosedGate {
+    /// Waits until there is a write of each of these: texts that its body contains.
+    pub(crate) async fn holds(&self, shop: &Api, texts: &[String]) {
+        let is_held = |text: &String| {
+            self.requests
+                .lock()
+                .unwrap()
+                .iter()
+                .any(|request| request.is_write && request.body.contains(text))
+        };
+        shop.until("all are held", async |_| texts.iter().all(is_held)).await;
+    }
+
+    /// The traces of the requests whose body contains a text, each as often as it came.
+    pub(crate) fn traces(&self, text: &str) -> Vec<Option<String>> {
+        let requests = self.requests.lock().unwrap();
+        requests.iter().filter(|request| request.body.contains(text)).map(|r| r.trace.clone()).collect()
+    }
+
+    /// What has come so far.
+    pub(crate) fn bodies(&self) -> Vec<String> {
+        self.requests.lock().unwrap().iter().map(|request| request.body.clone()).collect()
+    }
+
+    /// Lets everything through, from now on.
+    pub(crate) fn open(&self) {
+        self.is_open.send_replace(true);
+    }
+
+    async fn pass(&self, is_write: bool, headers: &HeaderMap, body: &str) {
+        let trace = headers.get("x-amzn-trace-id").map(|trace| trace.to_str().unwrap().to_owned());
+        self.requests.lock().unwrap().push(Passing { is_write, body: body.to_owned(), trace });
+        if is_write {
+            drop(self.is_open.subscribe().wait_for(|is_open| *is_open).await);
+        }
     }
 }
 
@@ -83,6 +153,23 @@ pub(crate) struct FaultProxy {
     pub(crate) url: String,
     real: Arc<OnceLock<String>>,
     planned: Arc<Mutex<Vec<Planned>>>,
+    /// Where writes wait, if they do.
+    gate: Arc<Mutex<Option<ClosedGate>>>,
+}
+
+/// A runner whose functions speak to DynamoDB through a proxy.
+pub(crate) async fn through_fault_proxy(arguments: &[&str]) -> (Runner, FaultProxy) {
+    let proxy = FaultProxy::unconnected().await;
+    let text = std::fs::read_to_string(root().join("template.yaml")).unwrap();
+    let table = "        INVENTORY_TABLE: !Ref InventoryTable\n";
+    let endpoint = format!("        AWS_ENDPOINT_URL_DYNAMODB: {}\n", proxy.url);
+    assert_eq!(text.matches(table).count(), 1);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("template.yaml");
+    std::fs::write(&file, text.replace(table, &format!("{endpoint}{table}"))).unwrap();
+    let shop = Runner::with(&[&["--template", file.to_str().unwrap()], arguments].concat()).await;
+    proxy.connect(&shop.aws_url);
+    (shop, proxy)
 }
 
 impl FaultProxy {
@@ -97,7 +184,7 @@ impl FaultProxy {
     pub(crate) async fn unconnected() -> Self {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let proxy = Self { url, real: Arc::default(), planned: Arc::default() };
+        let proxy = Self { url, real: Arc::default(), planned: Arc::default(), gate: Arc::default() };
         let router = axum::Router::new().fallback(answer_or_misbehave).with_state(proxy.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         proxy
@@ -142,6 +229,13 @@ impl FaultProxy {
     /// How many faults have not happened yet.
     pub(crate) fn remaining_faults(&self) -> usize {
         self.planned.lock().unwrap().iter().filter(|planned| planned.until.is_none()).count()
+    }
+
+    /// From now on writes wait at a gate.
+    pub(crate) fn close_gate(&self) -> ClosedGate {
+        let gate = ClosedGate { requests: Arc::default(), is_open: watch::Sender::new(false) };
+        *self.gate.lock().unwrap() = Some(gate.clone());
+        gate
     }
 
     /// The trouble that this request has.
@@ -217,6 +311,10 @@ async fn answer_or_misbehave(
     body: String,
 ) -> Response {
     let call = Call::read(headers["x-amz-target"].to_str().unwrap(), body, "", 0);
+    let gate = proxy.gate.lock().unwrap().clone();
+    if let Some(gate) = gate {
+        gate.pass(WRITES.contains(&&*call.operation), &headers, &call.text).await;
+    }
     headers.remove("content-length");
     let upstream = Upstream { url: proxy.real.get().expect("it is connected").clone(), headers };
     let forward = || upstream.forward(call.text.clone());

@@ -15,6 +15,7 @@ use shared::domain::{
 };
 use shared::function::{Clock, Deps};
 use shared::metrics::Metrics;
+use shared::order_queue::OrderQueue;
 use shared::settings::Settings;
 use shared::store::{Invocation, RetryPolicy, StockOutcome, Store, StoreSettings};
 use tokio::time::Instant;
@@ -44,7 +45,7 @@ impl Tables {
         database.create_tables(&template.tables).unwrap();
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let lambda = local::lambda::Lambda::start(&[], &url, 1).await.unwrap();
+        let lambda = local::lambda::Lambda::start(&[], &url, "1".parse().unwrap()).await.unwrap();
         let queues = local::queues::Queues::open(None, template.queues, false).unwrap();
         let bus = local::bus::Bus::new(template.rules, queues.clone(), lambda.clone());
         let endpoint = local::aws::Endpoint {
@@ -68,6 +69,7 @@ impl Tables {
             ledger_table: LEDGER.to_owned(),
             retention: Duration::from_secs(90 * 86_400),
             retry,
+            combines: false,
         };
         Store::connect(shared::aws::config_for(url, caller), settings).await
     }
@@ -120,14 +122,21 @@ impl Tables {
 /// Calls and write units by operation.
 pub(crate) type Usages = BTreeMap<String, (u64, u64)>;
 
-/// The dependencies of a handler, over this store and with these settings besides the tables.
-pub(crate) fn deps(store: Store, more: &[(&str, &str)]) -> Arc<Deps> {
+/// Settings over these tables, and others besides.
+pub(crate) fn settings(more: &[(&str, &str)]) -> Settings {
     let settings = Settings::from_lookup(|name| match name {
         "INVENTORY_TABLE" => Some(INVENTORY.to_owned()),
         "LEDGER_TABLE" => Some(LEDGER.to_owned()),
         _ => more.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()),
     });
-    Arc::new(Deps { store, settings: settings.unwrap(), clock: Clock::system() })
+    settings.unwrap()
+}
+
+/// The dependencies of a handler, over this store and with these settings besides the tables.
+pub(crate) fn deps(store: Store, more: &[(&str, &str)]) -> Arc<Deps> {
+    // A test that puts orders into a queue has one of its own.
+    let order_queue = OrderQueue::new(|| shared::aws::config_for("http://127.0.0.1:9", "nobody"));
+    Arc::new(Deps { store, order_queue, settings: settings(more), clock: Clock::system() })
 }
 
 /// An invocation that began so many milliseconds after the beginning of time.

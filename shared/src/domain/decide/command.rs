@@ -2,9 +2,9 @@
 
 use crate::domain::Timestamp;
 use crate::domain::delivery::Delivery;
+use crate::domain::fact::Fact;
 use crate::domain::lines::{OrderLines, Ordered};
 use crate::domain::names::{OrderId, Reason, ReservationId, ShipmentId};
-use crate::domain::reservation::Fact;
 use crate::domain::stock::{Shortage, UnitKey};
 
 /// Most part shipments of one order; keeps its record far below the size limit of an item.

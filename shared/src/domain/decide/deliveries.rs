@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{Decision, Draft, MAX_SHIPMENTS, Moves, Refusal};
+use super::{Decision, MAX_SHIPMENTS, Moves, Refusal, Transition};
 use crate::domain::conflict::{self, Conflict, ConflictKind};
 use crate::domain::delivery::{Claims, Delivery};
-use crate::domain::lines::{Allocation, Line, LineKey};
-use crate::domain::reservation::Fact;
+use crate::domain::fact::Fact;
+use crate::domain::lines::{Allocation, Line, LineKey, MAX_LINES};
+use crate::domain::plan::MAX_MOVES;
 use crate::domain::seen::Seen;
-use crate::domain::stock::{Delta, Lack, MAX_LINES, Shortage};
+use crate::domain::stock::{Delta, Lack, Shortage};
 
-impl Draft<'_> {
+impl Transition<'_> {
     pub(super) fn hear_delivered(mut self, delivery: &Delivery) -> Decision<Refusal> {
         let kind = match delivery {
             Delivery::All => {
@@ -34,7 +35,7 @@ impl Draft<'_> {
             },
         };
         if let Some(kind) = kind.or_else(|| self.has_too_many_lines().then_some(ConflictKind::TooMany)) {
-            return self.cannot_be_booked(kind, delivery);
+            return self.note_unbookable_delivery(kind, delivery);
         }
         if !matches!(delivery, Delivery::Shipment(..)) {
             // One shipment of several does not yet say that the order was delivered.
@@ -45,19 +46,19 @@ impl Draft<'_> {
         }
         let unbooked = self.clone();
         let moves = self.deliver(delivery);
-        if moves.len() > MAX_LINES {
-            return unbooked.cannot_be_booked(ConflictKind::TooMany, delivery);
+        if moves.len() > MAX_MOVES {
+            return unbooked.note_unbookable_delivery(ConflictKind::TooMany, delivery);
         }
         self.commit(moves)
     }
 
     /// The delivery is told as a contradiction and does not count; what was booked before stands.
-    fn cannot_be_booked(mut self, kind: ConflictKind, delivery: &Delivery) -> Decision<Refusal> {
+    fn note_unbookable_delivery(mut self, kind: ConflictKind, delivery: &Delivery) -> Decision<Refusal> {
         self.next.deliveries.clone_from(&self.before.deliveries);
         self.next.shipments.clone_from(&self.before.shipments);
         self.next.facts.clone_from(&self.before.facts);
-        let conflict = self.delivered_conflict(kind, delivery);
-        self.contradict(conflict)
+        let conflict = self.conflict_of_delivery(kind, delivery);
+        self.note_conflict(conflict)
     }
 
     fn deliver(&mut self, delivery: &Delivery) -> Moves {
@@ -73,12 +74,12 @@ impl Draft<'_> {
             _ => None,
         };
         if let Some(kind) = kind {
-            let conflict = self.delivered_conflict(kind, delivery);
+            let conflict = self.conflict_of_delivery(kind, delivery);
             self.next.conflicts.note(conflict);
         }
         if self.has_left() {
             // What is held beyond it is not delivered.
-            moves.and(self.give_back());
+            moves.add_all(self.give_back());
             self.become_fulfilled();
         }
         moves
@@ -96,13 +97,13 @@ impl Draft<'_> {
         let mut moves = Moves::default();
         for (key, quantity) in left {
             let line = self.line_of(key);
-            if quantity < line.left() {
-                take_off(line, line.left() - quantity, &mut moves);
-            } else if quantity > line.left() {
-                shortages.extend(let_leave(line, quantity - line.left(), stock, &mut moves));
+            if quantity < line.departed_units() {
+                unship_units(line, line.departed_units() - quantity, &mut moves);
+            } else if quantity > line.departed_units() {
+                shortages.extend(ship_units(line, quantity - line.departed_units(), stock, &mut moves));
             }
         }
-        self.next.lines.retain(|line| line.is_ordered() || line.left() > 0);
+        self.next.lines.retain(|line| line.is_ordered() || line.departed_units() > 0);
         if self.has_left() {
             // What it was short of before was about a hold.
             self.next.shortages.clear();
@@ -126,7 +127,7 @@ impl Draft<'_> {
     pub(super) fn has_left(&self) -> bool {
         let is_ordered = self.next.lines.iter().any(Line::is_ordered);
         let is_known = is_ordered || !self.next.deliveries.totals.0.is_empty();
-        self.next.heard(Fact::Delivered) && is_known || self.next.is_complete()
+        self.next.has_heard(Fact::Delivered) && is_known || self.next.is_complete()
     }
 
     /// Whether more has left than was ordered, or something else, than was known before.
@@ -151,18 +152,18 @@ impl Draft<'_> {
         left.keys().filter(|key| !is_ordered(key)).count() > MAX_LINES
     }
 
-    fn delivered_conflict(&self, kind: ConflictKind, delivery: &Delivery) -> Conflict {
+    fn conflict_of_delivery(&self, kind: ConflictKind, delivery: &Delivery) -> Conflict {
         let (shipment, lines) = match delivery {
             Delivery::All => (None, Vec::new()),
-            Delivery::Total(lines) => (None, conflict::delivered(lines)),
-            Delivery::Shipment(id, lines) => (Some(id.clone()), conflict::delivered(lines)),
+            Delivery::Total(lines) => (None, conflict::lines_of_delivery(lines)),
+            Delivery::Shipment(id, lines) => (Some(id.clone()), conflict::lines_of_delivery(lines)),
         };
         Conflict { kind, fact: Fact::Delivered, shipment, lines, lines_fingerprint: None, at: self.now }
     }
 }
 
 /// Lets units of a line leave: those that are held for it first. Answers with what the stock was seen to lack of them.
-fn let_leave(line: &mut Line, units: u64, stock: &Seen, moves: &mut Moves) -> Option<Shortage> {
+fn ship_units(line: &mut Line, units: u64, stock: &Seen, moves: &mut Moves) -> Option<Shortage> {
     let mut open = units;
     for Allocation { bucket, quantity } in line.take_held(units) {
         moves.add(line.key.unit(bucket), Delta::ship_held(quantity));
@@ -183,7 +184,7 @@ fn let_leave(line: &mut Line, units: u64, stock: &Seen, moves: &mut Moves) -> Op
 }
 
 /// Takes units off a line that they did not leave from: what was missing there first.
-fn take_off(line: &mut Line, units: u64, moves: &mut Moves) {
+fn unship_units(line: &mut Line, units: u64, moves: &mut Moves) {
     let missing = units.min(line.missing);
     line.missing -= missing;
     line.fulfilled -= units - missing;

@@ -10,30 +10,31 @@ use crate::domain::decide::tests::{Came, TWO, World, world};
 use crate::domain::decide::{Action, Heard, MAX_SHIPMENTS};
 use crate::domain::delivery::Delivery;
 use crate::domain::events::{EventKind, Item, ReservationFailure};
-use crate::domain::fixtures::{heard, items, line, shipment};
-use crate::domain::lines::{LineKey, Ordered};
+use crate::domain::fact::Fact;
+use crate::domain::fixtures::{fact_with, items, line, shipment};
+use crate::domain::lines::{LineKey, MAX_LINES, Ordered};
 use crate::domain::names::Reason;
-use crate::domain::reservation::{Fact, State};
-use crate::domain::stock::{MAX_LINES, UnitKey};
+use crate::domain::reservation::State;
+use crate::domain::stock::UnitKey;
 
 fn total(of: &[(&str, u64)]) -> Heard {
-    heard(Fact::Delivered, of)
+    fact_with(Fact::Delivered, of)
 }
 
 fn all() -> Heard {
     Heard::Delivered(Delivery::All)
 }
 
-fn created(of: &[(&str, u64)]) -> Heard {
-    heard(Fact::Created, of)
+fn creation(of: &[(&str, u64)]) -> Heard {
+    fact_with(Fact::Created, of)
 }
 
 fn too_many() -> Heard {
-    as_many_as(MAX_LINES + 1)
+    order_of_products(MAX_LINES + 1)
 }
 
 /// An order of one of each of so many products.
-fn as_many_as(products: usize) -> Heard {
+fn order_of_products(products: usize) -> Heard {
     Heard::Created(Ordered::sum((0..products).map(|i| line(&format!("P{i}"), 1))).unwrap())
 }
 
@@ -42,7 +43,7 @@ fn conflicts(w: &World) -> Vec<ConflictKind> {
 }
 
 /// The event of the last goods that leave.
-fn deducted(left: &[(&str, u64)], corrected: &[(&str, u64)]) -> EventKind {
+fn deduction(left: &[(&str, u64)], corrected: &[(&str, u64)]) -> EventKind {
     let (items, corrected_items) = (items(left), items(corrected));
     EventKind::InventoryDeducted { items, is_complete: true, corrected_items }
 }
@@ -73,22 +74,22 @@ fn permutations(of: &[Heard], each: &mut impl FnMut(&[Heard])) {
 
 /// A stock that nobody can exhaust here.
 fn plenty() -> World {
-    World::with(&[("A", 90), ("B", 90), ("C", 90), ("A@east", 90), ("A@west", 90), ("B@east", 90)])
+    World::with_stock(&[("A", 90), ("B", 90), ("C", 90), ("A@east", 90), ("A@west", 90), ("B@east", 90)])
 }
 
 type End = (State, Vec<(LineKey, [u64; 4])>, BTreeMap<UnitKey, [u64; 3]>);
 
 /// How it ends: the status, what has left and is held of each line, the stock, and what was published of payments.
-fn end(facts: &[Heard]) -> End {
+fn play_to_end(facts: &[Heard]) -> End {
     let mut w = plenty();
     for fact in facts {
-        w.is_told("o", fact.clone());
+        w.hear_fact("o", fact.clone());
     }
     let record = w.record("o");
     let lines: Vec<_> = record
         .lines
         .iter()
-        .map(|line| (line.key.clone(), [line.quantity, line.held(), line.fulfilled, line.missing]))
+        .map(|line| (line.key.clone(), [line.quantity, line.held_units(), line.fulfilled, line.missing]))
         .collect();
     let refused = w.times_published("InventoryConfirmationRefused");
     let due = facts.contains(&Heard::Paid) && facts.contains(&Heard::Cancelled);
@@ -112,7 +113,7 @@ fn deliveries() -> Vec<Heard> {
 
 /// Orders of it: from one location, and from two.
 fn orders() -> [Heard; 2] {
-    [created(TWO), created(&[("A@east", 2), ("A@west", 1), ("B@east", 1)])]
+    [creation(TWO), creation(&[("A@east", 2), ("A@west", 1), ("B@east", 1)])]
 }
 
 /// Scenarios 50 and 52: each two deliveries with an order and up to two of the other facts, in every order.
@@ -129,9 +130,9 @@ fn every_order_of_deliveries_ends_the_same() {
             for (more, order) in others.iter().zip(orders().iter().cycle()) {
                 let mut facts = vec![order.clone(), one.clone(), other.clone()];
                 facts.extend(more.iter().cloned());
-                let want = end(&facts);
+                let want = play_to_end(&facts);
                 permutations(&facts, &mut |facts| {
-                    assert_eq!(end(facts), want, "{facts:?}");
+                    assert_eq!(play_to_end(facts), want, "{facts:?}");
                     runs += 1;
                 });
             }
@@ -141,7 +142,7 @@ fn every_order_of_deliveries_ends_the_same() {
 }
 
 /// What must have left of a product where all lies at one location, written down apart from the code.
-fn left_of(product: &str, ordered: u64, facts: &[Heard]) -> i64 {
+fn departed_of(product: &str, ordered: u64, facts: &[Heard]) -> i64 {
     let (mut largest, mut sum, mut whole) = (0, 0, 0);
     for fact in facts {
         let Heard::Delivered(delivery) = fact else { continue };
@@ -173,7 +174,7 @@ proptest! {
         let mut many: Vec<Heard> =
             facts.iter().flat_map(|fact| vec![fact.clone(); random.usize(1..=3)]).collect();
         random.shuffle(&mut many);
-        prop_assert_eq!(end(&many), end(&facts), "{:?}", many);
+        prop_assert_eq!(play_to_end(&many), play_to_end(&facts), "{:?}", many);
     }
 
     /// The quantities are those that the rule says, for an order of one location.
@@ -183,12 +184,12 @@ proptest! {
         some in proptest::sample::subsequence(
             deliveries().into_iter().filter(|fact| !format!("{fact:?}").contains("st\"")).collect::<Vec<_>>(), 0..=4),
     ) {
-        let facts: Vec<Heard> = [vec![created(TWO)], others, some].concat();
+        let facts: Vec<Heard> = [vec![creation(TWO)], others, some].concat();
         let mut w = plenty();
         for fact in &facts {
-            w.is_told("o", fact.clone());
+            w.hear_fact("o", fact.clone());
         }
-        let left = [("A", 3), ("B", 1), ("C", 0)].map(|(product, ordered)| left_of(product, ordered, &facts));
+        let left = [("A", 3), ("B", 1), ("C", 0)].map(|(product, ordered)| departed_of(product, ordered, &facts));
         let over = facts.iter().any(|fact| matches!(fact, Heard::Delivered(Delivery::All | Delivery::Total(_))));
         let heard = |fact| facts.contains(&fact);
         let state = match () {
@@ -210,53 +211,53 @@ proptest! {
 #[test]
 fn what_was_not_delivered_is_given_back_and_told() {
     let mut w = world();
-    w.is_told("o", created(&[("A", 3), ("B", 2)]));
-    assert_eq!(w.is_told("o", total(&[("A", 3)])), Came::Committed);
+    w.hear_fact("o", creation(&[("A", 3), ("B", 2)]));
+    assert_eq!(w.hear_fact("o", total(&[("A", 3)])), Came::Committed);
     assert_eq!((w.state("o"), w.units("A"), w.units("B")), (State::Fulfilled, [7, 0, 3], [10, 0, 0]));
     let released =
         EventKind::InventoryReleased { items: items(&[("B", 2)]), reason: Some(Reason::not_delivered()) };
     assert!(w.published.iter().any(|event| event.kind == released), "{:?}", w.published);
     assert_eq!(conflicts(&w), []);
     // The rest left after all, as another event says.
-    assert_eq!(w.is_told("o", total(&[("B", 2)])), Came::Committed);
+    assert_eq!(w.hear_fact("o", total(&[("B", 2)])), Came::Committed);
     assert_eq!((w.units("A"), w.units("B"), conflicts(&w)), ([7, 0, 3], [8, 0, 2], vec![]));
 }
 
 #[test]
 fn shipments_add_up_and_the_rest_stays_held() {
     let mut w = world();
-    w.is_told("o", created(TWO));
-    assert_eq!(w.is_told("o", shipment("s-1", &[("A", 1)])), Came::Committed);
-    assert_eq!(w.is_told("o", shipment("s-1", &[("A", 1)])), Came::Unchanged);
+    w.hear_fact("o", creation(TWO));
+    assert_eq!(w.hear_fact("o", shipment("s-1", &[("A", 1)])), Came::Committed);
+    assert_eq!(w.hear_fact("o", shipment("s-1", &[("A", 1)])), Came::Unchanged);
     assert_eq!((w.state("o"), w.units("A")), (State::Reserved, [7, 2, 1]));
-    assert_eq!(w.ships("o", Some("s-1"), &[("A", 1)]), Came::Unchanged, "by request it is the same shipment");
-    assert_eq!(w.ships("o", Some("s-2"), &[("A", 1)]), Came::Committed);
-    assert_eq!(w.is_told("o", shipment("s-2", &[("A", 1)])), Came::Unchanged);
-    assert_eq!(w.is_told("o", shipment("s-3", &[("A", 1), ("B", 1)])), Came::Committed);
+    assert_eq!(w.ship("o", Some("s-1"), &[("A", 1)]), Came::Unchanged, "by request it is the same shipment");
+    assert_eq!(w.ship("o", Some("s-2"), &[("A", 1)]), Came::Committed);
+    assert_eq!(w.hear_fact("o", shipment("s-2", &[("A", 1)])), Came::Unchanged);
+    assert_eq!(w.hear_fact("o", shipment("s-3", &[("A", 1), ("B", 1)])), Came::Committed);
     assert_eq!((w.state("o"), w.units("A"), w.units("B")), (State::Fulfilled, [7, 0, 3], [9, 0, 1]));
-    let complete = deducted(&[("A", 1), ("B", 1)], &[]);
+    let complete = deduction(&[("A", 1), ("B", 1)], &[]);
     assert_eq!(w.published.last().unwrap().kind, complete);
 }
 
 #[test]
 fn a_total_counts_what_was_deducted_before() {
     let mut w = world();
-    w.is_told("o", created(TWO));
-    w.ships("o", None, &[("A", 1)]);
-    assert_eq!(w.is_told("o", total(&[("A", 2), ("B", 1)])), Came::Committed);
+    w.hear_fact("o", creation(TWO));
+    w.ship("o", None, &[("A", 1)]);
+    assert_eq!(w.hear_fact("o", total(&[("A", 2), ("B", 1)])), Came::Committed);
     assert_eq!((w.state("o"), w.units("A"), w.units("B")), (State::Fulfilled, [8, 0, 2], [9, 0, 1]));
     let mut w = world();
-    w.is_told("o", created(TWO));
-    w.ships("o", None, &[("A", 2)]);
-    assert_eq!(w.is_told("o", total(&[("A", 1), ("B", 1)])), Came::Committed);
+    w.hear_fact("o", creation(TWO));
+    w.ship("o", None, &[("A", 2)]);
+    assert_eq!(w.hear_fact("o", total(&[("A", 1), ("B", 1)])), Came::Committed);
     assert_eq!((w.units("A"), conflicts(&w)), ([8, 0, 2], vec![LessThanLeft]), "nothing is taken back");
 }
 
 #[test]
 fn what_was_not_ordered_is_taken_and_told() {
-    let mut w = World::with(&[("A", 10), ("B", 10), ("C", 1)]);
-    w.is_told("o", created(TWO));
-    assert_eq!(w.is_told("o", total(&[("A", 4), ("B", 1), ("C", 2)])), Came::Committed);
+    let mut w = World::with_stock(&[("A", 10), ("B", 10), ("C", 1)]);
+    w.hear_fact("o", creation(TWO));
+    assert_eq!(w.hear_fact("o", total(&[("A", 4), ("B", 1), ("C", 2)])), Came::Committed);
     assert_eq!((w.units("A"), w.units("B"), w.units("C")), ([6, 0, 4], [9, 0, 1], [0, 0, 1]));
     assert_eq!(conflicts(&w), [NotOrdered]);
     let left = items(&[("A", 4), ("B", 1), ("C", 1)]);
@@ -270,11 +271,11 @@ fn what_was_not_ordered_is_taken_and_told() {
 #[test]
 fn an_order_that_comes_with_other_lines_is_kept_and_told() {
     let mut w = world();
-    w.reserves("o", TWO);
+    w.reserve("o", TWO);
     for _ in 0..2 {
-        w.is_told("o", created(&[("A", 1)]));
-        w.is_told("o", created(&[("B", 4)]));
-        w.is_told("o", created(TWO));
+        w.hear_fact("o", creation(&[("A", 1)]));
+        w.hear_fact("o", creation(&[("B", 4)]));
+        w.hear_fact("o", creation(TWO));
     }
     assert_eq!((w.state("o"), w.units("A"), w.units("B")), (State::Reserved, [7, 3, 0], [9, 1, 0]));
     assert_eq!(conflicts(&w), [OtherLines, OtherLines]);
@@ -283,46 +284,46 @@ fn an_order_that_comes_with_other_lines_is_kept_and_told() {
     assert_eq!((conflict.fact, conflict.kind), (Fact::Created, OtherLines));
     assert_eq!((stands, count), (&*items(TWO), 2));
     assert_eq!(conflict.lines[0].product.as_str(), "B");
-    assert_eq!(w.reserves("o", &[("A", 9)]), Came::Refused(super::super::Refusal::LinesDiffer));
+    assert_eq!(w.reserve("o", &[("A", 9)]), Came::Refused(super::super::Refusal::LinesDiffer));
     assert_eq!(w.record("o").conflicts.count, 2, "a request that is refused leaves no trace");
 }
 
 #[test]
 fn a_shipment_that_is_told_differently_counts_once() {
     let mut w = world();
-    w.is_told("o", created(TWO));
-    w.is_told("o", shipment("s-1", &[("A", 1)]));
-    assert_eq!(w.is_told("o", shipment("s-1", &[("A", 2)])), Came::Committed);
-    assert_eq!(w.is_told("o", shipment("s-1", &[("A", 2)])), Came::Unchanged);
+    w.hear_fact("o", creation(TWO));
+    w.hear_fact("o", shipment("s-1", &[("A", 1)]));
+    assert_eq!(w.hear_fact("o", shipment("s-1", &[("A", 2)])), Came::Committed);
+    assert_eq!(w.hear_fact("o", shipment("s-1", &[("A", 2)])), Came::Unchanged);
     assert_eq!((w.units("A"), conflicts(&w)), ([7, 2, 1], vec![ConflictKind::ShipmentDiffers]));
     for i in 1..MAX_SHIPMENTS {
-        w.is_told("o", shipment(&format!("x-{i}"), &[("C", 1)]));
+        w.hear_fact("o", shipment(&format!("x-{i}"), &[("C", 1)]));
     }
     let before = w.record("o").conflicts.count;
-    assert_eq!(w.is_told("o", shipment("one-more", &[("A", 1)])), Came::Committed);
+    assert_eq!(w.hear_fact("o", shipment("one-more", &[("A", 1)])), Came::Committed);
     assert_eq!((w.units("A"), w.record("o").conflicts.count), ([7, 2, 1], before + 1));
 }
 
 /// Until the order is known, goods leave from where they lie by default.
 #[test]
 fn a_guessed_location_is_put_right() {
-    let mut w = World::with(&[("A", 5), ("A@east", 5)]);
-    w.is_told("o", total(&[("A", 3)]));
+    let mut w = World::with_stock(&[("A", 5), ("A@east", 5)]);
+    w.hear_fact("o", total(&[("A", 3)]));
     assert_eq!((w.units("A"), w.units("A@east")), ([2, 0, 3], [5, 0, 0]));
-    w.is_told("o", created(&[("A@east", 3)]));
+    w.hear_fact("o", creation(&[("A@east", 3)]));
     assert_eq!((w.units("A"), w.units("A@east")), ([5, 0, 0], [2, 0, 3]));
     assert_eq!((w.state("o"), conflicts(&w), w.record("o").lines.len()), (State::Fulfilled, vec![], 1));
-    assert_eq!(w.published.last().unwrap().kind, deducted(&[("A@east", 3)], &[("A", 3)]));
+    assert_eq!(w.published.last().unwrap().kind, deduction(&[("A@east", 3)], &[("A", 3)]));
 }
 
 /// More stock units than a transaction takes: what was guessed stays, and counts.
 #[test]
 fn a_delivery_that_does_not_fit_one_transaction() {
     let mut w = sixty_in_stock(9);
-    w.is_told("o", total(&sixty("", 1)));
-    assert_eq!(w.is_told("o", created(&sixty("@east", 1))), Came::Committed);
+    w.hear_fact("o", total(&sixty("", 1)));
+    assert_eq!(w.hear_fact("o", creation(&sixty("@east", 1))), Came::Committed);
     assert_eq!((w.units("P7"), w.units("P7@east"), w.state("o")), ([8, 0, 1], [9, 0, 0], State::Fulfilled));
-    assert_eq!(w.is_told("o", total(&sixty("", 1))), Came::Unchanged);
+    assert_eq!(w.hear_fact("o", total(&sixty("", 1))), Came::Unchanged);
 }
 
 /// So many of each of sixty products at a location: at two of them they do not fit one transaction.
@@ -333,7 +334,7 @@ fn sixty(location: &str, each: u64) -> Vec<(&'static str, u64)> {
 /// So much stock of each of them at both locations, and of Q.
 fn sixty_in_stock(each: u64) -> World {
     let stock = [sixty("", each), sixty("@east", each), vec![("Q", each)]].concat();
-    World::with(&stock.into_iter().map(|(name, n)| (name, n.cast_signed())).collect::<Vec<_>>())
+    World::with_stock(&stock.into_iter().map(|(name, n)| (name, n.cast_signed())).collect::<Vec<_>>())
 }
 
 proptest! {
@@ -346,7 +347,7 @@ proptest! {
         some in prop::sample::subsequence((0..9).collect::<Vec<usize>>(), 1..=6).prop_shuffle(),
     ) {
         let facts = [
-            created(&sixty(at, 2)),
+            creation(&sixty(at, 2)),
             all(),
             total(&sixty("", 1)),
             total(&sixty("", 2)),
@@ -359,14 +360,14 @@ proptest! {
         let facts: Vec<Heard> = some.into_iter().map(|i| facts[i].clone()).collect();
         let mut w = sixty_in_stock(20);
         for fact in facts.iter().chain(&facts) {
-            w.is_told("o", fact.clone());
+            w.hear_fact("o", fact.clone());
         }
         let is_ordered = facts.iter().any(|fact| matches!(fact, Heard::Created(_)));
-        let is_told = conflicts(&w).contains(&ConflictKind::TooMany);
+        let is_noted = conflicts(&w).contains(&ConflictKind::TooMany);
         for product in ["P0", "P7", "P59"] {
             let left = w.units(product)[2] + w.units(&format!("{product}@east"))[2];
-            let due = left_of(product, if is_ordered { 2 } else { 0 }, &facts);
-            prop_assert!(left == due || left < due && is_told, "{left} of {due} {product}: {facts:?}");
+            let due = departed_of(product, if is_ordered { 2 } else { 0 }, &facts);
+            prop_assert!(left == due || left < due && is_noted, "{left} of {due} {product}: {facts:?}");
         }
     }
 }
@@ -375,27 +376,27 @@ proptest! {
 #[test]
 fn a_delivery_that_cannot_be_put_right_is_told() {
     let mut w = sixty_in_stock(5);
-    w.is_told("o", created(&sixty("", 1)));
-    w.is_told("o", total(&sixty("", 1)));
-    assert_eq!(w.is_told("o", shipment("s-1", &sixty("@east", 1))), Came::Committed);
-    assert_eq!(w.is_told("o", shipment("s-1", &sixty("@east", 1))), Came::Unchanged);
+    w.hear_fact("o", creation(&sixty("", 1)));
+    w.hear_fact("o", total(&sixty("", 1)));
+    assert_eq!(w.hear_fact("o", shipment("s-1", &sixty("@east", 1))), Came::Committed);
+    assert_eq!(w.hear_fact("o", shipment("s-1", &sixty("@east", 1))), Came::Unchanged);
     assert_eq!(conflicts(&w), [ConflictKind::TooMany]);
-    assert_eq!(w.is_told("o", shipment("s-2", &[("Q", 1)])), Came::Committed);
+    assert_eq!(w.hear_fact("o", shipment("s-2", &[("Q", 1)])), Came::Committed);
     assert_eq!((w.units("P0"), w.units("P0@east"), w.units("Q")), ([4, 0, 1], [5, 0, 0], [4, 0, 1]));
 }
 
 #[test]
 fn what_nobody_ordered_is_bounded() {
-    let mut w = World::with(&[("A", 5)]);
-    w.is_told("o", created(&[("A", 1)]));
+    let mut w = World::with_stock(&[("A", 5)]);
+    w.hear_fact("o", creation(&[("A", 1)]));
     let foreign = |from: usize| {
         let names: Vec<String> = (from..from + MAX_LINES).map(|i| format!("P{i}")).collect();
         shipment(&format!("s-{from}"), &names.iter().map(|name| (name.as_str(), 1)).collect::<Vec<_>>())
     };
-    w.is_told("o", foreign(0));
+    w.hear_fact("o", foreign(0));
     assert_eq!(w.record("o").lines.len(), MAX_LINES + 1);
-    assert_eq!(w.is_told("o", foreign(500)), Came::Committed);
-    assert_eq!(w.is_told("o", foreign(500)), Came::Unchanged);
+    assert_eq!(w.hear_fact("o", foreign(500)), Came::Committed);
+    assert_eq!(w.hear_fact("o", foreign(500)), Came::Unchanged);
     assert_eq!(
         (w.record("o").lines.len(), conflicts(&w)),
         (MAX_LINES + 1, vec![NotOrdered, ConflictKind::TooMany])
@@ -408,8 +409,8 @@ fn an_order_of_too_many_lines_is_rejected_aloud() {
     permutations(&[too_many(), Heard::Paid, Heard::Cancelled, all()], &mut |facts| {
         let mut w = world();
         for fact in facts {
-            w.is_told("o", fact.clone());
-            w.is_told("o", fact.clone());
+            w.hear_fact("o", fact.clone());
+            w.hear_fact("o", fact.clone());
         }
         let record = w.record("o");
         assert_eq!((record.state, record.lines.len()), (State::Rejected, 0), "{facts:?}");
@@ -423,27 +424,27 @@ fn an_order_of_too_many_lines_is_rejected_aloud() {
         assert_eq!(w.times_published("InventoryConfirmationRefused"), 1, "{facts:?}");
     });
     let mut w = world();
-    w.is_told("o", too_many());
-    assert_eq!(w.is_told("o", created(TWO)), Came::Committed);
+    w.hear_fact("o", too_many());
+    assert_eq!(w.hear_fact("o", creation(TWO)), Came::Committed);
     assert_eq!((w.state("o"), conflicts(&w)), (State::Rejected, vec![OtherLines]));
     // Two others that are too long are two contradictions, though neither is kept with its lines.
     for (products, known) in [(MAX_LINES + 2, 2), (MAX_LINES + 3, 3), (MAX_LINES + 2, 3)] {
-        w.is_told("o", as_many_as(products));
+        w.hear_fact("o", order_of_products(products));
         assert_eq!(conflicts(&w).len(), known);
     }
-    assert_eq!(w.reserves("o", TWO), Came::Refused(super::super::Refusal::Rejected));
-    w.is_told("o", total(&[("A", 2)]));
+    assert_eq!(w.reserve("o", TWO), Came::Refused(super::super::Refusal::Rejected));
+    w.hear_fact("o", total(&[("A", 2)]));
     assert_eq!((w.state("o"), w.units("A")), (State::Fulfilled, [8, 0, 2]));
 }
 
 #[test]
 fn a_payment_in_vain_is_told_once_whatever_came_between() {
     let mut w = world();
-    w.is_told("o", created(&[("A", 99)]));
-    w.is_told("o", Heard::Paid);
+    w.hear_fact("o", creation(&[("A", 99)]));
+    w.hear_fact("o", Heard::Paid);
     assert_eq!(w.times_published("InventoryConfirmationRefused"), 1);
-    w.is_told("o", total(&[("A", 2)]));
-    w.is_told("o", Heard::Cancelled);
+    w.hear_fact("o", total(&[("A", 2)]));
+    w.hear_fact("o", Heard::Cancelled);
     assert_eq!((w.state("o"), w.times_published("InventoryConfirmationRefused")), (State::Fulfilled, 1));
 }
 
@@ -451,31 +452,31 @@ fn a_payment_in_vain_is_told_once_whatever_came_between() {
 #[test]
 fn a_shipment_of_what_is_not_held() {
     let mut w = world();
-    w.is_told("o", created(TWO));
-    w.is_told("o", Heard::Cancelled);
-    w.is_told("o", shipment("s-1", &[("A", 1)]));
+    w.hear_fact("o", creation(TWO));
+    w.hear_fact("o", Heard::Cancelled);
+    w.hear_fact("o", shipment("s-1", &[("A", 1)]));
     assert_eq!((w.state("o"), w.units("A")), (State::Released, [9, 0, 1]));
-    w.is_told("o", shipment("s-2", &[("A", 2), ("B", 1)]));
+    w.hear_fact("o", shipment("s-2", &[("A", 2), ("B", 1)]));
     assert_eq!((w.state("o"), w.units("A")), (State::Fulfilled, [7, 0, 3]));
 
     let mut w = world();
-    w.is_told("o", shipment("s-1", &[("A", 1)]));
+    w.hear_fact("o", shipment("s-1", &[("A", 1)]));
     assert_eq!((w.state("o"), w.units("A")), (State::Pending, [9, 0, 1]));
-    assert_eq!(w.does("o", Action::Confirm), Came::Refused(super::super::Refusal::NotFound));
-    assert_eq!(w.reserves("o", TWO), Came::Committed);
+    assert_eq!(w.apply("o", Action::Confirm), Came::Refused(super::super::Refusal::NotFound));
+    assert_eq!(w.reserve("o", TWO), Came::Committed);
     assert_eq!((w.state("o"), w.units("A")), (State::Reserved, [7, 2, 1]));
-    assert_eq!(w.reserves("o", TWO), Came::Unchanged);
+    assert_eq!(w.reserve("o", TWO), Came::Unchanged);
 }
 
 /// A request for an order of which more has left than is there is short, and leaves no trace; an event is recorded.
 #[test]
 fn a_request_for_what_has_left_and_is_not_there() {
-    let mut w = World::with(&[("A@east", 1), ("A", 5), ("B", 5)]);
-    w.is_told("o", shipment("s-1", &[("A", 2)]));
-    assert_eq!(w.reserves("o", &[("A@east", 2)]), Came::Short);
-    assert_eq!(w.reserves("o", &[("A@east", 2), ("B", 1)]), Came::Short);
+    let mut w = World::with_stock(&[("A@east", 1), ("A", 5), ("B", 5)]);
+    w.hear_fact("o", shipment("s-1", &[("A", 2)]));
+    assert_eq!(w.reserve("o", &[("A@east", 2)]), Came::Short);
+    assert_eq!(w.reserve("o", &[("A@east", 2), ("B", 1)]), Came::Short);
     assert_eq!((w.state("o"), w.units("A"), w.units("A@east")), (State::Pending, [3, 0, 2], [1, 0, 0]));
-    assert_eq!(w.is_told("o", created(&[("A@east", 2), ("B", 1)])), Came::Committed);
+    assert_eq!(w.hear_fact("o", creation(&[("A@east", 2), ("B", 1)])), Came::Committed);
     assert_eq!((w.state("o"), w.units("A@east"), w.units("B")), (State::Reserved, [0, 0, 1], [4, 1, 0]));
     assert_eq!(w.record("o").lines[0].missing, 1);
 }
@@ -487,27 +488,27 @@ fn a_delivery_of_what_was_given_back() {
     let lost: [Loss; 3] = [
         ("expired", |w| {
             w.now = 905_000;
-            w.does("o", Action::Expire);
+            w.apply("o", Action::Expire);
         }),
         ("released", |w| {
-            w.releases("o", "requested");
+            w.release("o", "requested");
         }),
         ("payment failed", |w| {
-            w.is_told("o", Heard::PaymentFailed);
+            w.hear_fact("o", Heard::PaymentFailed);
         }),
     ];
     for (how, lose) in lost {
         let mut w = world();
-        w.reserves("o", TWO);
+        w.reserve("o", TWO);
         lose(&mut w);
         assert_eq!(w.units("A"), [10, 0, 0], "{how}");
-        assert_eq!(w.is_told("o", total(&[("A", 2)])), Came::Committed, "{how}");
+        assert_eq!(w.hear_fact("o", total(&[("A", 2)])), Came::Committed, "{how}");
         assert_eq!(
             (w.state("o"), w.units("A"), w.units("B")),
             (State::Fulfilled, [8, 0, 2], [10, 0, 0]),
             "{how}"
         );
-        assert_eq!(w.is_told("o", Heard::Paid), Came::Committed, "{how}");
+        assert_eq!(w.hear_fact("o", Heard::Paid), Came::Committed, "{how}");
         assert_eq!((w.state("o"), w.units("A")), (State::Fulfilled, [8, 0, 2]), "{how}");
     }
 }
@@ -515,9 +516,9 @@ fn a_delivery_of_what_was_given_back() {
 /// What is short is counted once, also where the hold is short, too.
 #[test]
 fn a_delivery_and_a_hold_that_are_short() {
-    let mut w = World::with(&[("A@east", 2), ("A", 5), ("B", 5)]);
-    w.is_told("o", shipment("s-1", &[("A", 3)]));
-    w.is_told("o", created(&[("A@east", 4), ("B", 1)]));
+    let mut w = World::with_stock(&[("A@east", 2), ("A", 5), ("B", 5)]);
+    w.hear_fact("o", shipment("s-1", &[("A", 3)]));
+    w.hear_fact("o", creation(&[("A@east", 4), ("B", 1)]));
     assert_eq!((w.units("A"), w.units("A@east")), ([5, 0, 0], [0, 0, 2]));
     assert_eq!((w.state("o"), w.units("B")), (State::Rejected, [5, 0, 0]));
     assert_eq!(w.record("o").lines[0].missing, 1);

@@ -30,10 +30,11 @@ pub use command::{Action, Command, Heard, MAX_SHIPMENTS, Refusal, Shipment, Targ
 pub use stock::{StockChange, StockCommand, StockRefusal, decide_stock};
 
 use super::Timestamp;
+use super::fact::Fact;
 use super::lines::Allocation;
 use super::names::{Reason, ReservationId};
 use super::plan::{Guard, Move, Obstacle, Plan, RecordWrite};
-use super::reservation::{Fact, Reservation, State};
+use super::reservation::{Reservation, State};
 use super::seen::{Look, Seen, SeenRecord};
 use super::stock::{Cause, Delta, Shortage, UnitKey};
 use crate::planted;
@@ -60,7 +61,7 @@ pub enum Decision<R> {
 pub fn decide(seen: &Seen, command: &Command, now: Timestamp) -> Decision<Refusal> {
     let decision = decide_unplanted(seen, command, now);
     #[cfg(feature = "planted")]
-    let decision = crate::planted::decisions::disturbed(decision, seen, command, now);
+    let decision = crate::planted::decisions::disturb_decision(decision, seen, command, now);
     decision
 }
 
@@ -79,7 +80,7 @@ pub(crate) fn decide_unplanted(seen: &Seen, command: &Command, now: Timestamp) -
         (SeenRecord::Unseen, Action::Confirm) => return confirm_unread(id, cause, now),
         (SeenRecord::Unseen | SeenRecord::Hidden, _) => return Decision::Look(Look::Record(id)),
     };
-    let absent = || Some(Reservation::nothing_yet(command.target.order_id()?.clone(), now));
+    let absent = || Some(Reservation::new(command.target.order_id()?.clone(), now));
     let Some(record) = record.or_else(absent) else {
         return Decision::Refuse(Refusal::NotFound);
     };
@@ -87,23 +88,23 @@ pub(crate) fn decide_unplanted(seen: &Seen, command: &Command, now: Timestamp) -
     next.version += 1;
     next.updated_at = now;
     next.correlation_id.clone_from(&command.correlation_id);
-    let draft = Draft { before: record, next, seen, cause, now };
+    let transition = Transition { before: record, next, seen, cause, now };
     match &command.action {
-        Action::Reserve { lines, expires_at } => draft.reserve(lines, *expires_at),
-        Action::Confirm => draft.confirm(),
-        Action::Release { reason } => draft.release(reason),
-        Action::Deduct { part } => draft.deduct(part.as_ref()),
-        Action::Extend { expires_at } => draft.extend(*expires_at),
-        Action::Expire => draft.expire(),
+        Action::Reserve { lines, expires_at } => transition.reserve(lines, *expires_at),
+        Action::Confirm => transition.confirm(),
+        Action::Release { reason } => transition.release(reason),
+        Action::Deduct { part } => transition.deduct(part.as_ref()),
+        Action::Extend { expires_at } => transition.extend(*expires_at),
+        Action::Expire => transition.expire(),
         Action::Hear { heard, expires_at } => match heard {
-            Heard::Created(ordered) => draft.hear_created(ordered, *expires_at),
-            Heard::Delivered(delivery) => draft.hear_delivered(delivery),
-            Heard::PaymentFailed | Heard::Paid | Heard::Cancelled => draft.hear_of_payment(heard.fact()),
+            Heard::Created(ordered) => transition.hear_created(ordered, *expires_at),
+            Heard::Delivered(delivery) => transition.hear_delivered(delivery),
+            Heard::PaymentFailed | Heard::Paid | Heard::Cancelled => transition.hear_of_payment(heard.fact()),
         },
     }
 }
 
-/// Confirms what was not read; see [`confirms_unread`].
+/// Confirms what was not read; see [`may_confirm_unread`].
 fn confirm_unread(id: ReservationId, cause: Cause, now: Timestamp) -> Decision<Refusal> {
     let record = Some(RecordWrite::Confirm(id));
     Decision::Plan(Box::new(Plan { record, idempotency: None, moves: Vec::new(), cause, at: now }))
@@ -112,13 +113,13 @@ fn confirm_unread(id: ReservationId, cause: Cause, now: Timestamp) -> Decision<R
 /// Whether a confirm may be written without having read the record: it may for a temporary hold that
 /// is not due. The store puts this very rule into a condition ([`RecordWrite::Confirm`]).
 #[must_use]
-pub fn confirms_unread(seen: &Reservation, now: Timestamp) -> bool {
+pub fn may_confirm_unread(seen: &Reservation, now: Timestamp) -> bool {
     seen.state == State::Reserved && !seen.is_due(now)
 }
 
-/// A decision in the making.
+/// The change of one record in the making: each command takes it from the record that was seen to the next one.
 #[derive(Clone)]
-struct Draft<'a> {
+struct Transition<'a> {
     /// The record as it was seen; a new one where there was none.
     before: Reservation,
     /// As it will be.
@@ -131,11 +132,11 @@ struct Draft<'a> {
 
 /// Moves in the making, one for each stock unit.
 #[derive(Clone, Default)]
-struct Moves(BTreeMap<UnitKey, DraftMove>);
+struct Moves(BTreeMap<UnitKey, MoveBuilder>);
 
-/// A move in the making.
+/// A move in the making; its guards follow.
 #[derive(Clone, Copy, Default)]
-struct DraftMove {
+struct MoveBuilder {
     delta: Delta,
     /// How much of the product the whole order asks for, where the purchase limit is to be checked against it.
     ordered: Option<u64>,
@@ -143,19 +144,19 @@ struct DraftMove {
 
 impl Moves {
     fn add(&mut self, unit: UnitKey, delta: Delta) {
-        self.add_move(unit, DraftMove { delta, ordered: None });
+        self.add_move(unit, MoveBuilder { delta, ordered: None });
     }
 
-    fn add_move(&mut self, unit: UnitKey, more: DraftMove) {
+    fn add_move(&mut self, unit: UnitKey, more: MoveBuilder) {
         if more.delta == Delta::default() {
             return;
         }
-        let draft = self.0.entry(unit).or_default();
-        draft.delta = draft.delta.and(more.delta);
-        draft.ordered = draft.ordered.or(more.ordered);
+        let sum = self.0.entry(unit).or_default();
+        sum.delta = sum.delta.plus(more.delta);
+        sum.ordered = sum.ordered.or(more.ordered);
     }
 
-    fn and(&mut self, other: Self) {
+    fn add_all(&mut self, other: Self) {
         other.0.into_iter().for_each(|(unit, more)| self.add_move(unit, more));
     }
 
@@ -165,7 +166,7 @@ impl Moves {
 
     /// The moves with their guards.
     fn finish(self) -> Vec<Move> {
-        let guarded = |(unit, DraftMove { delta, ordered }): (UnitKey, DraftMove)| {
+        let guarded = |(unit, MoveBuilder { delta, ordered }): (UnitKey, MoveBuilder)| {
             let mut one = Move::shift(unit, delta);
             one.guards.extend(ordered.map(Guard::Limit));
             one
@@ -178,7 +179,9 @@ impl Moves {
         let lack_of = |one: Move| {
             let sighting = stock.stock_unit(&one.unit)?;
             match one.obstacle(sighting.unit.as_ref())? {
-                Obstacle::Lack(lack) => Some(Shortage { requested: one.requested(), unit: one.unit, lack }),
+                Obstacle::Lack(lack) => {
+                    Some(Shortage { requested: one.requested_units(), unit: one.unit, lack })
+                }
                 Obstacle::NotAsSupposed | Obstacle::Broken => None,
             }
         };
@@ -193,11 +196,11 @@ enum Limit {
     Passed,
 }
 
-/// The steps that both kinds are made of.
-impl Draft<'_> {
+/// The steps that both kinds of command are made of.
+impl Transition<'_> {
     fn commit(mut self, moves: Moves) -> Decision<Refusal> {
-        let cancelled = self.next.heard(Fact::Cancelled) || self.next.state == State::Rejected;
-        if self.next.heard(Fact::Paid) && cancelled {
+        let cancelled = self.next.has_heard(Fact::Cancelled) || self.next.state == State::Rejected;
+        if self.next.has_heard(Fact::Paid) && cancelled {
             self.next.refused_at.get_or_insert(self.now);
         }
         Decision::Plan(Box::new(Plan {
@@ -220,7 +223,7 @@ impl Draft<'_> {
     /// Gives back what is held. An order that was never held, or was rejected, only takes note.
     fn become_released(&mut self, reason: Reason) -> Moves {
         let known = self.next.fingerprint.is_some() && self.before.state != State::Rejected;
-        let weaker = self.before.state == State::Released && self.before.heard(Fact::Cancelled);
+        let weaker = self.before.state == State::Released && self.before.has_heard(Fact::Cancelled);
         if known && !weaker {
             self.next.state = State::Released;
             self.next.reason = Some(reason);
@@ -235,12 +238,12 @@ impl Draft<'_> {
         for i in 0..self.next.lines.len() {
             let ordered = (limit == Limit::Checked).then(|| self.ordered_of_product(i));
             let line = &mut self.next.lines[i];
-            let quantity = line.open();
+            let quantity = line.open_units();
             if quantity == 0 {
                 continue;
             }
             line.allocations = vec![Allocation { bucket: 0, quantity }];
-            moves.add_move(line.key.unit(0), DraftMove { delta: Delta::hold(quantity), ordered });
+            moves.add_move(line.key.unit(0), MoveBuilder { delta: Delta::hold(quantity), ordered });
         }
         moves
     }
@@ -257,17 +260,17 @@ impl Draft<'_> {
             return Vec::new();
         }
         let mut together = moves.clone();
-        together.and(self.clone().hold(limit));
+        together.add_all(self.clone().hold(limit));
         let mut shortages = together.shortages(self.seen);
         for shortage in &mut shortages {
             // What has left without having been there was asked for, too.
-            shortage.requested += self.newly_missing(&shortage.unit);
+            shortage.requested += self.newly_missing_units(&shortage.unit);
         }
         shortages
     }
 
     /// Units of a stock unit's line that were found missing in this decision.
-    fn newly_missing(&self, unit: &UnitKey) -> u64 {
+    fn newly_missing_units(&self, unit: &UnitKey) -> u64 {
         let missing = |record: &Reservation| {
             let line = record.lines.iter().find(|line| line.key.unit(unit.bucket) == *unit);
             line.map_or(0, |line| line.missing)
@@ -301,7 +304,7 @@ fn refuse(refusal: Refusal) -> Decision<Refusal> {
     Decision::Refuse(refusal)
 }
 
-fn strongest(reservation: &Reservation) -> Option<Fact> {
+fn strongest_fact(reservation: &Reservation) -> Option<Fact> {
     let mut facts = reservation.facts.keys();
     let strongest = if planted("the-weakest-fact-decides") { facts.next() } else { facts.next_back() };
     strongest.copied()

@@ -1,19 +1,20 @@
 //! Requests: each may be refused, and a refused one leaves no trace.
 
-use super::{Decision, Draft, MAX_SHIPMENTS, Moves, Refusal, Shipment, refuse, strongest};
+use super::{Decision, MAX_SHIPMENTS, Moves, Refusal, Shipment, Transition, refuse, strongest_fact};
 use crate::domain::Timestamp;
+use crate::domain::fact::Fact;
 use crate::domain::lines::{Allocation, Fingerprint, Line, OrderLines, Ordered};
 use crate::domain::names::{Reason, ShipmentId};
-use crate::domain::reservation::{Fact, State};
+use crate::domain::reservation::State;
 use crate::domain::stock::{Delta, Shortage};
 
-impl Draft<'_> {
+impl Transition<'_> {
     pub(super) fn reserve(self, lines: &OrderLines, expires_at: Option<Timestamp>) -> Decision<Refusal> {
         if self.before.fingerprint.is_none() {
             // The facts that were heard first may already rule a hold out.
-            return match strongest(&self.before) {
+            return match strongest_fact(&self.before) {
                 Some(Fact::Delivered) => refuse(Refusal::Fulfilled),
-                Some(Fact::Cancelled) => refuse(Refusal::Released { reason: self.reason_cancelled() }),
+                Some(Fact::Cancelled) => refuse(Refusal::Released { reason: self.cancellation_reason() }),
                 Some(Fact::PaymentFailed) => refuse(Refusal::Released { reason: Reason::payment_failed() }),
                 Some(Fact::Paid | Fact::Created) | None => {
                     let known = self.before.shortages.clone();
@@ -52,7 +53,7 @@ impl Draft<'_> {
             State::Confirmed if fact == Fact::PaymentFailed => return refuse(Refusal::Confirmed),
             _ => {}
         }
-        if self.before.heard(fact) || self.before.heard(Fact::Cancelled) {
+        if self.before.has_heard(fact) || self.before.has_heard(Fact::Cancelled) {
             return Decision::Unchanged;
         }
         if self.before.state == State::Pending {
@@ -66,7 +67,7 @@ impl Draft<'_> {
 
     pub(super) fn deduct(mut self, part: Option<&Shipment>) -> Decision<Refusal> {
         if let Some(shipment) = part {
-            let (id, fingerprint) = identity(shipment);
+            let (id, fingerprint) = identify_shipment(shipment);
             match self.before.shipments.get(&id) {
                 Some(before) if *before == fingerprint => return Decision::Unchanged,
                 Some(_) => return refuse(Refusal::ShipmentDiffers),
@@ -84,7 +85,7 @@ impl Draft<'_> {
                 let moves = self.ship_all_held();
                 self.commit(moves)
             }
-            (State::Reserved | State::Confirmed, Some(shipment)) => match self.ship_held(&shipment.lines) {
+            (State::Reserved | State::Confirmed, Some(shipment)) => match self.ship_part(&shipment.lines) {
                 Ok(moves) => self.commit(moves),
                 Err(refusal) => refuse(refusal),
             },
@@ -122,8 +123,8 @@ impl Draft<'_> {
     /// What a request is told that the record's state does not allow.
     fn refusal(&self) -> Refusal {
         match self.before.state_at(self.now) {
-            State::Pending if self.before.heard(Fact::Cancelled) => {
-                Refusal::Released { reason: self.reason_cancelled() }
+            State::Pending if self.before.has_heard(Fact::Cancelled) => {
+                Refusal::Released { reason: self.cancellation_reason() }
             }
             State::Pending | State::Reserved => Refusal::NotFound,
             State::Confirmed => Refusal::Confirmed,
@@ -138,15 +139,15 @@ impl Draft<'_> {
     }
 
     /// Why it was cancelled. A payment that failed is a weaker reason than that.
-    pub(super) fn reason_cancelled(&self) -> Reason {
+    pub(super) fn cancellation_reason(&self) -> Reason {
         let given = self.before.reason.clone().filter(|reason| !reason.is_payment_failed());
         given.unwrap_or_else(Reason::order_cancelled)
     }
 
     fn ship_all_held(&mut self) -> Moves {
         for line in &mut self.next.lines {
-            self.next.deliveries.shipped.add_line(&line.key, line.held());
-            line.fulfilled += line.held();
+            self.next.deliveries.shipped.add_line(&line.key, line.held_units());
+            line.fulfilled += line.held_units();
         }
         let moves = self.drain_allocations(Delta::ship_held);
         self.become_fulfilled();
@@ -154,15 +155,15 @@ impl Draft<'_> {
     }
 
     /// Ships a part. The order is fulfilled when nothing is left of it.
-    fn ship_held(&mut self, part: &OrderLines) -> Result<Moves, Refusal> {
+    fn ship_part(&mut self, part: &OrderLines) -> Result<Moves, Refusal> {
         let mut moves = Moves::default();
         for (key, quantity) in part.iter() {
             let requested = quantity.get();
             let Some(line) = self.next.lines.iter_mut().find(|l| l.key == *key) else {
                 return Err(Refusal::NotHeld { unit: key.unit(0), requested, held: 0 });
             };
-            if line.held() < requested {
-                return Err(Refusal::NotHeld { unit: key.unit(0), requested, held: line.held() });
+            if line.held_units() < requested {
+                return Err(Refusal::NotHeld { unit: key.unit(0), requested, held: line.held_units() });
             }
             for Allocation { bucket, quantity } in line.take_held(requested) {
                 moves.add(key.unit(bucket), Delta::ship_held(quantity));
@@ -170,7 +171,7 @@ impl Draft<'_> {
             line.fulfilled += requested;
             self.next.deliveries.shipped.add_line(key, requested);
         }
-        if self.next.lines.iter().all(|l| l.held() == 0) {
+        if self.next.lines.iter().all(|l| l.held_units() == 0) {
             self.become_fulfilled();
         }
         Ok(moves)
@@ -181,14 +182,14 @@ impl Draft<'_> {
 /// left before. A fact would be recorded with what it lacks.
 fn refuse_if_short(decision: Decision<Refusal>, known: &[Shortage]) -> Decision<Refusal> {
     let Decision::Plan(plan) = &decision else { return decision };
-    let Some(next) = plan.next() else { return decision };
+    let Some(next) = plan.next_record() else { return decision };
     let is_new = |shortage: &&Shortage| next.state == State::Rejected || !known.contains(shortage);
     let short: Vec<Shortage> = next.shortages.iter().filter(is_new).cloned().collect();
     if short.is_empty() { decision } else { refuse(Refusal::Short(short)) }
 }
 
 /// What tells a shipment from others, and what it consists of.
-fn identity(shipment: &Shipment) -> (ShipmentId, Fingerprint) {
+fn identify_shipment(shipment: &Shipment) -> (ShipmentId, Fingerprint) {
     let fingerprint = shipment.lines.fingerprint();
     let id = shipment.id.clone().unwrap_or_else(|| {
         ShipmentId::parse(fingerprint.0.to_string()).expect("a UUID has the characters of a shipment id")

@@ -116,7 +116,7 @@ pub fn decide_stock(
     let sighting = seen.stock_unit(&command.unit);
     let stock_move = match (&command.change, sighting) {
         (StockChange::Audit { .. }, None) => return Decision::Look(Look::Stock(command.unit.clone())),
-        (_, None) => command.guess(),
+        (_, None) => command.guess_move(),
         (_, Some(Sighting { unit: None, is_snapshot: false, .. })) => {
             return Decision::Look(Look::Stock(command.unit.clone()));
         }
@@ -127,7 +127,7 @@ pub fn decide_stock(
             if let Some(refusal) = refusal.filter(|_| *guard_failed) {
                 return Decision::Refuse(refusal);
             }
-            command.move_of(unit)
+            command.move_for(unit)
         }
     };
     let key = &command.idempotency_key;
@@ -155,7 +155,7 @@ pub fn decide_stock(
 
 impl StockCommand {
     /// The move that is right wherever its guards hold.
-    fn guess(&self) -> Move {
+    fn guess_move(&self) -> Move {
         let (effect, guards) = match &self.change {
             StockChange::Create { available, name, low_stock_threshold, max_per_order } => {
                 let effect = Effect::Create {
@@ -190,8 +190,8 @@ impl StockCommand {
     }
 
     /// The move for a stock unit that was seen: it holds as long as what is on hand there stays as it was.
-    fn move_of(&self, unit: &StockUnit) -> Move {
-        let mut one = self.guess();
+    fn move_for(&self, unit: &StockUnit) -> Move {
+        let mut one = self.guess_move();
         if let Effect::SetOnHand { units, is_change } = &mut one.effect {
             *is_change = unit.on_hand() != *units;
             one.guards.push(Guard::Physical(unit.physical));
@@ -208,7 +208,7 @@ impl StockCommand {
     fn fingerprint(&self) -> Fingerprint {
         let UnitKey { product, location, bucket } = &self.unit;
         let name = self.change.name();
-        Fingerprint::of(&format!("{name}\t{product}\t{location}\t{bucket}\t{}", self.change.text()))
+        Fingerprint::of(&format!("{name}\t{product}\t{location}\t{bucket}\t{}", self.change.canonical_text()))
     }
 }
 
@@ -226,7 +226,7 @@ impl StockChange {
     }
 
     /// Units that come in, where that is known without a look.
-    fn brings_in(&self) -> u64 {
+    fn incoming_units(&self) -> u64 {
         match self {
             Self::Add(quantity) => quantity.get(),
             Self::Adjust { by, .. } => u64::try_from(*by).unwrap_or(0),
@@ -244,7 +244,7 @@ impl StockChange {
                 is_short.then_some(StockRefusal::Short { available: unit.available })
             }
             Self::Add(_) | Self::Adjust { .. } => {
-                let is_too_much = on_hand_now.saturating_add(self.brings_in()) > MAX_STOCK;
+                let is_too_much = on_hand_now.saturating_add(self.incoming_units()) > MAX_STOCK;
                 is_too_much.then_some(StockRefusal::TooMuch { on_hand: on_hand_now })
             }
             Self::Audit { on_hand } if unit.reserved > *on_hand => {
@@ -258,7 +258,7 @@ impl StockChange {
     }
 
     /// What is to change, as a text that is the same for the same change.
-    fn text(&self) -> String {
+    fn canonical_text(&self) -> String {
         match self {
             Self::Create { available, name, low_stock_threshold, max_per_order } => {
                 let limit = |limit: &Option<u64>| limit.map_or("-".to_owned(), |n| n.to_string());

@@ -1,7 +1,7 @@
 //! Stock administration: what is guessed, what is decided on a stock unit that was seen, and why it is refused.
 
 use super::*;
-use crate::domain::decide::tests::{at, in_stock, planned};
+use crate::domain::decide::tests::{at, expect_plan, stock_unit_of};
 use crate::domain::fixtures::unit_key;
 use crate::domain::seen::Seen;
 
@@ -15,7 +15,7 @@ fn decided(seen: &Seen, change: StockChange) -> Decision<StockRefusal> {
 }
 
 fn unit(available: u64, reserved: u64) -> StockUnit {
-    StockUnit { available, reserved, version: 3, physical: 2, ..in_stock("A", 0) }
+    StockUnit { available, reserved, version: 3, physical: 2, ..stock_unit_of("A", 0) }
 }
 
 /// A guard has failed, and this came back; on hand was `first` when it was looked at before, if it was.
@@ -73,7 +73,7 @@ fn what_is_on_hand_has_a_bound() {
         assert_eq!(decided(&seen, add(6)), refusal, "{there:?}");
         assert_eq!(decided(&seen, adjust(6)), refusal, "{there:?}");
         for change in [add(5), adjust(5)] {
-            let plan = planned(decided(&seen, change));
+            let plan = expect_plan(decided(&seen, change));
             assert_eq!(plan.moves[0].guards, [Guard::Physical(2)], "{there:?}");
         }
     }
@@ -94,22 +94,22 @@ fn what_was_not_shown_is_looked_at() {
 #[test]
 fn an_audit_looks_first() {
     for change in [create(), add(1), adjust(-5), update()] {
-        planned(decided(&Seen::default(), change));
+        expect_plan(decided(&Seen::default(), change));
     }
     assert_eq!(decided(&Seen::default(), audit(3)), Decision::Look(Look::Stock(unit_key("A"))));
     let mut seen = Seen::default();
     seen.learn_snapshot(unit_key("A"), Some(unit(0, 5)));
-    let below_reserved = planned(decided(&seen, audit(3)));
+    let below_reserved = expect_plan(decided(&seen, audit(3)));
     assert!(below_reserved.moves[0].guards.contains(&Guard::Physical(2)));
     for (counted, is_change) in [(5, false), (9, true)] {
         let effect = Effect::SetOnHand { units: counted, is_change };
-        assert_eq!(planned(decided(&seen, audit(counted))).moves[0].effect, effect);
+        assert_eq!(expect_plan(decided(&seen, audit(counted))).moves[0].effect, effect);
     }
 }
 
 #[test]
 fn a_key_stands_for_one_request() {
-    let kept = planned(decided(&Seen::default(), add(1))).idempotency.unwrap();
+    let kept = expect_plan(decided(&Seen::default(), add(1))).idempotency.unwrap();
     let mut seen = Seen::default();
     seen.learn_idempotency(kept);
     assert_eq!(decided(&seen, add(1)), Decision::Unchanged);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::events;
-use crate::domain::fixtures::{heard, lines, shipment, unit_key};
+use crate::domain::fixtures::{fact_with, lines, shipment, unit_key};
 use crate::domain::stock::{Counter, Lack, StockUnit};
 use crate::domain::{OrderId, ShipmentId};
 
@@ -26,7 +26,7 @@ pub(crate) fn command(target: &Target, action: Action) -> Command {
 }
 
 /// The plan that was decided on.
-pub(crate) fn planned<R: std::fmt::Debug>(decision: Decision<R>) -> Plan {
+pub(crate) fn expect_plan<R: std::fmt::Debug>(decision: Decision<R>) -> Plan {
     match decision {
         Decision::Plan(plan) => *plan,
         other => panic!("no plan, but {other:?}"),
@@ -35,11 +35,11 @@ pub(crate) fn planned<R: std::fmt::Debug>(decision: Decision<R>) -> Plan {
 
 /// What a command writes that changes something.
 pub(crate) fn plan_of(record: Option<&Reservation>, command: &Command, now: Timestamp) -> Plan {
-    planned(decide(&Seen::record_alone(record.cloned()), command, now))
+    expect_plan(decide(&Seen::record_alone(record.cloned()), command, now))
 }
 
 /// A stock unit of which so many are available.
-pub(super) fn in_stock(name: &str, available: i64) -> StockUnit {
+pub(super) fn stock_unit_of(name: &str, available: i64) -> StockUnit {
     let mut unit = StockUnit::empty(unit_key(name), at(0));
     unit.available = available.unsigned_abs();
     unit
@@ -64,9 +64,9 @@ pub(super) enum Came {
 }
 
 impl World {
-    pub(super) fn with(stock: &[(&str, i64)]) -> Self {
+    pub(super) fn with_stock(stock: &[(&str, i64)]) -> Self {
         Self {
-            stock: stock.iter().map(|&(product, n)| (unit_key(product), in_stock(product, n))).collect(),
+            stock: stock.iter().map(|&(product, n)| (unit_key(product), stock_unit_of(product, n))).collect(),
             records: BTreeMap::new(),
             begun_with: stock.iter().map(|&(_, n)| n).sum(),
             now: 0,
@@ -74,7 +74,7 @@ impl World {
         }
     }
 
-    pub(super) fn does(&mut self, order: &str, action: Action) -> Came {
+    pub(super) fn apply(&mut self, order: &str, action: Action) -> Came {
         let order = Target::Order(OrderId::parse(order).unwrap());
         let (id, command) = (order.id(), command(&order, action));
         let mut seen = Seen::record_alone(self.records.get(&id).cloned());
@@ -86,13 +86,13 @@ impl World {
                 Decision::Look(look) => panic!("everything was seen, but {look:?}"),
                 Decision::Plan(plan) => *plan,
             };
-            let next = plan.next().expect("the record is written whole");
+            let next = plan.next_record().expect("the record is written whole");
             assert_eq!(next.version, self.records.get(&id).map_or(0, |r| r.version) + 1);
             let obstacles = plan.obstacles(&self.stock);
             let refusing: Vec<UnitKey> = obstacles.iter().map(|(one, _)| one.unit.clone()).collect();
             if refusing.is_empty() {
                 self.commit(plan);
-                self.holds();
+                self.check_invariants();
                 return Came::Committed;
             }
             for unit in refusing {
@@ -103,48 +103,48 @@ impl World {
         panic!("a command found no outcome");
     }
 
-    pub(super) fn hears(&mut self, order: &str, fact: Fact, of: &[(&str, u64)]) -> Came {
-        self.is_told(order, heard(fact, of))
+    pub(super) fn hear(&mut self, order: &str, fact: Fact, of: &[(&str, u64)]) -> Came {
+        self.hear_fact(order, fact_with(fact, of))
     }
 
-    pub(super) fn is_told(&mut self, order: &str, heard: Heard) -> Came {
+    pub(super) fn hear_fact(&mut self, order: &str, heard: Heard) -> Came {
         let expires_at = Some(at(self.now + TTL));
-        self.does(order, Action::Hear { heard, expires_at })
+        self.apply(order, Action::Hear { heard, expires_at })
     }
 
-    pub(super) fn reserves(&mut self, order: &str, of: &[(&str, u64)]) -> Came {
-        self.does(order, Action::Reserve { lines: lines(of), expires_at: Some(at(self.now + TTL)) })
+    pub(super) fn reserve(&mut self, order: &str, of: &[(&str, u64)]) -> Came {
+        self.apply(order, Action::Reserve { lines: lines(of), expires_at: Some(at(self.now + TTL)) })
     }
 
-    pub(super) fn releases(&mut self, order: &str, reason: &str) -> Came {
-        self.does(order, Action::Release { reason: Reason::parse(reason).unwrap() })
+    pub(super) fn release(&mut self, order: &str, reason: &str) -> Came {
+        self.apply(order, Action::Release { reason: Reason::parse(reason).unwrap() })
     }
 
-    pub(super) fn deducts(&mut self, order: &str) -> Came {
-        self.does(order, Action::Deduct { part: None })
+    pub(super) fn deduct(&mut self, order: &str) -> Came {
+        self.apply(order, Action::Deduct { part: None })
     }
 
-    pub(super) fn ships(&mut self, order: &str, id: Option<&str>, of: &[(&str, u64)]) -> Came {
+    pub(super) fn ship(&mut self, order: &str, id: Option<&str>, of: &[(&str, u64)]) -> Came {
         let id = id.map(|id| ShipmentId::parse(id).unwrap());
-        self.does(order, Action::Deduct { part: Some(Shipment { id, lines: lines(of) }) })
+        self.apply(order, Action::Deduct { part: Some(Shipment { id, lines: lines(of) }) })
     }
 
     fn commit(&mut self, plan: Plan) {
         let units: std::collections::BTreeSet<&UnitKey> = plan.moves.iter().map(|one| &one.unit).collect();
         assert_eq!(units.len(), plan.moves.len(), "a transaction takes no item twice");
         plan.apply_to(&mut self.stock);
-        let next = plan.next().expect("the record is written whole").clone();
-        self.published.extend(events::of_reservation(self.records.get(&next.id), &next));
+        let next = plan.next_record().expect("the record is written whole").clone();
+        self.published.extend(events::events_of_reservation(self.records.get(&next.id), &next));
         self.records.insert(next.id, next);
     }
 
     /// `ARCHITECTURE.md`, "What always holds", 1 to 3.
-    fn holds(&self) {
+    fn check_invariants(&self) {
         let mut allocated: BTreeMap<UnitKey, i64> = BTreeMap::new();
         for record in self.records.values() {
             for line in &record.lines {
-                let due_to_be_held = if record.state.holds() { line.open() } else { 0 };
-                assert_eq!(line.held(), due_to_be_held, "{record:?}");
+                let due_to_be_held = if record.state.holds() { line.open_units() } else { 0 };
+                assert_eq!(line.held_units(), due_to_be_held, "{record:?}");
                 for a in &line.allocations {
                     *allocated.entry(line.key.unit(a.bucket)).or_default() += a.quantity.cast_signed();
                 }
@@ -186,21 +186,21 @@ impl World {
 pub(super) const TWO: &[(&str, u64)] = &[("A", 3), ("B", 1)];
 
 pub(super) fn world() -> World {
-    World::with(&[("A", 10), ("B", 10)])
+    World::with_stock(&[("A", 10), ("B", 10)])
 }
 
 #[test]
 fn reserve_confirm_deduct() {
     let mut w = world();
-    assert_eq!(w.reserves("o", TWO), Came::Committed);
+    assert_eq!(w.reserve("o", TWO), Came::Committed);
     assert_eq!(w.units("A"), [7, 3, 0]);
-    assert_eq!(w.reserves("o", &[("B", 1), ("A", 1), ("A", 2)]), Came::Unchanged);
-    assert_eq!(w.reserves("o", &[("A", 4)]), Came::Refused(Refusal::LinesDiffer));
-    assert_eq!(w.does("o", Action::Confirm), Came::Committed);
-    assert_eq!(w.does("o", Action::Confirm), Came::Unchanged);
-    assert_eq!(w.deducts("o"), Came::Committed);
-    assert_eq!(w.deducts("o"), Came::Unchanged);
-    assert_eq!(w.releases("o", "requested"), Came::Refused(Refusal::Fulfilled));
+    assert_eq!(w.reserve("o", &[("B", 1), ("A", 1), ("A", 2)]), Came::Unchanged);
+    assert_eq!(w.reserve("o", &[("A", 4)]), Came::Refused(Refusal::LinesDiffer));
+    assert_eq!(w.apply("o", Action::Confirm), Came::Committed);
+    assert_eq!(w.apply("o", Action::Confirm), Came::Unchanged);
+    assert_eq!(w.deduct("o"), Came::Committed);
+    assert_eq!(w.deduct("o"), Came::Unchanged);
+    assert_eq!(w.release("o", "requested"), Came::Refused(Refusal::Fulfilled));
     assert_eq!(w.units("A"), [7, 0, 3]);
     assert_eq!(w.state("o"), State::Fulfilled);
 }
@@ -212,12 +212,12 @@ fn what_is_guessed_and_what_is_looked_at() {
     let id = order.id();
     let decided = |seen: &Seen, action| decide(seen, &command(&order, action), at(0));
     let reserve = || Action::Reserve { lines: lines(TWO), expires_at: None };
-    let created = || Action::Hear { heard: heard(Fact::Created, TWO), expires_at: None };
+    let created = || Action::Hear { heard: fact_with(Fact::Created, TWO), expires_at: None };
     let nothing = Seen::default();
     for begins in [reserve(), created()] {
-        assert_eq!(planned(decided(&nothing, begins)).next().unwrap().version, 1);
+        assert_eq!(expect_plan(decided(&nothing, begins)).next_record().unwrap().version, 1);
     }
-    let confirm = planned(decided(&nothing, Action::Confirm));
+    let confirm = expect_plan(decided(&nothing, Action::Confirm));
     assert_eq!((confirm.record, confirm.moves), (Some(RecordWrite::Confirm(id)), vec![]));
     let paid = || Action::Hear { heard: Heard::Paid, expires_at: None };
     let release = || Action::Release { reason: Reason::requested() };
@@ -243,15 +243,15 @@ fn short_is_said_of_what_was_seen() {
         _ => Vec::new(),
     };
     let mut seen = Seen::default();
-    seen.learn_refusal(unit_key("A"), Some(in_stock("A", 2)));
+    seen.learn_refusal(unit_key("A"), Some(stock_unit_of("A", 2)));
     assert_eq!(short(&seen), [("A".to_owned(), 3, Lack::Short { available: 2 })]);
-    seen.learn_refusal(unit_key("A"), Some(in_stock("A", 1)));
+    seen.learn_refusal(unit_key("A"), Some(stock_unit_of("A", 1)));
     seen.learn_refusal(unit_key("B"), None);
     let both = [("A".to_owned(), 3, Lack::Short { available: 1 }), ("B".to_owned(), 1, Lack::Unknown)];
     assert_eq!(short(&seen), both);
-    seen.learn_refusal(unit_key("A"), Some(in_stock("A", 3)));
+    seen.learn_refusal(unit_key("A"), Some(stock_unit_of("A", 3)));
     assert_eq!(short(&seen), both[1..]);
-    let mut limited = in_stock("B", 9);
+    let mut limited = stock_unit_of("B", 9);
     limited.max_per_order = Some(0);
     seen.learn_refusal(unit_key("B"), Some(limited));
     assert_eq!(short(&seen), [("B".to_owned(), 1, Lack::OverLimit { max_per_order: 0 })]);
@@ -263,7 +263,7 @@ fn short_is_said_of_what_was_seen() {
 #[test]
 fn all_or_nothing() {
     let mut w = world();
-    assert_eq!(w.reserves("o", &[("A", 1), ("B", 11)]), Came::Short);
+    assert_eq!(w.reserve("o", &[("A", 1), ("B", 11)]), Came::Short);
     assert_eq!(w.units("A"), [10, 0, 0]);
     assert!(w.records.is_empty());
 }
@@ -272,16 +272,16 @@ fn all_or_nothing() {
 #[test]
 fn a_confirm_after_expiry_is_refused_swept_or_not() {
     let mut w = world();
-    w.reserves("o", TWO);
-    assert_eq!(w.does("o", Action::Expire), Came::Unchanged);
+    w.reserve("o", TWO);
+    assert_eq!(w.apply("o", Action::Expire), Came::Unchanged);
     w.now = TTL;
-    assert_eq!(w.does("o", Action::Confirm), Came::Refused(Refusal::Expired));
-    assert_eq!(w.reserves("o", TWO), Came::Refused(Refusal::Expired));
+    assert_eq!(w.apply("o", Action::Confirm), Came::Refused(Refusal::Expired));
+    assert_eq!(w.reserve("o", TWO), Came::Refused(Refusal::Expired));
     assert_eq!(w.record("o").state_at(at(w.now)), State::Expired);
     w.now = MAY_END;
-    assert_eq!(w.does("o", Action::Expire), Came::Committed);
-    assert_eq!(w.does("o", Action::Expire), Came::Unchanged);
-    assert_eq!(w.does("o", Action::Confirm), Came::Refused(Refusal::Expired));
+    assert_eq!(w.apply("o", Action::Expire), Came::Committed);
+    assert_eq!(w.apply("o", Action::Expire), Came::Unchanged);
+    assert_eq!(w.apply("o", Action::Confirm), Came::Refused(Refusal::Expired));
     assert_eq!(w.units("A"), [10, 0, 0]);
 }
 
@@ -291,24 +291,24 @@ fn a_confirm_after_expiry_is_refused_swept_or_not() {
 fn a_clock_that_is_ahead_ends_no_hold_before_its_time() {
     for ahead in [0, SECOND, 5 * SECOND] {
         let mut w = world();
-        w.reserves("o", TWO);
+        w.reserve("o", TWO);
         w.now = TTL - 1 + ahead;
-        assert_eq!(w.does("o", Action::Expire), Came::Unchanged, "{ahead} ms ahead");
+        assert_eq!(w.apply("o", Action::Expire), Came::Unchanged, "{ahead} ms ahead");
         w.now = TTL - 1;
-        assert_eq!(w.does("o", Action::Confirm), Came::Committed);
+        assert_eq!(w.apply("o", Action::Confirm), Came::Committed);
     }
     let mut w = world();
-    w.reserves("o", TWO);
+    w.reserve("o", TWO);
     w.now = MAY_END - 1;
-    assert_eq!(w.does("o", Action::Expire), Came::Unchanged);
+    assert_eq!(w.apply("o", Action::Expire), Came::Unchanged);
     assert_eq!(w.record("o").state_at(at(w.now)), State::Expired);
     for action in [Action::Confirm, Action::Deduct { part: None }, Action::Extend { expires_at: at(2 * TTL) }]
     {
-        assert_eq!(w.does("o", action), Came::Refused(Refusal::Expired));
+        assert_eq!(w.apply("o", action), Came::Refused(Refusal::Expired));
     }
     assert_eq!(w.units("A"), [7, 3, 0]);
     w.now = MAY_END;
-    assert_eq!(w.does("o", Action::Expire), Came::Committed);
+    assert_eq!(w.apply("o", Action::Expire), Came::Committed);
     assert_eq!(w.units("A"), [10, 0, 0]);
 }
 
@@ -316,12 +316,12 @@ fn a_clock_that_is_ahead_ends_no_hold_before_its_time() {
 #[test]
 fn released_before_reserved_holds_nothing() {
     let mut w = world();
-    assert_eq!(w.releases("o", "customer_left"), Came::Committed);
+    assert_eq!(w.release("o", "customer_left"), Came::Committed);
     assert_eq!(w.state("o"), State::Pending);
     let reason = Reason::parse("customer_left").unwrap();
-    assert_eq!(w.reserves("o", TWO), Came::Refused(Refusal::Released { reason: reason.clone() }));
-    assert_eq!(w.does("o", Action::Confirm), Came::Refused(Refusal::Released { reason: reason.clone() }));
-    assert_eq!(w.hears("o", Fact::Created, TWO), Came::Committed);
+    assert_eq!(w.reserve("o", TWO), Came::Refused(Refusal::Released { reason: reason.clone() }));
+    assert_eq!(w.apply("o", Action::Confirm), Came::Refused(Refusal::Released { reason: reason.clone() }));
+    assert_eq!(w.hear("o", Fact::Created, TWO), Came::Committed);
     assert_eq!((w.state("o"), w.record("o").reason.clone()), (State::Released, Some(reason)));
     assert_eq!(w.units("A"), [10, 0, 0]);
 }
@@ -330,14 +330,14 @@ fn released_before_reserved_holds_nothing() {
 #[test]
 fn cancelled_twice_and_payment_failed_is_released_once() {
     let mut w = world();
-    w.reserves("o", TWO);
-    assert_eq!(w.releases("o", "payment_failed"), Came::Committed);
-    assert_eq!(w.releases("o", "payment_failed"), Came::Unchanged);
-    assert_eq!(w.releases("o", "order_cancelled"), Came::Committed);
-    assert_eq!(w.releases("o", "order_cancelled"), Came::Unchanged);
-    assert_eq!(w.releases("o", "payment_failed"), Came::Unchanged);
+    w.reserve("o", TWO);
+    assert_eq!(w.release("o", "payment_failed"), Came::Committed);
+    assert_eq!(w.release("o", "payment_failed"), Came::Unchanged);
+    assert_eq!(w.release("o", "order_cancelled"), Came::Committed);
+    assert_eq!(w.release("o", "order_cancelled"), Came::Unchanged);
+    assert_eq!(w.release("o", "payment_failed"), Came::Unchanged);
     assert_eq!(w.units("A"), [10, 0, 0]);
-    assert_eq!(w.hears("o", Fact::Paid, &[]), Came::Committed);
+    assert_eq!(w.hear("o", Fact::Paid, &[]), Came::Committed);
     assert_eq!(w.state("o"), State::Released, "cancelled, so a refund is due and nothing moves");
     assert_eq!(w.units("A"), [10, 0, 0]);
 }
@@ -347,16 +347,16 @@ fn cancelled_twice_and_payment_failed_is_released_once() {
 fn paid_before_created_is_born_confirmed() {
     for by_request in [true, false] {
         let mut w = world();
-        assert_eq!(w.hears("o", Fact::Paid, &[]), Came::Committed);
-        assert_eq!(w.hears("o", Fact::Paid, &[]), Came::Unchanged);
-        assert_eq!(w.does("o", Action::Confirm), Came::Refused(Refusal::NotFound));
+        assert_eq!(w.hear("o", Fact::Paid, &[]), Came::Committed);
+        assert_eq!(w.hear("o", Fact::Paid, &[]), Came::Unchanged);
+        assert_eq!(w.apply("o", Action::Confirm), Came::Refused(Refusal::NotFound));
         if by_request {
-            w.reserves("o", TWO)
+            w.reserve("o", TWO)
         } else {
-            w.hears("o", Fact::Created, TWO)
+            w.hear("o", Fact::Created, TWO)
         };
         assert_eq!(w.state("o"), State::Confirmed);
-        assert_eq!(w.hears("o", Fact::Created, TWO), Came::Unchanged);
+        assert_eq!(w.hear("o", Fact::Created, TWO), Came::Unchanged);
         assert_eq!(w.units("A"), [7, 3, 0]);
     }
 }
@@ -364,68 +364,68 @@ fn paid_before_created_is_born_confirmed() {
 #[test]
 fn a_payment_that_failed_does_not_undo_one_that_succeeded() {
     let mut w = world();
-    w.reserves("o", TWO);
-    w.does("o", Action::Confirm);
-    assert_eq!(w.hears("o", Fact::PaymentFailed, &[]), Came::Committed);
+    w.reserve("o", TWO);
+    w.apply("o", Action::Confirm);
+    assert_eq!(w.hear("o", Fact::PaymentFailed, &[]), Came::Committed);
     assert_eq!(w.state("o"), State::Confirmed);
-    assert_eq!(w.releases("o", "payment_failed"), Came::Refused(Refusal::Confirmed));
-    assert_eq!(w.releases("o", "requested"), Came::Committed);
+    assert_eq!(w.release("o", "payment_failed"), Came::Refused(Refusal::Confirmed));
+    assert_eq!(w.release("o", "requested"), Came::Committed);
     assert_eq!(w.units("A"), [10, 0, 0]);
 }
 
 #[test]
 fn paid_after_expiry_takes_the_stock_again_if_it_is_there() {
     let mut w = world();
-    w.reserves("o", TWO);
+    w.reserve("o", TWO);
     w.now = MAY_END;
-    w.does("o", Action::Expire);
-    assert_eq!(w.hears("o", Fact::Paid, &[]), Came::Committed);
+    w.apply("o", Action::Expire);
+    assert_eq!(w.hear("o", Fact::Paid, &[]), Came::Committed);
     assert_eq!(w.state("o"), State::Confirmed);
     assert_eq!(w.units("A"), [7, 3, 0]);
 
     let mut w = world();
-    w.reserves("o", TWO);
+    w.reserve("o", TWO);
     w.now = MAY_END;
-    w.does("o", Action::Expire);
-    w.reserves("other", &[("B", 10)]);
-    assert_eq!(w.hears("o", Fact::Paid, &[]), Came::Committed);
+    w.apply("o", Action::Expire);
+    w.reserve("other", &[("B", 10)]);
+    assert_eq!(w.hear("o", Fact::Paid, &[]), Came::Committed);
     assert_eq!(w.state("o"), State::Expired);
     assert_eq!(w.record("o").shortages.len(), 1, "a paid order is never short in silence");
-    assert_eq!(w.hears("o", Fact::Paid, &[]), Came::Unchanged);
+    assert_eq!(w.hear("o", Fact::Paid, &[]), Came::Unchanged);
 }
 
 #[test]
 fn an_order_that_does_not_fit_is_rejected_and_not_guessed_again() {
     let mut w = world();
-    assert_eq!(w.hears("o", Fact::Created, &[("A", 11), ("NOPE", 1)]), Came::Committed);
+    assert_eq!(w.hear("o", Fact::Created, &[("A", 11), ("NOPE", 1)]), Came::Committed);
     assert_eq!(w.state("o"), State::Rejected);
     assert_eq!(w.record("o").shortages.len(), 2);
-    w.stock.insert(unit_key("A"), in_stock("A", 100));
+    w.stock.insert(unit_key("A"), stock_unit_of("A", 100));
     w.begun_with += 90;
-    assert_eq!(w.hears("o", Fact::Created, &[("A", 11), ("NOPE", 1)]), Came::Unchanged);
-    assert_eq!(w.hears("o", Fact::Created, &[("A", 1)]), Came::Committed, "it is noted, and changes nothing");
-    assert_eq!(w.hears("o", Fact::Created, &[("A", 1)]), Came::Unchanged);
-    assert_eq!(w.hears("o", Fact::Paid, &[]), Came::Committed);
+    assert_eq!(w.hear("o", Fact::Created, &[("A", 11), ("NOPE", 1)]), Came::Unchanged);
+    assert_eq!(w.hear("o", Fact::Created, &[("A", 1)]), Came::Committed, "it is noted, and changes nothing");
+    assert_eq!(w.hear("o", Fact::Created, &[("A", 1)]), Came::Unchanged);
+    assert_eq!(w.hear("o", Fact::Paid, &[]), Came::Committed);
     assert_eq!(w.state("o"), State::Rejected);
 }
 
 #[test]
 fn delivered_takes_what_is_there_and_names_what_is_missing() {
     let mut w = world();
-    assert_eq!(w.hears("o", Fact::Delivered, &[("A", 12), ("B", 2)]), Came::Committed);
+    assert_eq!(w.hear("o", Fact::Delivered, &[("A", 12), ("B", 2)]), Came::Committed);
     assert_eq!(w.state("o"), State::Fulfilled);
     assert_eq!((w.units("A"), w.units("B")), ([0, 0, 10], [8, 0, 2]));
     assert_eq!(w.record("o").lines[0].missing, 2);
-    assert_eq!(w.hears("o", Fact::Delivered, &[("A", 12)]), Came::Unchanged);
+    assert_eq!(w.hear("o", Fact::Delivered, &[("A", 12)]), Came::Unchanged);
 
     // The lines may come with the order, or with the other name of the same fact.
     for brings_lines in [Fact::Created, Fact::Delivered] {
         let mut w = world();
-        w.hears("o", Fact::Delivered, &[]);
+        w.hear("o", Fact::Delivered, &[]);
         assert_eq!(w.state("o"), State::Pending);
-        assert_eq!(w.hears("o", brings_lines, TWO), Came::Committed);
+        assert_eq!(w.hear("o", brings_lines, TWO), Came::Committed);
         assert_eq!((w.state("o"), w.units("A")), (State::Fulfilled, [7, 0, 3]));
-        assert_eq!(w.hears("o", Fact::Created, &[("A", 1)]), Came::Committed);
+        assert_eq!(w.hear("o", Fact::Created, &[("A", 1)]), Came::Committed);
         assert_eq!((w.units("A"), w.record("o").conflicts.count), ([7, 0, 3], 1));
     }
 }
@@ -433,14 +433,14 @@ fn delivered_takes_what_is_there_and_names_what_is_missing() {
 #[test]
 fn a_reason_is_that_of_the_strongest_fact() {
     let mut w = world();
-    w.releases("o", "payment_failed");
-    w.hears("o", Fact::Cancelled, &[]);
-    w.hears("o", Fact::Created, TWO);
+    w.release("o", "payment_failed");
+    w.hear("o", Fact::Cancelled, &[]);
+    w.hear("o", Fact::Created, TWO);
     assert_eq!(w.record("o").reason, Some(Reason::order_cancelled()));
     let mut w = world();
-    w.releases("o", "payment_failed");
-    w.hears("o", Fact::Paid, &[]);
-    w.hears("o", Fact::Created, TWO);
+    w.release("o", "payment_failed");
+    w.hear("o", Fact::Paid, &[]);
+    w.hear("o", Fact::Created, TWO);
     assert_eq!((w.state("o"), w.record("o").reason.clone()), (State::Confirmed, None));
 }
 
@@ -448,29 +448,29 @@ fn a_reason_is_that_of_the_strongest_fact() {
 #[test]
 fn part_shipments_leave_once_each() {
     let mut w = world();
-    w.reserves("o", TWO);
+    w.reserve("o", TWO);
     let one: &[(&str, u64)] = &[("A", 1)];
-    assert_eq!(w.ships("o", None, one), Came::Committed);
-    assert_eq!(w.ships("o", None, one), Came::Unchanged);
-    assert_eq!(w.ships("o", Some("second"), one), Came::Committed);
-    assert_eq!(w.ships("o", Some("second"), one), Came::Unchanged);
-    assert_eq!(w.ships("o", Some("second"), TWO), Came::Refused(Refusal::ShipmentDiffers));
+    assert_eq!(w.ship("o", None, one), Came::Committed);
+    assert_eq!(w.ship("o", None, one), Came::Unchanged);
+    assert_eq!(w.ship("o", Some("second"), one), Came::Committed);
+    assert_eq!(w.ship("o", Some("second"), one), Came::Unchanged);
+    assert_eq!(w.ship("o", Some("second"), TWO), Came::Refused(Refusal::ShipmentDiffers));
     assert_eq!((w.state("o"), w.units("A")), (State::Reserved, [7, 1, 2]));
-    let too_much = w.ships("o", Some("third"), &[("A", 2)]);
+    let too_much = w.ship("o", Some("third"), &[("A", 2)]);
     assert_eq!(too_much, Came::Refused(Refusal::NotHeld { unit: unit_key("A"), requested: 2, held: 1 }));
-    let unknown = w.ships("o", Some("third"), &[("C", 2)]);
+    let unknown = w.ship("o", Some("third"), &[("C", 2)]);
     assert_eq!(unknown, Came::Refused(Refusal::NotHeld { unit: unit_key("C"), requested: 2, held: 0 }));
-    assert_eq!(w.ships("o", Some("third"), &[("A", 1), ("B", 1)]), Came::Committed);
+    assert_eq!(w.ship("o", Some("third"), &[("A", 1), ("B", 1)]), Came::Committed);
     assert_eq!(w.state("o"), State::Fulfilled);
-    assert_eq!(w.ships("o", None, one), Came::Unchanged);
-    assert_eq!(w.deducts("o"), Came::Unchanged);
+    assert_eq!(w.ship("o", None, one), Came::Unchanged);
+    assert_eq!(w.deduct("o"), Came::Unchanged);
 }
 
 /// Where a line is held in several buckets, a part leaves the first ones first.
 #[test]
 fn a_part_shipment_over_buckets() {
     let mut w = world();
-    w.reserves("o", &[("A", 6)]);
+    w.reserve("o", &[("A", 6)]);
     let mut record = w.record("o").clone();
     let in_bucket = |bucket, quantity| Allocation { bucket, quantity };
     record.lines[0].allocations = vec![in_bucket(0, 2), in_bucket(1, 4)];
@@ -483,12 +483,12 @@ fn a_part_shipment_over_buckets() {
         plan.moves.iter().map(|one| (one.unit.bucket, one.delta().sold)).collect()
     };
     let first = ships(&record, 5);
-    let next = first.next().unwrap();
+    let next = first.next_record().unwrap();
     assert_eq!(moved(&first), [(0, 2), (1, 3)]);
     assert_eq!(next.lines[0].allocations, [in_bucket(1, 1)]);
     let rest = ships(next, 1);
-    assert_eq!((moved(&rest), rest.next().unwrap().state), (vec![(1, 1)], State::Fulfilled));
-    assert_eq!(rest.next().unwrap().lines[0].allocations, []);
+    assert_eq!((moved(&rest), rest.next_record().unwrap().state), (vec![(1, 1)], State::Fulfilled));
+    assert_eq!(rest.next_record().unwrap().lines[0].allocations, []);
 }
 
 /// The purchase limit is checked against what the whole order asks for, over all locations; not again for an
@@ -504,16 +504,16 @@ fn the_whole_order_counts_for_the_limit() {
     let ordered = |plan: &Plan| -> Vec<Option<u64>> { plan.moves.iter().map(limit).collect() };
     let held = decided(None, Action::Reserve { lines, expires_at: Some(at(TTL)) }, 0);
     assert_eq!(ordered(&held), [Some(7), Some(7), Some(2)]);
-    let ended = decided(held.next(), Action::Expire, MAY_END);
+    let ended = decided(held.next_record(), Action::Expire, MAY_END);
     assert_eq!(ordered(&ended), [None; 3]);
     let paid = Action::Hear { heard: Heard::Paid, expires_at: None };
-    assert_eq!(ordered(&decided(ended.next(), paid, MAY_END)), [None; 3]);
+    assert_eq!(ordered(&decided(ended.next_record(), paid, MAY_END)), [None; 3]);
 }
 
 /// They stand in ledgers and logs.
 #[test]
 fn actions_keep_their_names() {
-    let hear = |fact| Action::Hear { heard: heard(fact, TWO), expires_at: None };
+    let hear = |fact| Action::Hear { heard: fact_with(fact, TWO), expires_at: None };
     let all = [
         Action::Reserve { lines: lines(TWO), expires_at: None },
         Action::Confirm,
@@ -531,28 +531,28 @@ fn actions_keep_their_names() {
 #[test]
 fn what_is_left_after_a_part_shipment_comes_back() {
     let mut w = world();
-    w.reserves("o", TWO);
-    w.ships("o", None, &[("A", 2)]);
+    w.reserve("o", TWO);
+    w.ship("o", None, &[("A", 2)]);
     w.now = MAY_END;
-    assert_eq!(w.does("o", Action::Expire), Came::Committed);
+    assert_eq!(w.apply("o", Action::Expire), Came::Committed);
     assert_eq!((w.units("A"), w.units("B")), ([8, 0, 2], [10, 0, 0]));
-    assert_eq!(w.hears("o", Fact::Paid, &[]), Came::Committed);
+    assert_eq!(w.hear("o", Fact::Paid, &[]), Came::Committed);
     assert_eq!((w.units("A"), w.units("B")), ([7, 1, 2], [9, 1, 0]));
 }
 
 #[test]
 fn extend_never_shortens_and_never_revives() {
     let mut w = world();
-    w.reserves("o", TWO);
-    assert_eq!(w.does("o", Action::Extend { expires_at: at(TTL - 1) }), Came::Unchanged);
-    assert_eq!(w.does("o", Action::Extend { expires_at: at(2 * TTL) }), Came::Committed);
+    w.reserve("o", TWO);
+    assert_eq!(w.apply("o", Action::Extend { expires_at: at(TTL - 1) }), Came::Unchanged);
+    assert_eq!(w.apply("o", Action::Extend { expires_at: at(2 * TTL) }), Came::Committed);
     w.now = TTL;
-    assert_eq!(w.does("o", Action::Expire), Came::Unchanged);
+    assert_eq!(w.apply("o", Action::Expire), Came::Unchanged);
     w.now = 2 * TTL;
-    assert_eq!(w.does("o", Action::Extend { expires_at: at(3 * TTL) }), Came::Refused(Refusal::Expired));
+    assert_eq!(w.apply("o", Action::Extend { expires_at: at(3 * TTL) }), Came::Refused(Refusal::Expired));
     w.now = TTL + MAY_END;
-    assert_eq!(w.does("o", Action::Expire), Came::Committed);
-    assert_eq!(w.does("o", Action::Extend { expires_at: at(3 * TTL) }), Came::Refused(Refusal::Expired));
+    assert_eq!(w.apply("o", Action::Expire), Came::Committed);
+    assert_eq!(w.apply("o", Action::Extend { expires_at: at(3 * TTL) }), Came::Refused(Refusal::Expired));
 }
 
 #[test]
@@ -561,7 +561,7 @@ fn nothing_is_known_of_an_order_that_never_came() {
     for action in
         [Action::Confirm, Action::Deduct { part: None }, Action::Extend { expires_at: at(1) }, Action::Expire]
     {
-        assert_eq!(w.does("o", action), Came::Refused(Refusal::NotFound));
+        assert_eq!(w.apply("o", action), Came::Refused(Refusal::NotFound));
     }
     let by_id_alone = Target::Reservation(ReservationId::of(&OrderId::parse("o").unwrap()));
     let by_id_alone = command(&by_id_alone, Action::Release { reason: Reason::requested() });
@@ -602,10 +602,10 @@ fn sequences(left: &mut [u8; 5], so_far: &mut Vec<Fact>, each: &mut impl FnMut(&
     }
 }
 
-fn plays_out_as_expected(facts: &[Fact]) {
+fn check_outcome(facts: &[Fact]) {
     let mut w = world();
     for fact in facts {
-        w.hears("o", *fact, if *fact == Fact::Created { TWO } else { &[] });
+        w.hear("o", *fact, if *fact == Fact::Created { TWO } else { &[] });
     }
     if facts.is_empty() {
         return;
@@ -622,7 +622,7 @@ fn every_order_of_facts_ends_the_same() {
         let mut left = [1; 5];
         left[twice] = 2;
         sequences(&mut left, &mut Vec::new(), &mut |facts| {
-            plays_out_as_expected(facts);
+            check_outcome(facts);
             runs += 1;
         });
     }
@@ -650,7 +650,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => Just(Action::Expire),
         6 => (facts, proptest::option::of(of.clone()), ttl.clone()).prop_map(|(fact, of, ttl)| {
             let of = of.unwrap_or(if fact == Fact::Created { vec![("A", 1)] } else { Vec::new() });
-            Action::Hear { heard: heard(fact, &of), expires_at: Some(ttl) }
+            Action::Hear { heard: fact_with(fact, &of), expires_at: Some(ttl) }
         }),
         2 => ("[ab]", of, ttl).prop_map(|(id, of, ttl)| {
             Action::Hear { heard: shipment(&id, &of), expires_at: Some(ttl) }
@@ -666,7 +666,7 @@ proptest! {
     fn facts_may_repeat_and_shuffle(
         facts in proptest::sample::subsequence(FACTS.repeat(3), 1..=15).prop_shuffle(),
     ) {
-        plays_out_as_expected(&facts);
+        check_outcome(&facts);
     }
 
     /// `World::holds` looks after every commit; commands that repeat move nothing.
@@ -676,13 +676,13 @@ proptest! {
         b in 0_i64..6,
         steps in proptest::collection::vec((0_i64..TTL, "[xyz]", action()), 1..40),
     ) {
-        let mut w = World::with(&[("A", a), ("B", b)]);
+        let mut w = World::with_stock(&[("A", a), ("B", b)]);
         for (pause, order, action) in steps {
             w.now += pause;
-            let first = w.does(&order, action.clone());
+            let first = w.apply(&order, action.clone());
             let stock = w.stock.clone();
             if first == Came::Committed {
-                let again = w.does(&order, action);
+                let again = w.apply(&order, action);
                 prop_assert!(matches!(again, Came::Unchanged | Came::Refused(_)), "{again:?}");
                 prop_assert_eq!(stock, w.stock.clone(), "applied twice");
             }
@@ -694,14 +694,14 @@ proptest! {
     fn a_confirm_unread_is_the_same_confirm(
         steps in proptest::collection::vec((0_i64..TTL, action()), 1..12),
     ) {
-        let mut w = World::with(&[("A", 4), ("B", 4)]);
+        let mut w = World::with_stock(&[("A", 4), ("B", 4)]);
         for (pause, action) in steps {
             w.now += pause;
-            w.does("o", action);
+            w.apply("o", action);
         }
         if let Some(record) = w.records.values().next().cloned() {
-            let unread = confirms_unread(&record, at(w.now));
-            prop_assert_eq!(w.does("o", Action::Confirm) == Came::Committed, unread);
+            let unread = may_confirm_unread(&record, at(w.now));
+            prop_assert_eq!(w.apply("o", Action::Confirm) == Came::Committed, unread);
         }
     }
 }

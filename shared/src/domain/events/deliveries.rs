@@ -2,12 +2,13 @@
 
 use super::{EventKind, Item};
 use crate::domain::conflict::ConflictKind;
+use crate::domain::fact::Fact;
 use crate::domain::lines::Line;
 use crate::domain::names::Reason;
-use crate::domain::reservation::{Fact, Reservation, State};
+use crate::domain::reservation::{Reservation, State};
 
 /// The events of a delivery: items that left, items given back because they did not, and items that were missing.
-pub(super) fn of_delivery(old: Option<&Reservation>, new: &Reservation) -> Vec<EventKind> {
+pub(super) fn kinds_of_delivery(old: Option<&Reservation>, new: &Reservation) -> Vec<EventKind> {
     let mut kinds = Vec::new();
     let before = |line: &Line| old.and_then(|old| line_of(line, old));
     let growth =
@@ -25,7 +26,7 @@ pub(super) fn of_delivery(old: Option<&Reservation>, new: &Reservation) -> Vec<E
     if new.state == State::Fulfilled {
         // What was held, and has neither left nor is held any more.
         let given_back = Item::list(&new.lines, |line| {
-            before(line).map_or(0, Line::held).saturating_sub(newly_fulfilled(line))
+            before(line).map_or(0, Line::held_units).saturating_sub(newly_fulfilled(line))
         });
         if !given_back.is_empty() {
             let reason = Some(Reason::not_delivered());
@@ -41,7 +42,7 @@ pub(super) fn of_delivery(old: Option<&Reservation>, new: &Reservation) -> Vec<E
 
 /// The contradiction that a change took note of (old: none for the newest one), with both sides: the items of the order
 /// as they stand, and the fact that was heard.
-pub(super) fn of_conflict(old: Option<&Reservation>, new: &Reservation) -> Option<EventKind> {
+pub(super) fn kind_of_conflict(old: Option<&Reservation>, new: &Reservation) -> Option<EventKind> {
     let before = old.map_or(0, |old| old.conflicts.count);
     let count = new.conflicts.count;
     let conflict = new.conflicts.kept.last().filter(|_| count > before)?.clone();
@@ -50,7 +51,8 @@ pub(super) fn of_conflict(old: Option<&Reservation>, new: &Reservation) -> Optio
         ConflictKind::NotOrdered => conflict.fact == Fact::Delivered,
         _ => false,
     };
-    let items = Item::list(&new.lines, |line| if order_stands { line.quantity } else { line.left() });
+    let items =
+        Item::list(&new.lines, |line| if order_stands { line.quantity } else { line.departed_units() });
     Some(EventKind::OrderConflict { items, conflict, count })
 }
 

@@ -46,7 +46,7 @@ pub fn movement(old: Option<&StockUnit>, new: &StockUnit) -> Movement {
 
 /// The events of a change of a stock unit.
 #[must_use]
-pub fn of_stock(old: Option<&StockUnit>, new: &StockUnit, default_threshold: u64) -> Vec<Event> {
+pub fn events_of_stock(old: Option<&StockUnit>, new: &StockUnit, default_threshold: u64) -> Vec<Event> {
     let change = movement(old, new).delta;
     let figures = figures_of(new.counters(), new.threshold(default_threshold), &new.cause);
     let mut kinds = vec![EventKind::InventoryUpdated { figures: figures.clone(), change }];
@@ -67,7 +67,7 @@ pub fn of_stock(old: Option<&StockUnit>, new: &StockUnit, default_threshold: u64
 
 /// The event of a level that has changed. It follows from the alert alone, which names the level before.
 #[must_use]
-pub fn of_level(alert: &Alert) -> Option<Event> {
+pub fn event_of_level(alert: &Alert) -> Option<Event> {
     let figures = figures_of(alert.figures, alert.threshold, &alert.cause);
     let stock_version = alert.stock_version;
     let kind = match (alert.before?, alert.level) {
@@ -88,15 +88,15 @@ pub fn of_level(alert: &Alert) -> Option<Event> {
 
 /// The repeated event of a stock unit: its figures as they are.
 #[must_use]
-pub fn state_of_stock(now: &StockUnit, default_threshold: u64) -> Vec<Event> {
-    let events = of_stock(Some(now), now, default_threshold);
-    events.into_iter().map(Event::republished).collect()
+pub fn state_events_of_stock(now: &StockUnit, default_threshold: u64) -> Vec<Event> {
+    let events = events_of_stock(Some(now), now, default_threshold);
+    events.into_iter().map(Event::into_republished).collect()
 }
 
 /// The repeated event of a level whose event may have been missed.
 #[must_use]
-pub fn state_of_level(now: &Alert) -> Option<Event> {
-    of_level(now).map(Event::republished)
+pub fn state_event_of_level(now: &Alert) -> Option<Event> {
+    event_of_level(now).map(Event::into_republished)
 }
 
 fn figures_of([available, reserved, sold]: [u64; 3], threshold: u64, cause: &Cause) -> Figures {

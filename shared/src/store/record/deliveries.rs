@@ -60,8 +60,8 @@ struct ConflictLineRecord {
 pub(super) fn deliveries_of(lines: &[Line], facts: &BTreeMap<Fact, Timestamp>) -> Deliveries {
     let all = lines.is_empty() && facts.contains_key(&Fact::Delivered);
     let mut deliveries = Deliveries { all, ..Deliveries::default() };
-    for line in lines.iter().filter(|line| line.left() > 0) {
-        deliveries.shipped.add_line(&line.key, line.left());
+    for line in lines.iter().filter(|line| line.departed_units() > 0) {
+        deliveries.shipped.add_line(&line.key, line.departed_units());
     }
     deliveries
 }
