@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use shared::domain::fixtures::unit_key;
 use shared::domain::{
     Decision, Fact, Lack, Line, Reservation, Seen, Shortage, State, StockUnit, Timestamp, decide,
 };
@@ -10,7 +11,7 @@ use shared::http::Problem;
 use shared::store::StreamChange;
 
 use crate::history::{History, Violation};
-use crate::ops::{Ask, Change, Kind, Lines, Op, has_lines, totals_of, unit};
+use crate::ops::{Ask, Change, Kind, Lines, Op, has_lines, totals_of};
 use crate::world::{Try, World};
 
 /// Checks every answer against the history. Answers with how often a write landed after a refusal, where an earlier try
@@ -111,9 +112,8 @@ impl AnswerCheck<'_> {
     /// Whether the record is as this try itself has written it: then it was not so before.
     fn made_it_so(&self, op: &Op, tried: &Try) -> bool {
         let Some(command) = op.command(&tried.label, tried.now) else { return false };
-        let places = self.history.reservations.get(&command.target.id()).map_or(&[][..], Vec::as_slice);
-        let last = places[..places.partition_point(|i| *i < tried.to)].last();
-        last.is_some_and(|last| self.history.entries[*last].writer == tried.label)
+        let since = self.history.reservation_since(command.target.id(), tried.to);
+        since > 0 && self.history.entries[since - 1].writer == tried.label
     }
 
     /// A refusal: there was a moment while it was asked at which it was right.
@@ -128,14 +128,15 @@ impl AnswerCheck<'_> {
                 !products.is_empty() && products.iter().all(|product| short(&shortage_of(product)))
             }
             ("unknown_product", Ask::Reserve(lines, _)) => lines.iter().any(|(product, requested)| {
-                short(&Shortage { unit: unit(product), requested: *requested, lack: Lack::Unknown })
+                short(&Shortage { unit: unit_key(product), requested: *requested, lack: Lack::Unknown })
             }),
             ("purchase_limit_exceeded", Ask::Reserve(lines, _)) => {
                 let max_per_order = body["maxPerOrder"].as_u64().unwrap_or(u64::MAX);
                 let product = body["productId"].as_str().unwrap_or("-");
                 let ordered = totals_of(lines).get(product).copied().unwrap_or(0);
                 let lack = Lack::OverLimit { max_per_order };
-                ordered > max_per_order && short(&Shortage { unit: unit(product), requested: ordered, lack })
+                ordered > max_per_order
+                    && short(&Shortage { unit: unit_key(product), requested: ordered, lack })
             }
             _ => {
                 let decided = |record: Option<&Reservation>| {
@@ -198,7 +199,7 @@ impl AnswerCheck<'_> {
         let answered = ["availableQuantity", "reservedQuantity", "totalQuantity", "soldQuantity"];
         let answered = answered.map(|name| body[name].as_u64());
         let figures = |unit: &StockUnit| [unit.available, unit.reserved, unit.on_hand(), unit.sold].map(Some);
-        let key = unit(product);
+        let key = unit_key(product);
         let mut units = self.history.unit_between(&key, from, to).flatten();
         answered == [None; 4] || units.any(|unit| figures(unit) == answered)
     }
@@ -206,7 +207,7 @@ impl AnswerCheck<'_> {
     fn is_true_stock_refusal(&self, product: &str, change: &Change, tried: &Try, body: &Value) -> bool {
         let code = body["code"].as_str().unwrap_or_default();
         let figure = |name: &str| body[name].as_u64();
-        let key = unit(product);
+        let key = unit_key(product);
         let mut units = self.history.unit_between(&key, tried.from, tried.to);
         match (code, change) {
             ("unknown_product", _) => units.any(|unit| unit.is_none()),
@@ -293,7 +294,7 @@ fn is_over(record: &Reservation, now: Timestamp) -> bool {
 fn shortage_of(product: &Value) -> Shortage {
     let figure = |name: &str| product[name].as_u64().unwrap_or(u64::MAX);
     Shortage {
-        unit: unit(product["productId"].as_str().unwrap_or("-")),
+        unit: unit_key(product["productId"].as_str().unwrap_or("-")),
         requested: figure("requestedQuantity"),
         lack: Lack::Short { available: figure("availableQuantity") },
     }

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fastrand::Rng;
 use local::dynamodb::DynamoDb;
 use serde_json::{Value, json};
 
+use crate::carry::{How, Server};
 use crate::faults::{Fault, Fired};
 use crate::history::History;
-use crate::refusals;
+use crate::refusals::{conflict, failed_entry, refusal_of, throttled};
 use crate::requests::{self, Call, INVENTORY, Reply, Service};
 use crate::time::VirtualTime;
 
@@ -74,32 +74,6 @@ impl Backend {
         serde_json::from_str(&answer.body).unwrap_or(Value::Null)
     }
 
-    /// Serves a call. A transaction is under way on its items for a while; another write on them is refused meanwhile.
-    pub async fn serve(
-        &self,
-        call: &Call,
-        takes: Duration,
-        stuck: bool,
-        part: Option<(Fault, Rng)>,
-    ) -> Reply {
-        if !call.is_transaction() {
-            tokio::time::sleep(takes).await;
-        }
-        if let Some(refused) = self.refuse_if_locked(call).or_else(|| self.refuse_if_busy(call)) {
-            return refused;
-        }
-        if call.is_transaction() {
-            for item in &call.items {
-                self.seen().locks.insert(item.clone(), (call.label.clone(), stuck));
-            }
-            tokio::time::sleep(takes).await;
-            for item in &call.items {
-                self.seen().locks.remove(item);
-            }
-        }
-        self.perform(call, part)
-    }
-
     /// Refuses a write on items that a transaction is under way on.
     fn refuse_if_locked(&self, call: &Call) -> Option<Reply> {
         let seen = self.seen();
@@ -113,7 +87,7 @@ impl Backend {
             return None;
         }
         *self.seen().fired_by_itself("met") += 1;
-        if own_stuck { Some(refusals::in_progress()) } else { Some(refusals::conflict(call, &met)) }
+        Some(if own_stuck { refusal_of(Fault::InProgress, call) } else { conflict(call, &met) })
     }
 
     /// Refuses a write on partitions that have taken as much as they can this second.
@@ -141,35 +115,35 @@ impl Backend {
         }
         *seen.fired_by_itself("busy") += 1;
         drop(seen);
-        Some(refusals::throttled(call, &busy))
+        Some(throttled(call, &busy))
     }
 
     /// Does what is asked, at this instant.
-    fn perform(&self, call: &Call, part: Option<(Fault, Rng)>) -> Reply {
+    fn perform(&self, call: &Call, how: How) -> Reply {
         match call.service {
-            Service::Bus => self.put_events(call, part),
+            Service::Bus => self.put_events(call, how),
             Service::Queue => {
                 self.seen().set_aside.push(call.body.clone());
                 Reply::Answer(200, json!({"MessageId": "set-aside"}).to_string())
             }
-            Service::DynamoDb => self.ask_dynamodb(call, part),
+            Service::DynamoDb => self.ask_dynamodb(call, how),
         }
     }
 
-    fn ask_dynamodb(&self, call: &Call, part: Option<(Fault, Rng)>) -> Reply {
-        match part {
-            Some((Fault::Stale, mut rng)) => {
+    fn ask_dynamodb(&self, call: &Call, how: How) -> Reply {
+        match how {
+            How::Stale(mut rng) => {
                 let seen = self.seen();
                 let length = seen.history.entries.len();
                 let known = rng.usize(length.saturating_sub(20)..=length);
                 return requests::stale_due(call, &seen.history.entries[..known]);
             }
-            Some((_, mut rng)) => {
+            How::Part(mut rng) => {
                 let (taken, left) = requests::split_batch(call, &mut rng);
                 let answer = self.db.answer(&call.label, &call.operation, &taken.to_string());
                 return requests::with_left(&call.operation, answer.status, &answer.body, left);
             }
-            None => {}
+            How::Whole | How::Stuck => {}
         }
         let answer = self.db.answer_uncounted(&call.operation, &call.text);
         if call.operation == "GetItem" && call.body["Key"]["pk"]["S"].as_str().is_some_and(is_stock) {
@@ -203,15 +177,17 @@ impl Backend {
     }
 
     /// Takes events, all of them or all but one.
-    fn put_events(&self, call: &Call, part: Option<(Fault, Rng)>) -> Reply {
+    fn put_events(&self, call: &Call, how: How) -> Reply {
         let entries = call.body["Entries"].as_array().cloned().unwrap_or_default();
-        let failing =
-            part.and_then(|(_, mut rng)| (!entries.is_empty()).then(|| rng.usize(0..entries.len())));
+        let failing = match how {
+            How::Part(mut rng) if !entries.is_empty() => Some(rng.usize(0..entries.len())),
+            _ => None,
+        };
         let mut answers = Vec::new();
         let mut seen = self.seen();
         for (i, entry) in entries.into_iter().enumerate() {
             if Some(i) == failing {
-                answers.push(json!({"ErrorCode": "ThrottlingException", "ErrorMessage": "on purpose"}));
+                answers.push(failed_entry());
                 continue;
             }
             answers.push(json!({"EventId": format!("e-{}", seen.bus.len())}));
@@ -219,6 +195,36 @@ impl Backend {
         }
         let failed = u32::from(failing.is_some());
         Reply::Answer(200, json!({"FailedEntryCount": failed, "Entries": answers}).to_string())
+    }
+}
+
+impl Server for Backend {
+    /// A transaction is under way on its items for a while; another write on them is refused meanwhile.
+    async fn serve(&self, call: &Call, takes: Duration, how: How) -> Reply {
+        if !call.is_transaction() {
+            tokio::time::sleep(takes).await;
+        }
+        if let Some(refused) = self.refuse_if_locked(call).or_else(|| self.refuse_if_busy(call)) {
+            return refused;
+        }
+        if call.is_transaction() {
+            for item in &call.items {
+                let stuck = matches!(how, How::Stuck);
+                self.seen().locks.insert(item.clone(), (call.label.clone(), stuck));
+            }
+            tokio::time::sleep(takes).await;
+            for item in &call.items {
+                self.seen().locks.remove(item);
+            }
+        }
+        self.perform(call, how)
+    }
+
+    /// Takes back that it was counted.
+    fn spare(&self, call: &Call, fault: Fault) {
+        if let Some(times) = self.seen().fired.get_mut(&(fault, call.operation.clone())) {
+            *times -= 1;
+        }
     }
 }
 

@@ -98,17 +98,15 @@ impl History {
     /// The stock unit after the first `length` changes.
     #[must_use]
     pub fn unit_at(&self, unit: &UnitKey, length: usize) -> Option<&StockUnit> {
-        let places = self.units.get(unit)?;
-        let last = places[..places.partition_point(|i| *i < length)].last()?;
-        if let StreamChange::Stock(_, new) = &self.entries[*last].change { Some(new) } else { None }
+        let last = last_of(self.units.get(unit), length)?;
+        if let StreamChange::Stock(_, new) = &self.entries[last].change { Some(new) } else { None }
     }
 
     /// The reservation after the first `length` changes.
     #[must_use]
     pub fn reservation_at(&self, id: ReservationId, length: usize) -> Option<&Reservation> {
-        let places = self.reservations.get(&id)?;
-        let last = places[..places.partition_point(|i| *i < length)].last()?;
-        if let StreamChange::Reservation(_, new) = &self.entries[*last].change { Some(new) } else { None }
+        let last = last_of(self.reservations.get(&id), length)?;
+        if let StreamChange::Reservation(_, new) = &self.entries[last].change { Some(new) } else { None }
     }
 
     /// Every record that a reservation was between two moments, both included; none where there was none.
@@ -118,16 +116,13 @@ impl History {
         from: usize,
         to: usize,
     ) -> impl Iterator<Item = Option<&Reservation>> {
-        let places = self.reservations.get(&id).map_or(&[][..], Vec::as_slice);
-        let within = places.iter().filter(move |i| (from..to).contains(i)).map(|i| i + 1);
-        std::iter::once(from).chain(within).map(move |length| self.reservation_at(id, length))
+        lengths(self.reservations.get(&id), from, to).map(move |length| self.reservation_at(id, length))
     }
 
     /// Since how many changes the reservation has been as it is after the first `length`.
     #[must_use]
     pub fn reservation_since(&self, id: ReservationId, length: usize) -> usize {
-        let places = self.reservations.get(&id).map_or(&[][..], Vec::as_slice);
-        places[..places.partition_point(|i| *i < length)].last().map_or(0, |last| last + 1)
+        last_of(self.reservations.get(&id), length).map_or(0, |last| last + 1)
     }
 
     /// Every figure that a stock unit had between two moments, both included; none where there was none.
@@ -137,9 +132,7 @@ impl History {
         from: usize,
         to: usize,
     ) -> impl Iterator<Item = Option<&StockUnit>> {
-        let places = self.units.get(unit).map_or(&[][..], Vec::as_slice);
-        let within = places.iter().filter(move |i| (from..to).contains(i)).map(|i| i + 1);
-        std::iter::once(from).chain(within).map(move |length| self.unit_at(unit, length))
+        lengths(self.units.get(unit), from, to).map(move |length| self.unit_at(unit, length))
     }
 
     /// Whether a stock unit really lacked what it is said to have lacked, at some moment in between.
@@ -288,6 +281,18 @@ impl History {
             self.broken("reserved", what);
         }
     }
+}
+
+/// The last of an item's changes among the first `length`.
+fn last_of(changes: Option<&Vec<usize>>, length: usize) -> Option<usize> {
+    let changes = changes?;
+    changes[..changes.partition_point(|i| *i < length)].last().copied()
+}
+
+/// How many changes there were at a moment, and after each of an item's changes until a later one.
+fn lengths(changes: Option<&Vec<usize>>, from: usize, to: usize) -> impl Iterator<Item = usize> {
+    let within = changes.into_iter().flatten().filter(move |i| (from..to).contains(i)).map(|i| i + 1);
+    std::iter::once(from).chain(within)
 }
 
 /// The arrows of the states in ARCHITECTURE.md, written down once more, apart from `decide`.

@@ -5,7 +5,8 @@
 //! - [`linear`]: whether a history is linearizable
 //! - [`history`]: what was committed, and what must hold after every commit
 //! - [`ops`]: what the shop, its people and its machines do
-//! - [`requests`]: what goes over the wire; [`refusals`]: how AWS refuses; [`backend`]: the services on the other side
+//! - [`requests`]: what goes over the wire; [`refusals`]: how AWS refuses; [`carry`](mod@carry): what each fault makes of a
+//!   request; [`backend`]: the services on the other side
 //! - [`invoked`]: an invocation; [`wire`]: where the cut is, between the SDK and AWS
 //! - [`processes`]: the processes that the functions run in
 //! - [`queue`]: order events on their way; [`world`]: the service's functions as they are, called by queue, schedule,
@@ -20,6 +21,7 @@
 
 pub mod answers;
 pub mod backend;
+pub mod carry;
 pub mod checks;
 pub mod deliveries;
 pub mod ends;

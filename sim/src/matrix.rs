@@ -32,7 +32,7 @@ impl Cell {
             }
             let mut rng = source(seed, scene.name, 0);
             let rare = !fault.applies_to("GetItem", false) && fault != Fault::Stale;
-            let nth = if rare { rng.u32(0..2) } else { rng.u32(0..scene.depth) };
+            let nth = if rare { rng.u32(0..2) } else { rng.u32(0..scene.depth.unwrap_or(1)) };
             let nth = if cell.idle > cell.fired { 0 } else { nth };
             let lasting =
                 matches!(fault, Fault::Hang | Fault::Drop | Fault::Throttle | Fault::Conflict | Fault::Stale)
@@ -62,7 +62,7 @@ impl Cell {
 pub fn matrix(wanted: u64, base: u64, threads: usize, rows: fn(&Scene) -> bool) -> bool {
     let cells: Vec<(&Scene, Fault)> = SCENES
         .iter()
-        .filter(|scene| scene.in_matrix && rows(scene))
+        .filter(|scene| scene.depth.is_some() && rows(scene))
         .flat_map(|scene| Fault::ALL.into_iter().map(move |fault| (scene, fault)))
         .collect();
     let results = spread(threads, &cells, |(scene, fault)| {
@@ -116,7 +116,7 @@ pub fn crashes(threads: usize, rows: fn(&Scene) -> bool) -> bool {
     let mut points = Vec::new();
     for scene in SCENES.iter().filter(|scene| rows(scene)) {
         let without = run(&scene.case(1, false));
-        let calls = without.calls.get(scene.label).copied().unwrap_or(0);
+        let calls = without.calls.get(scene.label()).copied().unwrap_or(0);
         if !without.violations.is_empty() || calls == 0 {
             println!("BROKEN {} without a crash, {calls} calls: {:?}", scene.name, without.violations);
             return false;

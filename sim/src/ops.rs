@@ -10,7 +10,7 @@ mod op;
 mod random;
 mod sent;
 
-pub use decided::{DEFAULT_TTL, delivered_lines, delivery, order_lines, reservation_id, unit};
+pub use decided::{DEFAULT_TTL, delivery, reservation_id};
 pub use lines::{Lines, has_lines, sum_by_product, totals_of};
 pub use op::{Ask, Change, Kind, Op};
 pub use random::{lines_of, random};

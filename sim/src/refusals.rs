@@ -4,32 +4,29 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use crate::faults::Fault;
 use crate::requests::{Call, Reply, Service};
 
-fn refused(status: u16, name: &str) -> Reply {
+/// An error by its name.
+#[must_use]
+pub fn refused(status: u16, name: &str) -> Reply {
     let body = json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{name}"), "message": "on purpose"});
     Reply::Answer(status, body.to_string())
 }
 
-/// An error of the service's own.
+/// The reply of a fault that refuses a request; what is busy is its first item.
+///
+/// # Panics
+/// Of a fault that refuses nothing.
 #[must_use]
-pub fn error_500() -> Reply {
-    refused(500, "InternalServerError")
-}
-
-/// The same transaction is under way.
-#[must_use]
-pub fn in_progress() -> Reply {
-    refused(400, "TransactionInProgressException")
-}
-
-/// Refused because of its first item.
-#[must_use]
-pub fn busy(call: &Call, code: &str) -> Reply {
+pub fn refusal_of(fault: Fault, call: &Call) -> Reply {
     let first = BTreeSet::from([0]);
-    match code {
-        "TransactionConflict" => conflict(call, &first),
-        _ => throttled(call, &first),
+    match fault {
+        Fault::ErrorBefore | Fault::ErrorAfter => refused(500, "InternalServerError"),
+        Fault::Throttle => throttled(call, &first),
+        Fault::Conflict => conflict(call, &first),
+        Fault::InProgress => refused(400, "TransactionInProgressException"),
+        _ => unreachable!("{} is no refusal", fault.name()),
     }
 }
 
@@ -37,7 +34,7 @@ pub fn busy(call: &Call, code: &str) -> Reply {
 #[must_use]
 pub fn conflict(call: &Call, items: &BTreeSet<usize>) -> Reply {
     match call.is_transaction() {
-        true => cancelled(call, items, "TransactionConflict"),
+        true => cancelled_by(items, call, "TransactionConflict"),
         false => refused(400, "TransactionConflictException"),
     }
 }
@@ -46,22 +43,36 @@ pub fn conflict(call: &Call, items: &BTreeSet<usize>) -> Reply {
 #[must_use]
 pub fn throttled(call: &Call, items: &BTreeSet<usize>) -> Reply {
     match call.is_transaction() {
-        true => cancelled(call, items, "ThrottlingError"),
+        true => cancelled_by(items, call, "ThrottlingError"),
         false if call.service == Service::DynamoDb => refused(400, "ProvisionedThroughputExceededException"),
         false => refused(400, "ThrottlingException"),
     }
 }
 
-fn cancelled(call: &Call, items: &BTreeSet<usize>, code: &str) -> Reply {
+/// What stands in an answer of the bus for an event that it has not taken.
+#[must_use]
+pub fn failed_entry() -> Value {
+    json!({"ErrorCode": "ThrottlingException", "ErrorMessage": "on purpose"})
+}
+
+/// A transaction that is cancelled, with a reason for each of its items.
+#[must_use]
+pub fn cancelled(reasons: &[Value]) -> Reply {
+    let codes: Vec<&str> = reasons.iter().filter_map(|reason| reason["Code"].as_str()).collect();
+    let message = "Transaction cancelled, please refer cancellation reasons for specific reasons";
+    let body = json!({
+        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+        "Message": format!("{message} [{}]", codes.join(", ")),
+        "CancellationReasons": reasons,
+    });
+    Reply::Answer(400, body.to_string())
+}
+
+/// The same, where these items are the reason.
+fn cancelled_by(items: &BTreeSet<usize>, call: &Call, code: &str) -> Reply {
     let reason = |i: usize| match items.contains(&i) {
         true => json!({"Code": code, "Message": "on purpose"}),
         false => json!({"Code": "None"}),
     };
-    let reasons: Vec<Value> = (0..call.items.len()).map(reason).collect();
-    let body = json!({
-        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
-        "Message": format!("Transaction cancelled, please refer cancellation reasons for specific reasons [{code}]"),
-        "CancellationReasons": reasons,
-    });
-    Reply::Answer(400, body.to_string())
+    cancelled(&(0..call.items.len()).map(reason).collect::<Vec<_>>())
 }

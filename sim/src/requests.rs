@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use fastrand::Rng;
 use serde_json::{Value, json};
 
@@ -46,26 +45,26 @@ pub struct Call {
 }
 
 /// A reply on the wire.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Reply {
     /// A status and a body.
     Answer(u16, String),
     /// The connection ends.
     Reset,
+    /// The function that asked ends.
+    Killed,
 }
 
 impl Call {
-    /// Reads a request.
+    /// Reads a request: the header that names its operation, and its body.
     #[must_use]
-    pub fn read(request: &HttpRequest, label: &str, number: u32) -> Self {
-        let target = request.headers().get("x-amz-target").unwrap_or_default();
+    pub fn read(target: &str, text: String, label: &str, number: u32) -> Self {
         let (service, operation) = target.split_once('.').unwrap_or_default();
         let service = match service {
             "AWSEvents" => Service::Bus,
             "AmazonSQS" => Service::Queue,
             _ => Service::DynamoDb,
         };
-        let text = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
         let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         let (items, due) = (items_written(operation, &body), body["IndexName"] == "due");
         let (label, operation) = (label.to_owned(), operation.to_owned());

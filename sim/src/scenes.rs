@@ -15,14 +15,10 @@ const WHEN: u64 = 8_000;
 pub struct Scene {
     /// Its name in tables.
     pub name: &'static str,
-    /// The label of the invocation in the middle.
-    pub label: &'static str,
     /// The AWS operations that it calls.
     pub calls: &'static [&'static str],
-    /// About how many calls it makes.
-    pub depth: u32,
-    /// Whether it is a row of the matrix; the others are for crash points only.
-    pub in_matrix: bool,
+    /// About how many calls it makes, where it is a row of the matrix; the others are for crash points only.
+    pub depth: Option<u32>,
     before: fn() -> Vec<Kind>,
     target: fn() -> Kind,
 }
@@ -62,121 +58,63 @@ const READ_TRANSACT: &[&str] = &["GetItem", "TransactWriteItems"];
 const TRANSACT_PUT: &[&str] = &["TransactWriteItems", "PutItem"];
 const READ_PUT: &[&str] = &["GetItem", "PutItem"];
 
-macro_rules! scene {
-    ($name:literal, $label:literal, $calls:expr, $depth:literal, $in_matrix:literal, [$($before:expr),*], $target:expr) => {
-        Scene {
-            name: $name, label: $label, calls: $calls, depth: $depth, in_matrix: $in_matrix,
-            before: || vec![$($before),*], target: || $target,
-        }
+macro_rules! scenes {
+    ($($name:literal, $calls:expr, $depth:expr; [$($before:expr),*] => $target:expr;)*) => {
+        &[$(Scene {
+            name: $name, calls: $calls, depth: $depth, before: || vec![$($before),*], target: || $target,
+        }),*]
     };
 }
 
 /// All of them.
-pub const SCENES: &[Scene] = &[
-    scene!("reserve", "o100.1", TRANSACT, 1, true, [], reserve(600)),
-    scene!("confirm", "o100.1", &["UpdateItem"], 1, true, [reserve(600)], ask(Ask::Confirm)),
-    scene!("release", "o100.1", READ_TRANSACT, 2, true, [reserve(600)], ask(Ask::Release("requested"))),
-    scene!("deduct", "o100.1", READ_TRANSACT, 2, true, [reserve(600)], ask(Ask::Deduct(None))),
-    scene!("extend", "o100.1", READ_PUT, 2, true, [reserve(600)], ask(Ask::Extend(900))),
-    scene!("add", "o100.1", TRANSACT_READ, 2, true, [], stock(Change::Add(3))),
-    scene!("adjust", "o100.1", TRANSACT_READ, 2, true, [], stock(Change::Adjust(-2))),
-    scene!("audit", "o100.1", READ_TRANSACT, 3, true, [], stock(Change::Audit(17))),
-    scene!("update", "o100.1", TRANSACT_READ, 2, true, [], stock(Change::Update(Some(7)))),
-    scene!("hear-created", "q1", TRANSACT, 1, true, [], hear(Fact::Created)),
-    scene!("hear-paid", "q1", READ_PUT, 2, true, [reserve(600)], hear(Fact::Paid)),
-    scene!("hear-cancelled", "q1", READ_TRANSACT, 2, true, [reserve(600)], hear(Fact::Cancelled)),
-    scene!("hear-delivered", "q1", READ_TRANSACT, 2, true, [reserve(600)], hear(Fact::Delivered)),
-    scene!(
-        "sweep",
-        "s100",
-        &["Query", "BatchGetItem", "TransactWriteItems"],
-        20,
-        true,
-        [reserve(1), Kind::Ask("other".to_owned(), Ask::Reserve(lines(), Some(1)))],
-        Kind::Sweep(None)
-    ),
-    scene!(
-        "publish",
-        "p1",
-        &["PutEvents", "BatchWriteItem", "GetItem", "TransactWriteItems"],
-        8,
-        true,
-        [reserve(600), stock(Change::Adjust(-16)), ask(Ask::Confirm)],
-        Kind::Publish
-    ),
-    scene!(
-        "create",
-        "o100.1",
-        TRANSACT_READ,
-        2,
-        false,
-        [],
-        Kind::Stock("P9".to_owned(), Change::Create(7, Some(3)))
-    ),
-    scene!(
-        "part-shipment",
-        "o100.1",
-        READ_TRANSACT,
-        2,
-        false,
-        [reserve(600)],
-        ask(Ask::Deduct(Some(vec![("P0".to_owned(), 1)])))
-    ),
-    scene!("release-unknown", "o100.1", READ_PUT, 2, false, [], ask(Ask::Release("requested"))),
-    scene!("reserve-after-paid", "o100.1", TRANSACT, 2, false, [hear(Fact::Paid)], reserve(600)),
-    scene!("reserve-too-much", "o100.1", TRANSACT, 1, false, [stock(Change::Adjust(-19))], reserve(600)),
-    scene!("confirm-unknown", "o100.1", &["UpdateItem"], 1, false, [], ask(Ask::Confirm)),
-    scene!(
-        "hear-created-too-much",
-        "q1",
-        TRANSACT,
-        2,
-        false,
-        [stock(Change::Adjust(-19))],
-        hear(Fact::Created)
-    ),
-    scene!("hear-cancelled-first", "q1", READ_PUT, 2, false, [], hear(Fact::Cancelled)),
-    scene!("hear-delivered-first", "q1", READ_TRANSACT, 2, false, [], hear(Fact::Delivered)),
-    scene!(
-        "hear-delivered-less",
-        "q1",
-        READ_TRANSACT,
-        2,
-        false,
-        [reserve(600)],
-        hear_less(Fact::Delivered, None)
-    ),
-    scene!(
-        "hear-shipment",
-        "q1",
-        READ_TRANSACT,
-        2,
-        false,
-        [reserve(600)],
-        hear_less(Fact::Delivered, Some("s-1"))
-    ),
-    scene!(
-        "hear-created-otherwise",
-        "q1",
-        TRANSACT_PUT,
-        2,
-        false,
-        [reserve(600)],
-        hear_less(Fact::Created, None)
-    ),
-    scene!("hear-payment-failed", "q1", READ_TRANSACT, 2, false, [reserve(600)], hear(Fact::PaymentFailed)),
-    scene!(
-        "hear-paid-after-failed",
-        "q1",
-        READ_TRANSACT,
-        2,
-        false,
-        [reserve(600), ask(Ask::Release("payment_failed"))],
-        hear(Fact::Paid)
-    ),
-];
+pub const SCENES: &[Scene] = scenes! {
+    "reserve", TRANSACT, Some(1); [] => reserve(600);
+    "confirm", &["UpdateItem"], Some(1); [reserve(600)] => ask(Ask::Confirm);
+    "release", READ_TRANSACT, Some(2); [reserve(600)] => ask(Ask::Release("requested"));
+    "deduct", READ_TRANSACT, Some(2); [reserve(600)] => ask(Ask::Deduct(None));
+    "extend", READ_PUT, Some(2); [reserve(600)] => ask(Ask::Extend(900));
+    "add", TRANSACT_READ, Some(2); [] => stock(Change::Add(3));
+    "adjust", TRANSACT_READ, Some(2); [] => stock(Change::Adjust(-2));
+    "audit", READ_TRANSACT, Some(3); [] => stock(Change::Audit(17));
+    "update", TRANSACT_READ, Some(2); [] => stock(Change::Update(Some(7)));
+    "hear-created", TRANSACT, Some(1); [] => hear(Fact::Created);
+    "hear-paid", READ_PUT, Some(2); [reserve(600)] => hear(Fact::Paid);
+    "hear-cancelled", READ_TRANSACT, Some(2); [reserve(600)] => hear(Fact::Cancelled);
+    "hear-delivered", READ_TRANSACT, Some(2); [reserve(600)] => hear(Fact::Delivered);
+    "sweep", &["Query", "BatchGetItem", "TransactWriteItems"], Some(20);
+        [reserve(1), Kind::Ask("other".to_owned(), Ask::Reserve(lines(), Some(1)))] => Kind::Sweep(None);
+    "publish", &["PutEvents", "BatchWriteItem", "GetItem", "TransactWriteItems"], Some(8);
+        [reserve(600), stock(Change::Adjust(-16)), ask(Ask::Confirm)] => Kind::Publish;
+    "create", TRANSACT_READ, None; [] => Kind::Stock("P9".to_owned(), Change::Create(7, Some(3)));
+    "part-shipment", READ_TRANSACT, None;
+        [reserve(600)] => ask(Ask::Deduct(Some(vec![("P0".to_owned(), 1)])));
+    "release-unknown", READ_PUT, None; [] => ask(Ask::Release("requested"));
+    "reserve-after-paid", TRANSACT, None; [hear(Fact::Paid)] => reserve(600);
+    "reserve-too-much", TRANSACT, None; [stock(Change::Adjust(-19))] => reserve(600);
+    "confirm-unknown", &["UpdateItem"], None; [] => ask(Ask::Confirm);
+    "hear-created-too-much", TRANSACT, None; [stock(Change::Adjust(-19))] => hear(Fact::Created);
+    "hear-cancelled-first", READ_PUT, None; [] => hear(Fact::Cancelled);
+    "hear-delivered-first", READ_TRANSACT, None; [] => hear(Fact::Delivered);
+    "hear-delivered-less", READ_TRANSACT, None; [reserve(600)] => hear_less(Fact::Delivered, None);
+    "hear-shipment", READ_TRANSACT, None; [reserve(600)] => hear_less(Fact::Delivered, Some("s-1"));
+    "hear-created-otherwise", TRANSACT_PUT, None; [reserve(600)] => hear_less(Fact::Created, None);
+    "hear-payment-failed", READ_TRANSACT, None; [reserve(600)] => hear(Fact::PaymentFailed);
+    "hear-paid-after-failed", READ_TRANSACT, None;
+        [reserve(600), ask(Ask::Release("payment_failed"))] => hear(Fact::Paid);
+};
 
 impl Scene {
+    /// The label of the invocation in the middle.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match (self.target)() {
+            Kind::Ask(..) | Kind::Stock(..) => "o100.1",
+            Kind::OrderEvent { .. } => "q1",
+            Kind::Sweep(_) => "s100",
+            Kind::Publish => "p1",
+        }
+    }
+
     /// Whether a fault can happen to it; if not, why.
     ///
     /// # Errors
@@ -222,7 +160,7 @@ impl Scene {
     #[must_use]
     pub fn with(&self, seed: u64, noise: bool, nth: u32, fault: Fault, lasting: bool) -> Case {
         let mut case = self.case(seed, noise);
-        case.mix.planned = vec![Planned { label: self.label.to_owned(), nth, fault, lasting }];
+        case.mix.planned = vec![Planned { label: self.label().to_owned(), nth, fault, lasting }];
         case
     }
 }

@@ -1,5 +1,5 @@
 //! The wire between the SDK and AWS: an HTTP client for the SDK that calls [`crate::backend`], takes its time, and
-//! misbehaves as [`crate::faults`] says.
+//! misbehaves as [`crate::faults`] says and [`crate::carry`] does.
 
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
@@ -21,9 +21,9 @@ use shared::aws::ANSWER_TIMEOUT;
 use tokio::sync::oneshot;
 
 use crate::backend::{Backend, Seen};
+use crate::carry::{Chance, carry};
 use crate::faults::{Fault, LATE_MS, Mix, SETUP, source};
 use crate::invoked::Invoked;
-use crate::refusals;
 use crate::requests::{Call, Reply};
 use crate::time::VirtualTime;
 
@@ -116,15 +116,23 @@ impl Wire {
             return std::future::pending().await;
         }
         let invoked = Invoked::current(self.process.as_ref());
-        let number = invoked.begin_call();
-        let call = Call::read(request, &invoked.label, number);
-        let mut rng = source(self.seed, &invoked.label, number);
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
+        let call = Call::read(target, body, &invoked.label, invoked.begin_call());
+        let mut rng = source(self.seed, &call.label, call.number);
         let fault = self.draw_fault(&call, &invoked, &mut rng);
+        let chance = draw_chance(rng, &call, fault, self.mix.late_ms);
         let (answer, answered) = oneshot::channel();
-        tokio::spawn(self.clone().carry(call, fault, rng, answer, invoked));
+        tokio::spawn(async move {
+            let hear = |reply| match reply {
+                Reply::Killed => self.kill(&invoked),
+                reply => drop(answer.send(reply)),
+            };
+            carry(&self.backend, &call, fault, chance, hear).await;
+        });
         match answered.await {
             Ok(Reply::Answer(status, body)) => Ok(build_response(status, body)),
-            Ok(Reply::Reset) => Err(ConnectorError::io("the connection was reset".into())),
+            Ok(_) => Err(ConnectorError::io("the connection was reset".into())),
             // No answer comes; the SDK gives up.
             Err(_) => std::future::pending().await,
         }
@@ -157,76 +165,6 @@ impl Wire {
     fn kill(&self, invoked: &Invoked) {
         self.process.as_deref().unwrap_or(invoked).kill();
     }
-
-    /// Takes back that a fault was counted: it had nothing to act on.
-    fn uncount(&self, fault: Fault, call: &Call) {
-        if let Some(times) = self.seen().fired.get_mut(&(fault, call.operation.clone())) {
-            *times -= 1;
-        }
-    }
-
-    /// Carries a request to the backend and its reply back, as far as the fault lets them through.
-    async fn carry(
-        self,
-        call: Call,
-        fault: Option<Fault>,
-        mut rng: Rng,
-        answer: oneshot::Sender<Reply>,
-        invoked: Arc<Invoked>,
-    ) {
-        let latency = draw_latency(&mut rng, &call);
-        match fault {
-            Some(Fault::KillBefore) => return self.kill(&invoked),
-            Some(Fault::Drop) => return send_answer(answer, Reply::Reset),
-            Some(Fault::Hang) => return,
-            Some(Fault::Late) => {
-                tokio::time::sleep(Duration::from_millis(rng.u64(1_050..self.mix.late_ms.max(LATE_MS)))).await
-            }
-            _ => {}
-        }
-        tokio::time::sleep(latency / 4).await;
-        let reply = match fault {
-            Some(Fault::ErrorBefore) => refusals::error_500(),
-            Some(Fault::Throttle) => refusals::busy(&call, "ThrottlingError"),
-            Some(Fault::Conflict) => refusals::busy(&call, "TransactionConflict"),
-            Some(Fault::InProgress) => {
-                send_answer(answer, refusals::in_progress());
-                let stuck = Duration::from_millis(rng.u64(1_000..6_500));
-                self.backend.serve(&call, stuck, true, None).await;
-                return;
-            }
-            Some(part @ (Fault::Partial | Fault::Stale)) => {
-                self.backend.serve(&call, latency / 2, false, Some((part, rng.fork()))).await
-            }
-            _ => self.backend.serve(&call, latency / 2, false, None).await,
-        };
-        tokio::time::sleep(latency / 4).await;
-        match fault {
-            Some(Fault::Lose) if rng.bool() => send_answer(answer, Reply::Reset),
-            Some(Fault::Lose | Fault::Late) => {}
-            Some(Fault::ErrorAfter) => send_answer(answer, refusals::error_500()),
-            Some(Fault::KillAfter) => self.kill(&invoked),
-            // Twice means that it was applied once. What was refused does not come back by itself.
-            Some(Fault::Dup) if !matches!(reply, Reply::Answer(200, _)) => {
-                self.uncount(Fault::Dup, &call);
-                send_answer(answer, reply);
-            }
-            Some(Fault::Dup) if rng.bool() => {
-                send_answer(answer, reply);
-                tokio::time::sleep(Duration::from_millis(rng.u64(0..2_000))).await;
-                self.backend.serve(&call, latency / 2, false, None).await;
-            }
-            Some(Fault::Dup) => {
-                send_answer(answer, self.backend.serve(&call, latency / 2, false, None).await)
-            }
-            _ => send_answer(answer, reply),
-        }
-    }
-}
-
-/// Sends an answer; a caller that is gone does not hear it.
-fn send_answer(answer: oneshot::Sender<Reply>, reply: Reply) {
-    drop(answer.send(reply));
 }
 
 fn build_response(status: u16, body: String) -> HttpResponse {
@@ -234,6 +172,19 @@ fn build_response(status: u16, body: String) -> HttpResponse {
     let mut response = HttpResponse::new(status, SdkBody::from(body));
     response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
     response
+}
+
+/// Draws what chance decides of a call and its fault.
+fn draw_chance(mut rng: Rng, call: &Call, fault: Option<Fault>, late_ms: u64) -> Chance {
+    let latency = draw_latency(&mut rng, call);
+    let coin = matches!(fault, Some(Fault::Lose | Fault::Dup)) && rng.bool();
+    let delay = match fault {
+        Some(Fault::Late) => rng.u64(1_050..late_ms.max(LATE_MS)),
+        Some(Fault::InProgress) => rng.u64(1_000..6_500),
+        Some(Fault::Dup) => rng.u64(0..2_000),
+        _ => 0,
+    };
+    Chance { latency, delay: Duration::from_millis(delay), coin, rng: rng.fork() }
 }
 
 /// How long a request takes: half within 4 ms, all but one in a hundred within 12 ms, and a long tail; a

@@ -12,8 +12,9 @@ use shared::function::Deps;
 use shared::http;
 use shared::order_queue::OrderQueue;
 use shared::store::Invocation;
+use sim::faults::Fault;
 
-use crate::support::faults::{Fault, FaultProxy};
+use crate::support::faults::{FaultProxy, denied};
 use crate::support::tables::at;
 use crate::support::{Api, Tables, conserved, deps};
 
@@ -339,7 +340,7 @@ async fn a_queue_that_does_not_answer_is_tried_again() {
     tables.add("A", 10).await;
     let proxy = FaultProxy::to(&tables.url).await;
     let shop = Shop::over(tables, "holdfast-orders", &proxy.url);
-    for fault in [Fault::Drop, Fault::Denied, Fault::Error500, Fault::Lose] {
+    for fault in [Fault::Hang.into(), denied(), Fault::ErrorAfter.into(), Fault::Lose.into()] {
         proxy.inject([fault.clone()]);
         says_try_again(&shop.reserve(Some(ASYNC), &order("o", 2)).await);
         assert_eq!(proxy.remaining_faults(), 0, "{fault:?}");

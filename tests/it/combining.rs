@@ -2,22 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::json;
+use shared::domain::fixtures::{lines, unit_key};
 use shared::domain::{
-    Action, Command, Lack, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Refusal,
-    ReservationId, SharedTransaction, State, Timestamp,
+    Action, Command, Lack, OrderId, Refusal, ReservationId, SharedTransaction, State, Timestamp,
 };
 use shared::store::{Invocation, Outcome, Store, StoreError};
-use tokio::sync::Notify;
+use sim::faults::Fault;
 use tokio::time::Instant;
 
-use crate::support::faults::{Fault, FaultProxy};
+use crate::support::faults::{ALL, FaultProxy, Gate, Trouble, for_good};
 use crate::support::tables::{at, command, settings};
-use crate::support::{Tables, conserved, deps, product};
+use crate::support::{Tables, conserved, deps};
 
 /// A process whose requests share transactions, and the tables.
 struct Process {
@@ -44,22 +43,22 @@ impl Process {
     /// transaction that they share is `fault`.
     async fn behind_another<T>(
         &self,
-        fault: Option<Fault>,
+        fault: Option<Trouble>,
         requests: impl IntoIterator<Item = impl Future<Output = T>>,
     ) -> Vec<T> {
-        let [arrived, go_on] = [(); 2].map(|()| Arc::new(Notify::new()));
-        self.proxy.inject([Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) }]);
+        let gate = Gate::default();
+        self.proxy.inject([Trouble::Held(gate.clone())]);
         self.proxy.inject(fault);
         let ahead = async {
             let held = self.apply(reserve("ahead", &[("A", 1)])).await;
             assert_eq!(state(held), (State::Reserved, true));
         };
         let others = async {
-            arrived.notified().await;
+            gate.arrived().await;
             let mut others = Box::pin(join_all(requests));
             // Each of them is asked once, so that all wait when the transaction goes on.
             assert!(futures::poll!(&mut others).is_pending());
-            go_on.notify_one();
+            gate.let_go_on();
             others.await
         };
         let ((), outcomes) = tokio::join!(ahead, others);
@@ -78,12 +77,13 @@ impl Process {
 }
 
 fn reserve(order: &str, items: &[(&str, u64)]) -> Command {
-    let line = |(product, quantity): &(&str, u64)| {
-        let product = ProductId::parse(*product).unwrap();
-        (LineKey { product, location: Location::default() }, Quantity::new(*quantity).unwrap())
-    };
-    let lines = OrderLines::sum(items.iter().map(line)).unwrap();
-    command(order, Action::Reserve { lines, expires_at: Some(Timestamp::from_millisecond(900_000).unwrap()) })
+    command(
+        order,
+        Action::Reserve {
+            lines: lines(items),
+            expires_at: Some(Timestamp::from_millisecond(900_000).unwrap()),
+        },
+    )
 }
 
 fn state(outcome: Result<Outcome, StoreError>) -> (State, bool) {
@@ -126,7 +126,7 @@ async fn a_movement_of_many_orders_can_be_explained() {
         publisher::handle(&outbox, &batch, &at(0)).await.unwrap();
     }
     let store = &process.tables.store;
-    let movements = store.movements(&product("A"), 0, 3, &at(0)).await.unwrap();
+    let movements = store.movements(&unit_key("A"), 0, 3, &at(0)).await.unwrap();
     let references: Vec<&str> = movements.iter().map(|one| one.cause.reference.as_str()).collect();
     assert_eq!(references[1], ReservationId::of(&OrderId::parse("ahead").unwrap()).to_string());
     let shared = SharedTransaction::parse(references[2]).unwrap();
@@ -206,7 +206,9 @@ async fn the_last_units_go_to_who_came_first() {
 /// Scenario 64: the answer of a shared transaction is lost, or comes as an error; each caller learns the truth.
 #[tokio::test]
 async fn scenario_64_the_answer_is_lost() {
-    for fault in [Fault::Lose, Fault::Error500, Fault::Drop, Fault::Conflict, Fault::Throttle, Fault::Twice] {
+    let faults = [Fault::Lose, Fault::ErrorAfter, Fault::Hang, Fault::Conflict, Fault::Throttle];
+    let faults = faults.map(Trouble::from).into_iter();
+    for fault in faults.chain([Trouble::RefusedAfter(Fault::Conflict)]) {
         let process = Process::start(50).await;
         let reserves = (0..20).map(|i| process.apply(reserve(&format!("o-{i}"), &[("A", 2)])));
         let reserves: Vec<_> = reserves.collect();
@@ -236,7 +238,7 @@ async fn scenario_65_the_process_ends_after_the_commit() {
             () = is_applied => {}
         }
     }
-    process.proxy.fall_silent();
+    process.proxy.inject_until(for_good(), ALL, Fault::Hang);
     let other = &process.tables.store;
     for command in reserves() {
         assert_eq!(state(other.apply(command, &at(0)).await), (State::Reserved, false));
@@ -255,14 +257,14 @@ async fn scenario_66_the_time_of_one_runs_out() {
         let invocation = Invocation { deadline: Instant::now() + patience, ..at(0) };
         process.store.apply(reserve(&format!("o-{i}"), &[("A", 2)]), &invocation).await
     };
-    let [arrived, go_on] = [(); 2].map(|()| Arc::new(Notify::new()));
-    process.proxy.inject([Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) }]);
+    let gate = Gate::default();
+    process.proxy.inject([Trouble::Held(gate.clone())]);
     let ahead = process.apply(reserve("ahead", &[("A", 1)]));
     let hasty = async {
-        arrived.notified().await;
+        gate.arrived().await;
         let outcome = apply(3).await;
         assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
-        go_on.notify_one();
+        gate.let_go_on();
     };
     let others = async { join_all((0..3).map(apply)).await };
     let (ahead, (), others) = tokio::join!(ahead, hasty, others);
@@ -277,20 +279,20 @@ async fn scenario_66_the_time_of_one_runs_out() {
 #[tokio::test]
 async fn scenario_66_others_are_served_by_the_transaction_of_one_that_left() {
     let process = Process::start(50).await;
-    let [arrived, go_on] = [(); 2].map(|()| Arc::new(Notify::new()));
-    process.proxy.inject([Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) }]);
+    let gate = Gate::default();
+    process.proxy.inject([Trouble::Held(gate.clone())]);
     let hasty = Invocation { deadline: Instant::now() + Duration::from_millis(300), ..at(0) };
     let hasty = process.store.apply(reserve("hasty", &[("A", 2)]), &hasty);
     let others = join_all((0..3).map(|i| process.apply(reserve(&format!("o-{i}"), &[("A", 2)]))));
-    let gate = async {
-        arrived.notified().await;
+    let leaving = async {
+        gate.arrived().await;
         let outcome = hasty.await;
         assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
-        go_on.notify_one();
+        gate.let_go_on();
     };
-    let mut gate = Box::pin(gate);
+    let mut leaving = Box::pin(leaving);
     // It waits first, and the others with it.
-    let ((), others) = tokio::join!(&mut gate, others);
+    let ((), others) = tokio::join!(&mut leaving, others);
     assert!(others.into_iter().all(|outcome| state(outcome) == (State::Reserved, true)));
     conserved(&process.tables.dynamodb, &[("A", 50)]).await;
 }

@@ -60,23 +60,23 @@ async fn orders_as_events() {
     let (shoe, order, bus, given_up) = (own("SHOE"), own("order"), own("order"), own("order"));
     shop.add(&shoe, 10).await;
     shop.send_order_event(&event("OrderCreated", &order, &[(&shoe, 2)])).await;
-    shop.until("it is held", async |shop: &Api| shop.status(&order).await == "RESERVED").await;
+    shop.until_status(&order, "RESERVED").await;
     let detail = json!({"orderId": bus, "items": lines(&[(&shoe, 3)])}).to_string();
     let entry = json!({
         "Source": "shop", "DetailType": "OrderCreated", "EventBusName": "holdfast-events", "Detail": detail,
     });
     shop.put_event(&entry).await;
-    shop.until("it is held", async |shop: &Api| shop.status(&bus).await == "RESERVED").await;
+    shop.until_status(&bus, "RESERVED").await;
     for name in ["PaymentSucceeded", "PaymentSucceeded", "OrderDelivered"] {
         shop.send_order_event(&event(name, &order, &[])).await;
     }
-    shop.until("it is shipped", async |shop: &Api| shop.status(&order).await == "FULFILLED").await;
+    shop.until_status(&order, "FULFILLED").await;
     shop.send_order_event(&event("OrderCancelled", &given_up, &[])).await;
     shop.until("it is noted", async |shop: &Api| !shop.status(&given_up).await.is_empty()).await;
     shop.send_order_event(&event("OrderCreated", &given_up, &[(&shoe, 5)])).await;
-    shop.until("nothing is held", async |shop: &Api| shop.status(&given_up).await == "RELEASED").await;
+    shop.until_status(&given_up, "RELEASED").await;
     shop.send_order_event(&event("OrderCancelled", &bus, &[])).await;
-    shop.until("it is given back", async |shop: &Api| shop.status(&bus).await == "RELEASED").await;
+    shop.until_status(&bus, "RELEASED").await;
     assert_eq!(shop.stock(&shoe).await, [8, 0, 2]);
     let reserved = wait_for_event(&shop, "InventoryReserved", &order).await;
     assert_eq!((&reserved["items"][0]["quantity"], &reserved["correlationId"]), (&json!(2), &json!("e2e")));
@@ -136,19 +136,16 @@ async fn orders_that_end_otherwise() {
         &json!({"event": "order.created", "data": {"orderId": gone, "items": lines(&[(&shoe, 3)])}}),
     )
     .await;
-    shop.until("it is held", async |shop: &Api| shop.status(&gone).await == "RESERVED").await;
+    shop.until_status(&gone, "RESERVED").await;
     shop.send_order_event(
         &json!({"event": "order.updated", "data": {"orderId": gone, "status": "delivered"}}),
     )
     .await;
-    shop.until("it has left", async |shop: &Api| shop.status(&gone).await == "FULFILLED").await;
+    shop.until_status(&gone, "FULFILLED").await;
     shop.send_order_event(&json!({"event": "order.delivered", "data": {"orderId": gone}})).await;
     wait_for_event(&shop, "InventoryDeducted", &gone).await;
     shop.add(&shoe, 1).await;
-    shop.until("both are told", async |shop: &Api| {
-        shop.published_count("InventoryReplenished", &shoe).await == 2
-    })
-    .await;
+    shop.until_published(2, "InventoryReplenished", &shoe).await;
     assert_eq!(shop.stock(&shoe).await, [18, 0, 3]);
     shop.adds_up_for(&shoe).await;
 }
@@ -236,7 +233,7 @@ async fn a_poison_message_ends_in_the_dead_letter_queue() {
     let before = shop.queued("holdfast-orders-dead").await;
     shop.send_order_event(&json!({"type": "OrderCreated", "orderId": own("poison"), "items": "none"})).await;
     shop.send_order_event(&event("OrderCreated", &order, &[(&shoe, 1)])).await;
-    shop.until("the good one is held", async |shop: &Api| shop.status(&order).await == "RESERVED").await;
+    shop.until_status(&order, "RESERVED").await;
     shop.until_within(A_MINUTE_AND_MORE, "the bad one is set aside", async |shop: &Api| {
         shop.queued("holdfast-orders-dead").await == before + 1
     })

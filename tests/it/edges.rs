@@ -5,12 +5,13 @@ use std::sync::Arc;
 use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
+use shared::domain::fixtures::unit_key;
 use shared::function::Deps;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::tables::{INVENTORY, at};
-use crate::support::{Api, Runner, Tables, deps, product};
+use crate::support::tables::{INVENTORY, at, number, text, update_item};
+use crate::support::{Api, Runner, Tables, deps};
 
 /// The lines that the functions have logged with this text.
 fn logged(shop: &Runner, what: &str) -> Vec<String> {
@@ -33,7 +34,7 @@ async fn scenario_51_orders_that_are_numbers() {
         shop.send_order_message(&event, &[]).await;
     }
     for order in orders {
-        shop.until("it is held", async |shop: &Api| shop.status(order).await == "RESERVED").await;
+        shop.until_status(order, "RESERVED").await;
     }
     assert_eq!(shop.stock("A").await, [6, 4, 0]);
     shop.send_order_message(r#"{"type":"OrderPaid","orderId":10.0}"#, &[]).await;
@@ -42,7 +43,7 @@ async fn scenario_51_orders_that_are_numbers() {
     assert!(!logged(&shop, "orderId is the number 10.0").is_empty(), "the log says why");
     assert_eq!((shop.status("10").await, shop.status("10.0").await), ("RESERVED".to_owned(), String::new()));
     shop.send_order_message(r#"{"type":"OrderPaid","orderId":10}"#, &[]).await;
-    shop.until("it is paid", async |shop: &Api| shop.status("10").await == "CONFIRMED").await;
+    shop.until_status("10", "CONFIRMED").await;
     shop.adds_up().await;
 }
 
@@ -74,7 +75,7 @@ async fn scenario_54_news_that_concern_no_stock() {
     shop.send_order_message(&unnamed, &[("eventType", "OrderCreated")]).await;
     let named = json!({"type": "OrderShipped", "orderId": "p", "items": items}).to_string();
     shop.send_order_message(&named, &[("eventType", "OrderCreated")]).await;
-    shop.until("it is held", async |shop: &Api| shop.status("o").await == "RESERVED").await;
+    shop.until_status("o", "RESERVED").await;
     shop.until("all are done", async |shop: &Api| shop.queued("holdfast-orders").await == 0).await;
     assert_eq!((shop.queued("holdfast-orders-dead").await, shop.stock("A").await), (0, [9, 1, 0]));
 
@@ -208,14 +209,6 @@ fn names(page: &Read) -> Vec<&str> {
     items.iter().map(|item| item["productId"].as_str().unwrap()).collect()
 }
 
-fn text(text: impl Into<String>) -> AttributeValue {
-    AttributeValue::S(text.into())
-}
-
-fn number(number: usize) -> AttributeValue {
-    AttributeValue::N(number.to_string())
-}
-
 impl Tables {
     /// Writes items as they are.
     async fn put_all(&self, items: Vec<Vec<(&str, AttributeValue)>>) {
@@ -311,7 +304,7 @@ async fn scenario_59_a_product_at_thousands_of_locations() {
     assert_eq!(tables.usage_since(&before), [("GetItem".to_owned(), (1, 0))].into(), "one item is read");
 
     // Whoever decides something still sees all of it.
-    assert_eq!(tables.store.product(&product("WIDE").product, &at(0)).await.unwrap().len(), LOCATIONS + 1);
+    assert_eq!(tables.store.product(&unit_key("WIDE").product, &at(0)).await.unwrap().len(), LOCATIONS + 1);
 
     let before = tables.usage();
     let page = list(&deps, "limit=3").await;
@@ -375,11 +368,8 @@ async fn a_bad_product_does_not_spoil_a_page() {
     for name in ["A", "B", "C"] {
         tables.spread(name, 1).await;
     }
-    let bad = |key: &str, value: AttributeValue| (key.to_owned(), value);
-    let update = tables.dynamodb.update_item().table_name(INVENTORY);
-    let (pk, sk) = (bad("pk", text("STOCK#B#0")), bad("sk", text("l-00000")));
-    let update = update.key(pk.0, pk.1).key(sk.0, sk.1).update_expression("SET available = :x");
-    update.expression_attribute_values(":x", text("many")).send().await.unwrap();
+    let key = ("STOCK#B#0", "l-00000");
+    update_item(&tables.dynamodb, key, "SET available = :x", &[(":x", text("many"))]).await;
     for query in ["", "lowStock=true"] {
         let page = list(&deps, query).await;
         assert_eq!((page.status, names(&page)), (200, vec!["A", "C"]), "{query}");

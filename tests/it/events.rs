@@ -2,19 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::AttributeValue;
-use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::IntoResponse as _;
 use futures::future::join_all;
 use serde_json::{Value, json};
+use shared::domain::fixtures::unit_key;
+use sim::faults::Fault;
 
+use crate::support::faults::FaultProxy;
 use crate::support::process::{holdfast, signal};
-use crate::support::tables::{INVENTORY, LEDGER, at};
+use crate::support::tables::{LEDGER, at, number, put_item, text, update_item};
 use crate::support::{Api, Runner, Tables, deps};
 
 fn created(order: &str, items: &[(&str, u64)]) -> Value {
@@ -44,10 +41,7 @@ async fn an_order_event_holds_stock_and_is_published_within_a_second() {
     for order in ["warm-up", "order-1"] {
         shop.send_order_event(&created(order, &[("A", 5)])).await;
         let began = tokio::time::Instant::now();
-        shop.until("it is published", async |shop: &Api| {
-            shop.published_count("InventoryReserved", order).await == 1
-        })
-        .await;
+        shop.until_published(1, "InventoryReserved", order).await;
         let took = began.elapsed();
         assert!(order == "warm-up" || took < Duration::from_secs(1), "{took:?}");
     }
@@ -59,10 +53,7 @@ async fn an_order_event_holds_stock_and_is_published_within_a_second() {
     )
     .await;
     shop.send_order_event(&json!({"eventType": "PaymentFailed", "data": {"bookingId": "b-1"}})).await;
-    shop.until("it is given back", async |shop: &Api| {
-        shop.published_count("InventoryReleased", "b-1").await == 1
-    })
-    .await;
+    shop.until_published(1, "InventoryReleased", "b-1").await;
     let released =
         shop.published().await.into_iter().find(|e| e["eventType"] == "InventoryReleased").unwrap();
     assert_eq!(released["reason"], "payment_failed");
@@ -73,7 +64,7 @@ async fn an_order_event_holds_stock_and_is_published_within_a_second() {
     )
     .await;
     shop.send_order_event(&json!({"event": "order.delivered", "data": {"orderId": "o-2"}})).await;
-    shop.until("it has left", async |shop: &Api| shop.status("o-2").await == "FULFILLED").await;
+    shop.until_status("o-2", "FULFILLED").await;
     shop.until("all is done", async |shop: &Api| shop.queued("holdfast-orders").await == 0).await;
     assert_eq!(shop.stock("A").await, [87, 10, 3]);
     shop.adds_up().await;
@@ -85,10 +76,7 @@ async fn an_order_that_does_not_fit_is_a_result_not_a_failure() {
     let shop = Runner::start().await;
     shop.add("A", 3).await;
     shop.send_order_event(&created("o", &[("A", 4), ("NOPE", 1)])).await;
-    shop.until("it is published", async |shop: &Api| {
-        shop.published_count("StockReservationFailed", "o").await == 1
-    })
-    .await;
+    shop.until_published(1, "StockReservationFailed", "o").await;
     assert_eq!(shop.status("o").await, "REJECTED");
     let failed =
         shop.published().await.into_iter().find(|e| e["eventType"] == "StockReservationFailed").unwrap();
@@ -109,11 +97,11 @@ async fn a_threshold_is_crossed_once_each_way() {
         let low = async |shop: &Api| order == "o-1" || shop.published_count("LowStock", "A").await == 1;
         shop.until("it is low", low).await;
     }
-    shop.until("it is out", async |shop: &Api| shop.published_count("OutOfStock", "A").await == 1).await;
+    shop.until_published(1, "OutOfStock", "A").await;
     let low = shop.get("/api/inventory?lowStock=true").await.body;
     assert_eq!(low["items"][0]["productId"], "A");
     shop.add("A", 50).await;
-    shop.until("it is back", async |shop: &Api| shop.published_count("BackInStock", "A").await == 1).await;
+    shop.until_published(1, "BackInStock", "A").await;
     shop.adds_up().await;
     for (name, times) in [("LowStock", 1), ("OutOfStock", 1), ("BackInStock", 1), ("InventoryReplenished", 2)]
     {
@@ -198,7 +186,7 @@ async fn the_rule_brings_order_events_from_the_bus() {
         .unwrap();
     assert_eq!(sent.failed_entry_count(), 1);
     assert_eq!(sent.entries()[1].error_code(), Some("MalformedDetail"));
-    shop.until("it is held", async |shop: &Api| shop.status("o").await == "RESERVED").await;
+    shop.until_status("o", "RESERVED").await;
     // What nobody understands is not dropped by the rule: it is on its way to the dead-letter queue.
     shop.until("the rest waits", async |shop: &Api| shop.queued("holdfast-orders").await == 1).await;
     assert_eq!(shop.stock("A").await, [8, 2, 0]);
@@ -218,7 +206,7 @@ async fn a_rule_may_call_a_function() {
     shop.add("A", 10).await;
     let body = json!({"orderId": "o", "productId": "A", "quantity": 4, "ttlSeconds": 1});
     assert_eq!(shop.post("/api/inventory/reserve", &body).await.status, 201);
-    shop.until("it is due", async |shop: &Api| shop.status("o").await == "EXPIRED").await;
+    shop.until_status("o", "EXPIRED").await;
     let event = json!({"Source": "shop", "DetailType": "SweepNow", "Detail": "{}", "EventBusName": "holdfast-events"});
     // It may not be given back at once, as clocks differ. The schedule would do it, too, after a minute.
     let is_back = async |shop: &Api| {
@@ -257,8 +245,7 @@ async fn scenario_52_a_delivery_with_less_than_was_ordered() {
     ];
     assert_eq!(states, ["FULFILLED", "FULFILLED", "RESERVED", "RESERVED"]);
     assert_eq!((shop.stock("A").await, shop.stock("B").await), ([8, 4, 8], [16, 4, 0]));
-    shop.until("it is told", async |shop: &Api| shop.published_count("InventoryReleased", "o-1").await == 1)
-        .await;
+    shop.until_published(1, "InventoryReleased", "o-1").await;
     shop.adds_up().await;
     let published = shop.published().await;
     let released: Vec<&Value> = published.iter().filter(|e| e["eventType"] == "InventoryReleased").collect();
@@ -291,8 +278,7 @@ async fn scenario_53_facts_that_contradict() {
     }
     assert_eq!((shop.status("o").await.as_str(), shop.stock("A").await), ("RESERVED", [17, 3, 0]));
     assert_eq!(shop.stock("B").await, [19, 0, 1], "what has left has left");
-    shop.until("each is told", async |shop: &Api| shop.published_count("OrderConflict", "o").await == 3)
-        .await;
+    shop.until_published(3, "OrderConflict", "o").await;
     shop.adds_up().await;
     assert_eq!(shop.queued("holdfast-orders-dead").await, 0);
     let published = shop.published().await;
@@ -330,10 +316,7 @@ async fn scenario_35_a_poison_message_among_ten() {
         .await;
     assert_eq!(shop.queued("holdfast-orders").await, 0);
     assert_eq!(shop.status("too-many").await, "REJECTED");
-    shop.until("it is told", async |shop: &Api| {
-        shop.published_count("StockReservationFailed", "too-many").await == 1
-    })
-    .await;
+    shop.until_published(1, "StockReservationFailed", "too-many").await;
     let failed = shop.published().await;
     let failed = failed.iter().find(|event| event["eventType"] == "StockReservationFailed").unwrap();
     assert_eq!((&failed["reason"], &failed["items"]), (&json!("too_many_lines"), &json!([])));
@@ -521,37 +504,6 @@ async fn a_thousand_orders_survive_kills() {
     assert!(silent.all(|i| i % 4 == 1), "an order that was held was not spoken of");
 }
 
-/// A bus in front of the real one that does not take the third entry of the first request.
-async fn reluctant_bus(real: String) -> String {
-    async fn answer(
-        State((real, requests)): State<(String, Arc<AtomicUsize>)>,
-        headers: HeaderMap,
-        body: String,
-    ) -> axum::response::Response {
-        let target = headers["x-amz-target"].to_str().unwrap().to_owned();
-        let mut request: Value = serde_json::from_str(&body).unwrap();
-        let refuses = target.ends_with("PutEvents") && requests.fetch_add(1, Ordering::SeqCst) == 0;
-        if refuses {
-            request["Entries"].as_array_mut().unwrap().remove(2);
-        }
-        let sent =
-            reqwest::Client::new().post(&real).header("x-amz-target", target).body(request.to_string());
-        let mut answer: Value = sent.send().await.unwrap().json().await.unwrap();
-        if refuses {
-            let failed = json!({"ErrorCode": "InternalFailure", "ErrorMessage": "on purpose"});
-            answer["Entries"].as_array_mut().unwrap().insert(2, failed);
-            answer["FailedEntryCount"] = 1.into();
-        }
-        axum::Json(answer).into_response()
-    }
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let router =
-        axum::Router::new().route("/", axum::routing::post(answer)).with_state((real, Arc::default()));
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    url
-}
-
 /// Scenario 41: the third of ten is not taken; from there it comes again, and none is lost.
 #[tokio::test]
 async fn scenario_41_one_entry_of_ten_is_not_taken() {
@@ -560,11 +512,12 @@ async fn scenario_41_one_entry_of_ten_is_not_taken() {
         tables.add(product, 20).await;
     }
     let records = tables.stream().await;
-    let bus = reluctant_bus(tables.url.clone()).await;
+    let bus = FaultProxy::to(&tables.url).await;
+    bus.inject_into(&["PutEvents"], [Fault::Partial]);
     let dead = format!("{}/000000000000/holdfast-publisher-dead", tables.url);
     let deps =
         deps(tables.store.clone(), &[("EVENT_BUS", "holdfast-events"), ("DEAD_LETTER_QUEUE_URL", &dead)]);
-    let config = || shared::aws::config_for(&bus, "publisher");
+    let config = || shared::aws::config_for(&bus.url, "publisher");
     let outbox = publisher::Outbox::connect(deps, config).await.unwrap();
     let stock: Vec<&Value> = records
         .iter()
@@ -577,7 +530,7 @@ async fn scenario_41_one_entry_of_ten_is_not_taken() {
     assert_eq!(failed, stock[1]["dynamodb"]["SequenceNumber"].as_str().unwrap());
     // A movement in the ledger proves that its events were sent: there is one of the first record alone.
     for (name, movements) in [("P1", 1), ("P2", 0), ("P5", 0)] {
-        let unit = crate::support::product(name);
+        let unit = unit_key(name);
         assert_eq!(tables.store.movements(&unit, 0, 9, &at(0)).await.unwrap().len(), movements, "{name}");
     }
     let again = publisher::handle(&outbox, &json!({"Records": &stock[1..]}), &at(0)).await.unwrap();
@@ -593,18 +546,10 @@ async fn scenario_41_one_entry_of_ten_is_not_taken() {
 async fn scenario_42_a_poison_record_in_the_stream() {
     let shop = Runner::start().await;
     shop.add("A", 50).await;
-    let put = shop.dynamodb.put_item().table_name(INVENTORY);
-    put.item("pk", AttributeValue::S("STOCK#BROKEN#0".to_owned()))
-        .item("sk", AttributeValue::S("main".to_owned()))
-        .item("available", AttributeValue::S("many".to_owned()))
-        .send()
-        .await
-        .unwrap();
+    let item = [("pk", text("STOCK#BROKEN#0")), ("sk", text("main")), ("available", text("many"))];
+    put_item(&shop.dynamodb, &item).await;
     shop.reserve("o", &[("A", 2)]).await;
-    shop.until("the rest flows", async |shop: &Api| {
-        shop.published_count("InventoryReserved", "o").await == 1
-    })
-    .await;
+    shop.until_published(1, "InventoryReserved", "o").await;
     shop.until("it is set aside", async |shop: &Api| shop.queued("holdfast-publisher-dead").await == 1).await;
     let url = format!("{}/000000000000/holdfast-publisher-dead", shop.aws_url);
     let received = shop.sqs().receive_message().queue_url(url).send().await.unwrap();
@@ -624,12 +569,9 @@ async fn scenario_43_what_was_missed_is_published_again() {
     shop.adds_up().await;
     let before = shop.published().await;
     // As if the publisher had been down: what it wrote of versions 2 and 3 is not there.
-    for version in ["2", "3"] {
+    for version in [2, 3] {
         let delete = shop.dynamodb.delete_item().table_name(LEDGER);
-        let key = delete
-            .key("pk", AttributeValue::S("A#0#main".to_owned()))
-            .key("sk", AttributeValue::N(version.to_owned()));
-        key.send().await.unwrap();
+        delete.key("pk", text("A#0#main")).key("sk", number(version)).send().await.unwrap();
     }
     let report = shop.invoke("reconcile", &json!({"productId": "A"})).await;
     assert_eq!(report["holds"], false);
@@ -660,15 +602,8 @@ async fn a_counter_changed_by_hand_is_found() {
     shop.add("B", 50).await;
     shop.reserve("o", &[("A", 2)]).await;
     shop.adds_up().await;
-    let update = shop.dynamodb.update_item().table_name(INVENTORY);
-    update
-        .key("pk", AttributeValue::S("STOCK#A#0".to_owned()))
-        .key("sk", AttributeValue::S("main".to_owned()))
-        .update_expression("SET reserved = :n")
-        .expression_attribute_values(":n", AttributeValue::N("5".to_owned()))
-        .send()
-        .await
-        .unwrap();
+    let five = [(":n", number(5))];
+    update_item(&shop.dynamodb, ("STOCK#A#0", "main"), "SET reserved = :n", &five).await;
     // The publisher does not take it for a movement: it is set aside.
     shop.until("it is set aside", async |shop: &Api| shop.queued("holdfast-publisher-dead").await == 1).await;
     let report = shop.invoke("reconcile", &Value::Null).await;

@@ -4,18 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use shared::domain::fixtures::{fact_with, lines, unit_key};
 use shared::domain::{
-    Action, Command, DeliveredLines, Delivery, Heard, IdempotencyKey, LineKey, Location, OrderLines, Ordered,
-    ProductId, Quantity, Reason, Refusal, State, StockChange, StockCommand, StockRefusal, Timestamp,
+    Action, Command, Fact, Quantity, Reason, Refusal, Shipment, State, StockChange, StockCommand,
+    StockRefusal, Timestamp,
 };
 use shared::function::Deps;
 use shared::http;
 use shared::metrics::Metric;
-use shared::store::{Invocation, Outcome, RetryPolicy, StockOutcome, Store, StoreError, StoreSettings};
+use shared::store::{Invocation, Outcome, RetryPolicy, StockOutcome, Store, StoreError};
+use sim::faults::Fault;
+use sim::refusals::cancelled;
+use tokio::time::Instant;
 
-use crate::support::faults::{Fault, FaultProxy};
-use crate::support::tables::{at, command};
-use crate::support::{Tables, conserved, deps, product};
+use crate::support::faults::{ALL, FaultProxy, Gate, Trouble, WRITES, denied, for_good};
+use crate::support::tables::{INVENTORY, at, command, stock_command};
+use crate::support::{Tables, conserved, deps};
 
 struct Faulty {
     tables: Tables,
@@ -32,30 +36,35 @@ async fn faulty() -> Faulty {
 }
 
 async fn store_at(url: &str) -> Store {
-    let settings = StoreSettings {
-        inventory_table: "holdfast-inventory".to_owned(),
-        ledger_table: "holdfast-ledger".to_owned(),
-        retention: Duration::from_secs(86_400),
-        retry: RetryPolicy { max_attempts: 30, backoff: Duration::from_millis(25) },
-        combines: false,
-    };
-    Store::connect(shared::aws::config_for(url, "store"), settings).await
+    let retry = RetryPolicy { max_attempts: 30, backoff: Duration::from_millis(25) };
+    Tables::store_over(url, "store", retry).await
 }
 
 fn reserve(order: &str, quantity: u64) -> Command {
-    let key = LineKey { product: ProductId::parse("A").unwrap(), location: Location::default() };
-    let lines = OrderLines::sum([(key, Quantity::new(quantity).unwrap())]).unwrap();
     let expires_at = Some(Timestamp::from_millisecond(900_000).unwrap());
-    command(order, Action::Reserve { lines, expires_at })
+    command(order, Action::Reserve { lines: lines(&[("A", quantity)]), expires_at })
+}
+
+fn release(order: &str) -> Command {
+    command(order, Action::Release { reason: Reason::requested() })
 }
 
 fn within(time: Duration) -> Invocation {
-    Invocation { deadline: tokio::time::Instant::now() + time, ..at(0) }
+    Invocation { deadline: Instant::now() + time, ..at(0) }
 }
 
 impl Faulty {
     async fn apply(&self, command: Command) -> Result<Outcome, StoreError> {
         self.store.apply(command, &at(0)).await
+    }
+
+    /// Somebody else does it, where nothing goes wrong.
+    async fn another_applies(&self, command: Command) -> State {
+        first(self.tables.store.apply(command, &at(0)).await)
+    }
+
+    async fn changes(&self, command: &StockCommand) -> Result<StockOutcome, StoreError> {
+        self.store.change_stock(command, &at(0)).await
     }
 
     async fn holds(&self, figures: [u64; 3]) {
@@ -76,13 +85,13 @@ fn first(outcome: Result<Outcome, StoreError>) -> State {
 #[tokio::test(flavor = "multi_thread")]
 async fn scenarios_1_2_7_9_10_a_reserve_that_is_disturbed() {
     for faults in [
-        vec![Fault::Drop],
-        vec![Fault::Lose],
-        vec![Fault::Error500],
-        vec![Fault::Conflict; 5],
-        vec![Fault::Throttle; 5],
-        vec![Fault::Conflict, Fault::Lose, Fault::Throttle],
-        vec![Fault::Twice],
+        vec![Fault::Hang.into()],
+        vec![Fault::Lose.into()],
+        vec![Fault::ErrorAfter.into()],
+        vec![Trouble::from(Fault::Conflict); 5],
+        vec![Fault::Throttle.into(); 5],
+        [Fault::Conflict, Fault::Lose, Fault::Throttle].map(Trouble::from).to_vec(),
+        vec![Trouble::RefusedAfter(Fault::Conflict)],
     ] {
         let faulty = faulty().await;
         faulty.proxy.inject(faults.clone());
@@ -106,7 +115,7 @@ async fn what_a_refusal_does_not_show_is_read() {
     assert_eq!(first(faulty.apply(reserve("o", 4)).await), State::Reserved);
     assert_eq!(first(faulty.apply(confirm()).await), State::Confirmed);
     let repeated = async |again: Command| {
-        faulty.proxy.inject([Fault::WithoutItem]);
+        faulty.proxy.inject([Trouble::WithoutItem]);
         match faulty.apply(again).await {
             Ok(Outcome::Done { reservation, first: false }) => reservation.state,
             other => panic!("not a repetition: {other:?}"),
@@ -114,7 +123,7 @@ async fn what_a_refusal_does_not_show_is_read() {
     };
     assert_eq!(repeated(confirm()).await, State::Confirmed);
     assert_eq!(repeated(reserve("o", 4)).await, State::Confirmed);
-    faulty.proxy.inject([Fault::WithoutItem]);
+    faulty.proxy.inject([Trouble::WithoutItem]);
     let nobody = command("nobody", Action::Confirm);
     let refused = faulty.apply(nobody).await;
     assert!(matches!(refused, Ok(Outcome::Refused { refusal: Refusal::NotFound, .. })), "{refused:?}");
@@ -124,13 +133,10 @@ async fn what_a_refusal_does_not_show_is_read() {
 /// The same for what comes after the hold.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_other_operation_is_applied_once() {
-    for fault in [Fault::Drop, Fault::Lose, Fault::Error500, Fault::Conflict, Fault::Twice] {
+    let faults = [Fault::Hang, Fault::Lose, Fault::ErrorAfter, Fault::Conflict].map(Trouble::from);
+    for fault in faults.into_iter().chain([Trouble::RefusedAfter(Fault::Conflict)]) {
         let faulty = faulty().await;
-        let part = OrderLines::sum([(
-            LineKey { product: ProductId::parse("A").unwrap(), location: Location::default() },
-            Quantity::ONE,
-        )]);
-        let shipment = shared::domain::Shipment { id: None, lines: part.unwrap() };
+        let shipment = Shipment { id: None, lines: lines(&[("A", 1)]) };
         first(faulty.apply(reserve("o", 4)).await);
         for (action, figures) in [
             (Action::Extend { expires_at: Timestamp::from_millisecond(1_000_000).unwrap() }, [6, 4, 0]),
@@ -155,7 +161,7 @@ async fn scenario_3_lost_until_the_tries_run_out() {
     let outcome = faulty.store.apply(reserve("o", 4), &within(Duration::from_secs(1))).await;
     assert_eq!(first(outcome), State::Reserved);
     faulty.holds([6, 4, 0]).await;
-    faulty.proxy.inject([Fault::Drop]);
+    faulty.proxy.inject([Fault::Hang]);
     let outcome = faulty.store.apply(reserve("p", 4), &within(Duration::from_secs(1))).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
     faulty.holds([6, 4, 0]).await;
@@ -165,12 +171,12 @@ async fn scenario_3_lost_until_the_tries_run_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn short_after_a_try_without_answer_is_not_known() {
     let faulty = faulty().await;
-    faulty.proxy.inject([Fault::Late(Duration::from_millis(1_500))]);
-    first(faulty.tables.store.apply(reserve("other", 8), &at(0)).await.map_err(|e| panic!("{e}")));
+    faulty.proxy.inject([Fault::Late]);
+    faulty.another_applies(reserve("other", 8)).await;
     let outcome = faulty.apply(reserve("o", 4)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
     // Stock comes back, and the late try lands.
-    faulty.apply(command("other", Action::Release { reason: Reason::requested() })).await.unwrap();
+    faulty.apply(release("other")).await.unwrap();
     while faulty.tables.stock("A").await != [6, 4, 0] {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -182,40 +188,24 @@ async fn short_after_a_try_without_answer_is_not_known() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_correction_after_a_try_without_answer_is_not_called_refused() {
     let faulty = faulty().await;
-    faulty.proxy.inject([Fault::Late(Duration::from_millis(1_500))]);
-    first(faulty.tables.store.apply(reserve("other", 8), &at(0)).await.map_err(|e| panic!("{e}")));
-    let write = StockCommand {
-        unit: product("A"),
-        change: StockChange::Adjust { by: -4, reason: Reason::requested() },
-        idempotency_key: IdempotencyKey::parse("count-1").unwrap(),
-        answer: "done".to_owned(),
-    };
-    let outcome = faulty.store.change_stock(&write, &at(0)).await;
+    faulty.proxy.inject([Fault::Late]);
+    faulty.another_applies(reserve("other", 8)).await;
+    let correction = StockChange::Adjust { by: -4, reason: Reason::requested() };
+    let outcome = faulty.changes(&stock_command("A", "count-1", correction)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
 }
 
-fn audit(counted: u64) -> StockCommand {
-    StockCommand {
-        unit: product("A"),
-        change: StockChange::Audit { on_hand: counted },
-        idempotency_key: IdempotencyKey::parse("count-1").unwrap(),
-        answer: "done".to_owned(),
-    }
+fn audit(key: &str, counted: u64) -> StockCommand {
+    stock_command("A", key, StockChange::Audit { on_hand: counted })
 }
 
 impl Faulty {
     /// An audit between whose look and write something else happens.
-    async fn audits_while(&self, counted: u64, happens: impl Future<Output = ()>) -> StockOutcome {
-        let [arrived, go_on] = [(); 2].map(|()| Arc::new(tokio::sync::Notify::new()));
-        self.proxy.inject([Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) }]);
-        let meanwhile = async {
-            arrived.notified().await;
-            happens.await;
-            go_on.notify_one();
-        };
-        let write = audit(counted);
-        let invocation = at(0);
-        let (outcome, ()) = tokio::join!(self.store.change_stock(&write, &invocation), meanwhile);
+    async fn audits_while<T>(&self, counted: u64, work: impl Future<Output = T>) -> StockOutcome {
+        let gate = Gate::default();
+        self.proxy.inject([Trouble::Held(gate.clone())]);
+        let write = audit("count-1", counted);
+        let (outcome, _) = tokio::join!(self.changes(&write), gate.meanwhile(work));
         outcome.unwrap()
     }
 }
@@ -225,11 +215,7 @@ impl Faulty {
 async fn sales_do_not_disturb_an_audit() {
     let faulty = faulty().await;
     let before = faulty.tables.usage();
-    let outcome = faulty
-        .audits_while(12, async {
-            first(faulty.tables.store.apply(reserve("o", 4), &at(0)).await);
-        })
-        .await;
+    let outcome = faulty.audits_while(12, faulty.another_applies(reserve("o", 4))).await;
     assert_eq!(outcome, StockOutcome::Done { answer: "done".to_owned(), first: true });
     let calls = faulty.tables.usage_since(&before);
     assert_eq!(
@@ -245,23 +231,14 @@ async fn sales_do_not_disturb_an_audit() {
 async fn goods_that_leave_or_come_disturb_an_audit() {
     let faulty = faulty().await;
     first(faulty.apply(reserve("o", 4)).await);
-    let store = &faulty.tables.store;
-    let outcome = faulty
-        .audits_while(12, async {
-            first(store.apply(command("o", Action::Deduct { part: None }), &at(0)).await);
-        })
-        .await;
+    let deduct = command("o", Action::Deduct { part: None });
+    let outcome = faulty.audits_while(12, faulty.another_applies(deduct)).await;
     assert_eq!(outcome, StockOutcome::Refused(StockRefusal::Changed { was: 10, is: 6 }));
     let outcome = faulty.audits_while(12, faulty.tables.add("A", 1)).await;
     assert_eq!(outcome, StockOutcome::Refused(StockRefusal::Changed { was: 6, is: 7 }));
-    let two = (ProductId::parse("A").unwrap(), None, Quantity::new(2).unwrap());
-    let heard = Heard::Delivered(Delivery::Total(DeliveredLines::sum([two]).unwrap()));
-    let delivered = Action::Hear { heard, expires_at: None };
-    let outcome = faulty
-        .audits_while(12, async {
-            first(store.apply(command("p", delivered), &at(0)).await);
-        })
-        .await;
+    let heard = fact_with(Fact::Delivered, &[("A", 2)]);
+    let delivered = command("p", Action::Hear { heard, expires_at: None });
+    let outcome = faulty.audits_while(12, faulty.another_applies(delivered)).await;
     assert_eq!(outcome, StockOutcome::Refused(StockRefusal::Changed { was: 7, is: 5 }));
     assert_eq!(faulty.tables.stock("A").await, [5, 0, 6]);
 }
@@ -271,41 +248,24 @@ async fn goods_that_leave_or_come_disturb_an_audit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_audit_gives_way_to_who_is_at_it() {
     let faulty = faulty().await;
-    let store = &faulty.tables.store;
-    let come_and_leave = async |n: u8| {
+    let come_and_leave = async || {
         faulty.tables.add("A", 1).await;
-        let write = StockCommand {
-            change: StockChange::Adjust { by: -1, reason: Reason::requested() },
-            idempotency_key: IdempotencyKey::parse(format!("adjust-{n}")).unwrap(),
-            ..audit(0)
-        };
-        let adjusted = store.change_stock(&write, &at(0)).await.unwrap();
-        assert!(matches!(adjusted, StockOutcome::Done { .. }), "{adjusted:?}");
+        faulty.tables.changes("A", StockChange::Adjust { by: -1, reason: Reason::requested() }).await;
     };
-    let outcome = faulty.audits_while(12, come_and_leave(0)).await;
+    let outcome = faulty.audits_while(12, come_and_leave()).await;
     assert_eq!(outcome, StockOutcome::Done { answer: "done".to_owned(), first: true });
     assert_eq!(faulty.tables.stock("A").await, [12, 0, 0]);
 
-    let [arrived, go_on] = [(); 2].map(|()| Arc::new(tokio::sync::Notify::new()));
-    let wait = || Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) };
-    faulty.proxy.inject([wait(), wait()]);
-    let settings = StoreSettings {
-        inventory_table: "holdfast-inventory".to_owned(),
-        ledger_table: "holdfast-ledger".to_owned(),
-        retention: Duration::from_secs(86_400),
-        retry: RetryPolicy { max_attempts: 2, backoff: Duration::from_millis(1) },
-        combines: false,
-    };
-    let hasty = Store::connect(shared::aws::config_for(&faulty.proxy.url, "store"), settings).await;
-    let write = StockCommand { idempotency_key: IdempotencyKey::parse("count-2").unwrap(), ..audit(3) };
+    let gate = Gate::default();
+    faulty.proxy.inject([Trouble::Held(gate.clone()), Trouble::Held(gate.clone())]);
+    let retry = RetryPolicy { max_attempts: 2, backoff: Duration::from_millis(1) };
+    let hasty = Tables::store_over(&faulty.proxy.url, "store", retry).await;
+    let (write, invocation) = (audit("count-2", 3), at(0));
     let others = async {
-        for n in 1..3 {
-            arrived.notified().await;
-            come_and_leave(n).await;
-            go_on.notify_one();
+        for _ in 0..2 {
+            gate.meanwhile(come_and_leave()).await;
         }
     };
-    let invocation = at(0);
     let (outcome, ()) = tokio::join!(hasty.change_stock(&write, &invocation), others);
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
     assert_eq!(faulty.tables.stock("A").await, [12, 0, 0]);
@@ -316,20 +276,13 @@ async fn an_audit_gives_way_to_who_is_at_it() {
 async fn an_addition_is_decided_on_what_is_there_shown_or_not() {
     let faulty = faulty().await;
     let most = 1_000_000_000;
-    let write = |key: &str, change| StockCommand {
-        unit: product("A"),
-        change,
-        idempotency_key: IdempotencyKey::parse(key).unwrap(),
-        answer: "done".to_owned(),
-    };
-    let all = StockChange::Audit { on_hand: most - 1 };
-    faulty.store.change_stock(&write("count", all), &at(0)).await.unwrap();
-    let add = || StockChange::Add(Quantity::ONE);
-    faulty.proxy.inject([Fault::WithoutItem]);
-    let added = faulty.store.change_stock(&write("first", add()), &at(0)).await.unwrap();
+    faulty.changes(&audit("count", most - 1)).await.unwrap();
+    let add = |key| stock_command("A", key, StockChange::Add(Quantity::ONE));
+    faulty.proxy.inject([Trouble::WithoutItem]);
+    let added = faulty.changes(&add("first")).await.unwrap();
     assert!(matches!(added, StockOutcome::Done { .. }), "{added:?}");
-    faulty.proxy.inject([Fault::WithoutItem]);
-    let refused = faulty.store.change_stock(&write("second", add()), &at(0)).await.unwrap();
+    faulty.proxy.inject([Trouble::WithoutItem]);
+    let refused = faulty.changes(&add("second")).await.unwrap();
     assert_eq!(refused, StockOutcome::Refused(StockRefusal::TooMuch { on_hand: most }));
 }
 
@@ -343,8 +296,8 @@ async fn what_is_done_is_answered_without_figures_where_they_cannot_be_read() {
     let event = serde_json::from_str(&sample).unwrap();
     let mut context = lambda_http::Context::default();
     context.deadline = u64::try_from(local::clock::now_ms()).unwrap() + 10_000;
-    faulty.proxy.let_reads_hang();
-    let began = tokio::time::Instant::now();
+    faulty.proxy.inject_until(for_good(), &["GetItem"], Fault::Hang);
+    let began = Instant::now();
     let handle: http::Handle = |deps, request| Box::pin(stock_admin::handle(deps, request));
     let response = http::answer("test", event, &context, &deps, handle).await;
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
@@ -360,21 +313,16 @@ async fn what_is_done_is_answered_without_figures_where_they_cannot_be_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_after_a_try_without_answer_is_no_end() {
     let faulty = faulty().await;
-    let write = StockCommand {
-        unit: product("A"),
-        change: StockChange::Add(Quantity::new(5).unwrap()),
-        idempotency_key: IdempotencyKey::parse("delivery-1").unwrap(),
-        answer: "done".to_owned(),
-    };
-    faulty.proxy.inject([Fault::Lose, Fault::Denied]);
-    let outcome = faulty.store.change_stock(&write, &at(0)).await;
+    let write = stock_command("A", "delivery-1", StockChange::Add(Quantity::new(5).unwrap()));
+    faulty.proxy.inject([Fault::Lose.into(), denied()]);
+    let outcome = faulty.changes(&write).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
-    let again = faulty.store.change_stock(&write, &at(0)).await;
+    let again = faulty.changes(&write).await;
     assert!(matches!(again, Ok(StockOutcome::Done { first: false, .. })), "{again:?}");
-    faulty.proxy.inject([Fault::Drop, Fault::Denied]);
+    faulty.proxy.inject([Fault::Hang.into(), denied()]);
     let outcome = faulty.apply(reserve("o", 4)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
-    faulty.proxy.inject([Fault::Denied]);
+    faulty.proxy.inject([denied()]);
     let outcome = faulty.apply(reserve("o", 4)).await;
     assert!(matches!(outcome, Err(StoreError::Refused(_))), "{outcome:?}");
     assert_eq!((faulty.proxy.remaining_faults(), faulty.tables.stock("A").await), (0, [15, 0, 0]));
@@ -385,22 +333,14 @@ async fn an_error_after_a_try_without_answer_is_no_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_short_before_is_not_short_now() {
     let faulty = faulty().await;
-    let Action::Reserve { lines, .. } = reserve("o", 12).action else { unreachable!() };
-    let hear = |heard| command("o", Action::Hear { heard, expires_at: None });
-    let [go, arrived, go_on] = [(); 3].map(|()| Arc::new(tokio::sync::Notify::new()));
-    go.notify_one();
-    faulty.proxy.inject([
-        Fault::Wait { arrived: Arc::default(), go_on: go },
-        Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) },
-    ]);
-    let created = faulty.apply(hear(Heard::Created(Ordered::Lines(lines))));
-    let meanwhile = async {
-        arrived.notified().await;
+    let hear = |fact, of: &[_]| command("o", Action::Hear { heard: fact_with(fact, of), expires_at: None });
+    let gate = Gate::default();
+    faulty.proxy.inject([Trouble::Nothing, Trouble::Held(gate.clone())]);
+    let created = faulty.apply(hear(Fact::Created, &[("A", 12)]));
+    let meanwhile = gate.meanwhile(async {
         faulty.tables.add("A", 10).await;
-        let told = faulty.tables.store.apply(hear(Heard::Delivered(Delivery::All)), &at(0)).await;
-        assert_eq!(first(told), State::Pending);
-        go_on.notify_one();
-    };
+        assert_eq!(faulty.another_applies(hear(Fact::Delivered, &[])).await, State::Pending);
+    });
     let (created, ()) = tokio::join!(created, meanwhile);
     assert_eq!(first(created), State::Fulfilled);
     assert_eq!((faulty.proxy.remaining_faults(), faulty.tables.stock("A").await), (0, [8, 0, 12]));
@@ -410,10 +350,10 @@ async fn what_was_short_before_is_not_short_now() {
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_4_a_late_reserve_of_an_order_that_was_given_up() {
     let faulty = faulty().await;
-    faulty.proxy.inject([Fault::Late(Duration::from_millis(1_500))]);
+    faulty.proxy.inject([Fault::Late]);
     let given_up = faulty.store.apply(reserve("o", 4), &within(Duration::from_secs(1))).await;
     assert!(matches!(given_up, Err(StoreError::TryAgain(_))), "{given_up:?}");
-    let released = faulty.apply(command("o", Action::Release { reason: Reason::requested() })).await;
+    let released = faulty.apply(release("o")).await;
     assert_eq!(first(released), State::Pending);
     // Long enough for the late request to have been refused.
     tokio::time::sleep(Duration::from_millis(1_000)).await;
@@ -424,7 +364,7 @@ async fn scenario_4_a_late_reserve_of_an_order_that_was_given_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_confirm_without_an_answer_is_not_called_refused() {
     let faulty = faulty().await;
-    faulty.proxy.inject([Fault::Late(Duration::from_millis(1_200))]);
+    faulty.proxy.inject([Fault::Late]);
     let outcome = faulty.apply(command("o", Action::Confirm)).await;
     assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
 }
@@ -433,10 +373,10 @@ async fn a_confirm_without_an_answer_is_not_called_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_6_transaction_in_progress_for_long() {
     let faulty = faulty().await;
-    let until = tokio::time::Instant::now() + Duration::from_secs(6);
-    faulty.proxy.inject([Fault::InProgress(until)]);
+    let until = Instant::now() + Duration::from_secs(6);
+    faulty.proxy.inject_until(until, WRITES, Fault::InProgress);
     assert_eq!(first(faulty.apply(reserve("o", 4)).await), State::Reserved);
-    assert!(tokio::time::Instant::now() > until);
+    assert!(Instant::now() > until);
     faulty.holds([6, 4, 0]).await;
 }
 
@@ -448,9 +388,9 @@ async fn scenario_7_conflicts_that_do_not_end() {
     let deps = deps(faulty.store.clone(), &[]);
     let samples = samples();
     let (function, sample) = samples.iter().find(|(_, sample)| sample.contains("/reserve")).unwrap();
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     let until = began + Duration::from_secs(6);
-    faulty.proxy.inject([Fault::ConflictUntil(until)]);
+    faulty.proxy.inject_until(until, WRITES, Fault::Conflict);
     assert_eq!(answer(&deps, function, sample, Duration::from_secs(10)).await, (503, true));
     let took = began.elapsed();
     assert!((Duration::from_secs(2)..Duration::from_millis(3_500)).contains(&took), "{took:?}");
@@ -464,10 +404,11 @@ async fn scenario_7_conflicts_that_do_not_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn conflicts_with_a_try_of_its_own_are_waited_out() {
     let faulty = faulty().await;
-    let until = tokio::time::Instant::now() + Duration::from_secs(6);
-    faulty.proxy.inject([Fault::Drop, Fault::ConflictUntil(until)]);
+    let until = Instant::now() + Duration::from_secs(6);
+    faulty.proxy.inject([Fault::Hang]);
+    faulty.proxy.inject_until(until, WRITES, Fault::Conflict);
     assert_eq!(first(faulty.apply(reserve("o", 4)).await), State::Reserved);
-    assert!(tokio::time::Instant::now() > until);
+    assert!(Instant::now() > until);
     faulty.holds([6, 4, 0]).await;
 }
 
@@ -513,9 +454,9 @@ async fn scenario_5_every_operation_hangs() {
         deps(faulty.store.clone(), &[("EVENT_BUS", "holdfast-events"), ("DEAD_LETTER_QUEUE_URL", "-")]);
     let samples = samples();
     assert_eq!(samples.len(), 18);
-    faulty.proxy.fall_silent();
+    faulty.proxy.inject_until(for_good(), ALL, Fault::Hang);
     let timeout = Duration::from_millis(2_500);
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     let (deps, tables) = (&deps, &faulty.tables);
     let http = async {
         let answers =
@@ -537,7 +478,7 @@ async fn scenario_5_every_operation_hangs() {
     };
     let invocation = within();
     let publish = async {
-        let mut records = tables.database.stream_after("holdfast-inventory", "", 10).await.unwrap();
+        let mut records = tables.stream().await;
         records.retain(|record| record["dynamodb"]["Keys"]["pk"]["S"] == "STOCK#A#0");
         let number = records[0]["dynamodb"]["SequenceNumber"].clone();
         let outbox =
@@ -590,36 +531,29 @@ async fn answer(deps: &Arc<Deps>, function: &str, sample: &str, timeout: Duratio
 async fn scenario_8_a_conflict_and_a_condition() {
     let faulty = faulty().await;
     faulty.tables.add("B", 5).await;
-    let lines = ["A", "B"].map(|name| {
-        (
-            LineKey { product: ProductId::parse(name).unwrap(), location: Location::default() },
-            Quantity::new(4).unwrap(),
-        )
-    });
-    let reserve = |lines| {
-        let action = Action::Reserve { lines: OrderLines::sum(lines).unwrap(), expires_at: None };
-        command("o", action)
+    let reserve = || {
+        let lines = lines(&[("A", 4), ("B", 4)]);
+        command("o", Action::Reserve { lines, expires_at: None })
     };
-    let b = faulty.tables.dynamodb.get_item().table_name("holdfast-inventory");
-    let text = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
-    assert!(b.key("pk", text("STOCK#B#0")).key("sk", text("main")).send().await.unwrap().item.is_some());
-    let shown = |available: u64| {
-        json!({
-            "pk": {"S": "STOCK#B#0"}, "sk": {"S": "main"}, "productId": {"S": "B"}, "buckets": {"N": "1"},
-            "available": {"N": available.to_string()}, "reserved": {"N": "0"}, "sold": {"N": "0"},
-            "version": {"N": "1"}, "updatedAt": {"N": "0"},
-            "cause": {"M": {"operation": {"S": "add"}, "reference": {"S": "r"}, "correlationId": {"S": "c"}}},
-        })
-    };
+    let key = json!({"pk": {"S": "STOCK#B#0"}, "sk": {"S": "main"}});
+    let look = json!({"TableName": INVENTORY, "Key": key}).to_string();
+    let found = faulty.tables.database.answer("test", "GetItem", &look);
+    let mut shown = serde_json::from_str::<Value>(&found.body).unwrap()["Item"].take();
+    shown["available"] = json!({"N": "2"});
     // Two are there and four are wanted: refused, whatever went on at A.
-    faulty.proxy.inject([Fault::ConflictAndCondition(shown(2))]);
-    let refused = faulty.apply(reserve(lines.clone())).await.unwrap();
+    let reasons = [
+        json!({"Code": "None"}),
+        json!({"Code": "TransactionConflict", "Message": "on purpose"}),
+        json!({"Code": "ConditionalCheckFailed", "Message": "on purpose", "Item": shown}),
+    ];
+    faulty.proxy.inject([Trouble::Refused(cancelled(&reasons))]);
+    let refused = faulty.apply(reserve()).await.unwrap();
     let Outcome::Refused { refusal: Refusal::Short(short), .. } = refused else { panic!("{refused:?}") };
     assert_eq!(short.len(), 1);
-    assert_eq!(short[0].unit, product("B"));
+    assert_eq!(short[0].unit, unit_key("B"));
     // Conflicts alone never refuse.
     faulty.proxy.inject([Fault::Conflict, Fault::Conflict]);
-    assert_eq!(first(faulty.apply(reserve(lines)).await), State::Reserved);
+    assert_eq!(first(faulty.apply(reserve()).await), State::Reserved);
     assert_eq!(faulty.proxy.remaining_faults(), 0);
     assert_eq!((faulty.tables.stock("A").await, faulty.tables.stock("B").await), ([6, 4, 0], [1, 4, 0]));
 }
@@ -633,16 +567,13 @@ async fn a_hold_that_is_confirmed_under_the_sweep() {
     }
     let deps = deps(faulty.store.clone(), &[]);
     let later = Invocation { now: Timestamp::from_millisecond(1_000_000).unwrap(), ..at(0) };
-    let (arrived, go_on) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
-    faulty.proxy.inject([Fault::Wait { arrived: Arc::clone(&arrived), go_on: Arc::clone(&go_on) }]);
+    let gate = Gate::default();
+    faulty.proxy.inject([Trouble::Held(gate.clone())]);
     let sweep = expiry_sweep::sweep(&deps, None, &later);
-    let confirm = async {
-        arrived.notified().await;
+    let confirm = gate.meanwhile(async {
         // By a clock for which it is not due.
-        let confirmed = faulty.tables.store.apply(command("p", Action::Confirm), &at(0)).await;
-        assert_eq!(first(confirmed), State::Confirmed);
-        go_on.notify_one();
-    };
+        assert_eq!(faulty.another_applies(command("p", Action::Confirm)).await, State::Confirmed);
+    });
     let (swept, ()) = tokio::join!(sweep, confirm);
     let swept = swept.unwrap();
     assert_eq!(
@@ -660,7 +591,7 @@ async fn scenario_25_the_index_lacks_a_due_hold() {
     let deps = deps(faulty.store.clone(), &[]);
     let later = Invocation { now: Timestamp::from_millisecond(1_000_000).unwrap(), ..at(0) };
     // Every shard is asked once for what is due.
-    faulty.proxy.put_behind(16);
+    faulty.proxy.inject_into(&["Query"], [Fault::Stale; 16]);
     let swept = expiry_sweep::sweep(&deps, None, &later).await.unwrap();
     assert_eq!((&swept["due"], &swept["complete"]), (&json!(0), &json!(true)));
     assert_eq!(faulty.tables.stock("A").await, [6, 4, 0]);
@@ -672,19 +603,14 @@ async fn scenario_25_the_index_lacks_a_due_hold() {
 /// Scenario 45: the addition whose answer is lost is made once, and answered as the first time.
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_45_an_addition_whose_answer_is_lost() {
-    for fault in [Fault::Lose, Fault::Error500, Fault::Drop, Fault::Conflict] {
+    for fault in [Fault::Lose, Fault::ErrorAfter, Fault::Hang, Fault::Conflict] {
         let faulty = faulty().await;
-        let write = |quantity: u64| StockCommand {
-            unit: product("B"),
-            change: StockChange::Add(Quantity::new(quantity).unwrap()),
-            idempotency_key: IdempotencyKey::parse("delivery-1").unwrap(),
-            answer: format!("{quantity}"),
-        };
-        faulty.proxy.inject([fault.clone()]);
-        let added = faulty.store.change_stock(&write(5), &at(0)).await.unwrap();
-        assert_eq!(added, StockOutcome::Done { answer: "5".to_owned(), first: true }, "{fault:?}");
-        let again = faulty.store.change_stock(&write(5), &at(0)).await.unwrap();
-        assert_eq!(again, StockOutcome::Done { answer: "5".to_owned(), first: false }, "{fault:?}");
+        let write = stock_command("B", "delivery-1", StockChange::Add(Quantity::new(5).unwrap()));
+        faulty.proxy.inject([fault]);
+        for first in [true, false] {
+            let added = faulty.changes(&write).await.unwrap();
+            assert_eq!(added, StockOutcome::Done { answer: "done".to_owned(), first }, "{fault:?}");
+        }
         assert_eq!(faulty.tables.stock("B").await, [5, 0, 0], "{fault:?}");
         faulty.holds([10, 0, 0]).await;
     }

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::AttributeValue;
-use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::IntoResponse as _;
 use serde_json::{Value, json};
-use shared::domain::{IdempotencyKey, Reason, StockChange, StockCommand};
-use shared::store::StockOutcome;
+use shared::domain::fixtures::unit_key;
+use shared::domain::{Reason, StockChange};
+use sim::faults::Fault;
 
-use crate::support::tables::{INVENTORY, at};
-use crate::support::{Api, Runner, Tables, deps, product};
+use crate::support::faults::{ALL, FaultProxy, Trouble, for_good};
+use crate::support::tables::{INVENTORY, at, text};
+use crate::support::{Api, Runner, Tables, deps};
 
 /// Tables whose stream is published when the test says so.
 struct Desk {
@@ -20,13 +18,12 @@ struct Desk {
     threshold: &'static str,
     /// The last record that was published, or lost.
     position: String,
-    writes: u32,
 }
 
 impl Desk {
     async fn open() -> Self {
         let tables = Tables::start().await;
-        Self { tables, threshold: "10", position: String::new(), writes: 0 }
+        Self { tables, threshold: "10", position: String::new() }
     }
 
     fn deps(&self) -> std::sync::Arc<shared::function::Deps> {
@@ -45,15 +42,8 @@ impl Desk {
     }
 
     async fn adjusts(&mut self, name: &str, by: i64) {
-        self.writes += 1;
-        let write = StockCommand {
-            unit: product(name),
-            change: StockChange::Adjust { by, reason: Reason::parse("count").unwrap() },
-            idempotency_key: IdempotencyKey::parse(format!("adjust-{:08}", self.writes)).unwrap(),
-            answer: "{}".to_owned(),
-        };
-        let done = self.tables.store.change_stock(&write, &at(0)).await.unwrap();
-        assert!(matches!(done, StockOutcome::Done { first: true, .. }), "{done:?}");
+        let change = StockChange::Adjust { by, reason: Reason::parse("count").unwrap() };
+        self.tables.changes(name, change).await;
     }
 
     /// The records of the stream that nobody has seen yet.
@@ -154,7 +144,7 @@ async fn a_level_costs_two_reads_and_a_transaction_where_it_is_another_one() {
     tables.add("A", 20).await;
     for (threshold, calls) in [(10, (2, 0)), (20, (2, 1)), (20, (2, 0)), (19, (2, 1))] {
         let before = tables.usage();
-        tables.store.update_level(&product("A"), None, threshold, &at(1)).await.unwrap();
+        tables.store.update_level(&unit_key("A"), None, threshold, &at(1)).await.unwrap();
         let usage = tables.usage_since(&before);
         let called = |operation: &str| usage.get(operation).map_or(0, |(calls, _)| *calls);
         assert_eq!((called("GetItem"), called("TransactWriteItems")), calls, "threshold {threshold}");
@@ -250,7 +240,7 @@ async fn scenario_56_a_threshold_is_raised() {
     assert_eq!((&report["holds"], &report["levelsSet"]), (&json!(true), &json!(2)), "{report}");
     assert_eq!(low(&shop).await, ["A", "B"]);
     for name in ["A", "B"] {
-        shop.until("it is told", async |shop: &Api| shop.published_count("LowStock", name).await == 1).await;
+        shop.until_published(1, "LowStock", name).await;
     }
 
     // B alone, by its own threshold: any write of the product makes its level anew.
@@ -262,8 +252,7 @@ async fn scenario_56_a_threshold_is_raised() {
         let level = if times == 1 { "enough" } else { "low" };
         shop.until("the alert has followed", async |shop: &Api| level_of(shop, "B#main").await == level)
             .await;
-        shop.until("it is told", async |shop: &Api| shop.published_count("LowStock", "B").await == times)
-            .await;
+        shop.until_published(times, "LowStock", "B").await;
     }
     shop.adds_up().await;
     assert_eq!(shop.published_count("LowStock", "A").await, 1);
@@ -271,37 +260,15 @@ async fn scenario_56_a_threshold_is_raised() {
 
 /// The level that the alert of a stock unit has.
 async fn level_of(shop: &Api, stock_unit: &str) -> String {
-    let scan = shop.dynamodb.scan().table_name("holdfast-inventory").consistent_read(true);
+    let scan = shop.dynamodb.scan().table_name(INVENTORY).consistent_read(true);
     let found = scan
         .filter_expression("begins_with(pk, :alert) AND sk = :unit")
-        .expression_attribute_values(":alert", AttributeValue::S("ALERT#".to_owned()))
-        .expression_attribute_values(":unit", AttributeValue::S(stock_unit.to_owned()))
+        .expression_attribute_values(":alert", text("ALERT#"))
+        .expression_attribute_values(":unit", text(stock_unit))
         .send();
     let items = found.await.unwrap().items.unwrap_or_default();
     let [alert] = items.as_slice() else { panic!("{items:?}") };
     alert["level"].as_s().unwrap().clone()
-}
-
-/// A bus in front of the real one that takes one request and hangs from the second on.
-async fn hanging_bus(real: String) -> String {
-    type Seen = std::sync::Arc<std::sync::atomic::AtomicUsize>;
-    async fn answer(
-        State((real, seen)): State<(String, Seen)>,
-        headers: HeaderMap,
-        body: String,
-    ) -> axum::response::Response {
-        if seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst) > 0 {
-            return std::future::pending().await;
-        }
-        let sent = reqwest::Client::new().post(&real).headers(headers).body(body).send().await.unwrap();
-        sent.text().await.unwrap().into_response()
-    }
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let router = axum::Router::new().route("/", axum::routing::post(answer));
-    let router = router.with_state((real, Seen::default()));
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    url
 }
 
 /// The bus is slow: what was sent is finished, the first record that was not is named, and the next invocation
@@ -317,17 +284,20 @@ async fn a_slow_bus_costs_no_record_that_is_done() {
     let is_stock = |r: &&Value| r["dynamodb"]["Keys"]["pk"]["S"].as_str().unwrap().starts_with("STOCK#");
     let stock: Vec<&Value> = records.iter().filter(is_stock).collect();
     assert_eq!(stock.len(), 15);
-    let slow = hanging_bus(desk.tables.url.clone()).await;
+    // One request is taken, and from the second on it hangs.
+    let slow = FaultProxy::to(&desk.tables.url).await;
+    slow.inject_into(ALL, [Trouble::Nothing]);
+    slow.inject_until(for_good(), ALL, Fault::Hang);
     let mut invocation = at(0);
     invocation.deadline = tokio::time::Instant::now() + Duration::from_millis(1_500);
-    let outbox = desk.outbox(&slow).await;
+    let outbox = desk.outbox(&slow.url).await;
     let answer = publisher::handle(&outbox, &json!({"Records": stock}), &invocation).await.unwrap();
     assert!(tokio::time::Instant::now() < invocation.deadline, "it answered in time");
     // Each record says two things, and ten go into a request: five records are done.
     let number = stock[5]["dynamodb"]["SequenceNumber"].as_str().unwrap();
     assert_eq!(answer["batchItemFailures"], json!([{"itemIdentifier": number}]));
     for (i, name) in names.iter().enumerate() {
-        let movements = desk.tables.store.movements(&product(name), 0, 1, &at(0)).await.unwrap();
+        let movements = desk.tables.store.movements(&unit_key(name), 0, 1, &at(0)).await.unwrap();
         assert_eq!(movements.len(), usize::from(i < 5), "{name}");
     }
     assert_eq!(desk.low().await, names[..5]);

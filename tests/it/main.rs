@@ -9,7 +9,7 @@
 //! - `levels`: how stock stands to its threshold; `reconciles`: whether everything adds up while it moves
 //! - `storage`: the store against the embedded DynamoDB, with calls and write units counted
 //! - `combining`: requests of one process that share transactions
-//! - `faults`: a proxy before DynamoDB that misbehaves
+//! - `faults`: a proxy before DynamoDB that misbehaves as the simulation does
 //! - `e2e`: the suite that also runs on a deployed stack
 //! - `openapi`: the document, and that every answer is as it says
 //! - `operations`: metrics, alarms, runbook; `deployment`: what production needs is declared

@@ -147,7 +147,7 @@ async fn functions_count_what_they_do() {
     for (order, quantity) in [("o-1", 4), ("o-1", 4), ("o-2", 17), ("o-3", 6)] {
         shop.reserve(order, &[("A", quantity)]).await;
     }
-    shop.until("A is low", async |shop| shop.published_count("LowStock", "A").await == 1).await;
+    shop.until_published(1, "LowStock", "A").await;
     // Wrong in itself: no order that could not be served.
     shop.post("/api/inventory/reserve", &json!({"orderId": "o"})).await;
     shop.get("/api/inventory/A").await;
@@ -155,17 +155,14 @@ async fn functions_count_what_they_do() {
     shop.send_order_event(&json!({"type": "OrderCreated", "orderId": "e-1", "items": items})).await;
     let items = json!([{"productId": "A", "quantity": 10}]);
     shop.send_order_event(&json!({"type": "OrderCreated", "orderId": "e-2", "items": items})).await;
-    shop.until("e-1 is refused", async |shop| shop.status("e-1").await == "REJECTED").await;
-    shop.until("e-2 is held", async |shop| shop.status("e-2").await == "RESERVED").await;
+    shop.until_status("e-1", "REJECTED").await;
+    shop.until_status("e-2", "RESERVED").await;
     let items = json!([{"productId": "A", "quantity": 11}]);
     shop.send_order_event(&json!({"type": "OrderCreated", "orderId": "e-2", "items": items})).await;
-    shop.until("it was told", async |shop| shop.published_count("OrderConflict", "e-2").await == 1).await;
+    shop.until_published(1, "OrderConflict", "e-2").await;
     // Only now: a payment that overtakes its order is told in another event.
     shop.send_order_event(&json!({"type": "PaymentSucceeded", "orderId": "e-1"})).await;
-    shop.until("it was told", async |shop| {
-        shop.published_count("InventoryConfirmationRefused", "e-1").await == 1
-    })
-    .await;
+    shop.until_published(1, "InventoryConfirmationRefused", "e-1").await;
     let swept = shop.invoke("expiry-sweep", &Value::Null).await;
     assert_eq!(swept["due"], 0);
     shop.adds_up().await;

@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Runner};
+use crate::support::Runner;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_11_the_same_order_fifty_times_at_once() {
@@ -82,14 +82,8 @@ async fn a_reason_is_free_text() {
     for order in ["order-1", "order-2"] {
         shop.send_order_event(&json!({"eventType": "OrderPaid", "orderId": order})).await;
     }
-    shop.until("what was paid after all is held", async |shop: &Api| {
-        shop.status("order-1").await == "CONFIRMED"
-    })
-    .await;
-    shop.until("it is heard", async |shop: &Api| {
-        shop.published_count("InventoryConfirmationRefused", "order-2").await == 1
-    })
-    .await;
+    shop.until_status("order-1", "CONFIRMED").await;
+    shop.until_published(1, "InventoryConfirmationRefused", "order-2").await;
     assert_eq!((shop.status("order-2").await.as_str(), shop.stock("A").await), ("RELEASED", [9, 1, 0]));
     for bad in [" ".to_owned(), "x".repeat(201)] {
         let refused =

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use local::iam::{RequestedPermission, allows};
 use serde_json::{Value, json};
 
 use crate::contract::template;
-use crate::support::tables::{INVENTORY, LEDGER};
+use crate::support::tables::{INVENTORY, LEDGER, number, put_item, text, update_item};
 use crate::support::{Api, Runner, template_without};
 
 /// One permission: a statement with one action, one resource and one kind of key.
@@ -127,7 +126,7 @@ async fn work_on_orders(shop: &Api) {
     for (name, state) in [("OrderCreated", "RESERVED"), ("OrderCancelled", "RELEASED")] {
         let items = json!([{"productId": "A", "quantity": 1}]);
         shop.send_order_event(&json!({"type": name, "orderId": "e-1", "items": items})).await;
-        shop.until(name, async |shop| shop.status("e-1").await == state).await;
+        shop.until_status("e-1", state).await;
     }
     let short = json!({"orderId": "o-5", "productId": "A", "quantity": 1, "ttlSeconds": 1});
     assert_eq!(shop.post("/api/inventory/reserve", &short).await.status, 201);
@@ -149,18 +148,9 @@ async fn look_at_everything(shop: &Api) {
     assert_eq!(shop.get("/docs").await.status, 200);
 }
 
-fn text(value: &str) -> AttributeValue {
-    AttributeValue::S(value.to_owned())
-}
-
-fn number(value: &str) -> AttributeValue {
-    AttributeValue::N(value.to_owned())
-}
-
 /// The publisher, with a record that it cannot read.
 async fn publish_what_cannot_be_read(shop: &Api) {
-    let put = shop.dynamodb.put_item().table_name(INVENTORY);
-    put.item("pk", text("STOCK#X#0")).item("sk", text("main")).send().await.unwrap();
+    put_item(&shop.dynamodb, &[("pk", text("STOCK#X#0")), ("sk", text("main"))]).await;
     shop.until("it was set aside", async |shop| shop.queued("holdfast-publisher-dead").await == 1).await;
     let delete = shop.dynamodb.delete_item().table_name(INVENTORY);
     delete.key("pk", text("STOCK#X#0")).key("sk", text("main")).send().await.unwrap();
@@ -170,7 +160,7 @@ async fn publish_what_cannot_be_read(shop: &Api) {
 async fn fill_a_gap(shop: &Api) {
     shop.adds_up().await;
     let delete = shop.dynamodb.delete_item().table_name(LEDGER);
-    delete.key("pk", text("A#0#main")).key("sk", number("2")).send().await.unwrap();
+    delete.key("pk", text("A#0#main")).key("sk", number(2)).send().await.unwrap();
     let report = shop.invoke("reconcile", &json!({"republish": true})).await;
     assert_eq!(report["filled"], 1, "{report}");
     assert_eq!(shop.invoke("reconcile", &json!({"productId": "A"})).await["holds"], true);
@@ -180,10 +170,8 @@ async fn fill_a_gap(shop: &Api) {
 async fn find_what_is_wrong(shop: &Api) {
     shop.add("WRONG", 5).await;
     assert_eq!(shop.reserve("o-6", &[("WRONG", 1)]).await.status, 201);
-    let update = shop.dynamodb.update_item().table_name(INVENTORY);
-    let update = update.key("pk", text("STOCK#WRONG#0")).key("sk", text("main"));
-    let update = update.update_expression("SET reserved = reserved + :one, version = version + :one");
-    update.expression_attribute_values(":one", number("1")).send().await.unwrap();
+    let change = "SET reserved = reserved + :one, version = version + :one";
+    update_item(&shop.dynamodb, ("STOCK#WRONG#0", "main"), change, &[(":one", number(1))]).await;
     let wrong = json!({"productId": "WRONG"});
     shop.until("only the figure is wrong", async |shop| {
         let report = shop.invoke("reconcile", &wrong).await;
@@ -194,7 +182,7 @@ async fn find_what_is_wrong(shop: &Api) {
     shop.until("a level that is missing is set", async |shop| {
         for shard in 0..4 {
             let delete = shop.dynamodb.delete_item().table_name(INVENTORY);
-            let delete = delete.key("pk", text(&format!("ALERT#{shard}")));
+            let delete = delete.key("pk", text(format!("ALERT#{shard}")));
             delete.key("sk", text("WRONG#main")).send().await.unwrap();
         }
         shop.invoke("reconcile", &wrong).await["levelsSet"] == 1
@@ -352,10 +340,7 @@ async fn a_function_starts_without_an_answer() {
     let shop = Runner::with(&["--template", file.to_str().unwrap()]).await;
     shop.add("A", 5).await;
     assert_eq!(shop.reserve("order-1", &[("A", 1)]).await.status, 201);
-    shop.until("it is published", async |shop| {
-        shop.published_count("InventoryReserved", "order-1").await == 1
-    })
-    .await;
+    shop.until_published(1, "InventoryReserved", "order-1").await;
     let noted =
         shop.log().iter().any(|line| line.contains("no answer at the start") && line.contains("EventBridge"));
     assert!(noted, "{:?}", shop.log());

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
+use shared::domain::fixtures::unit_key;
 
-use crate::support::faults::FaultProxy;
-use crate::support::tables::{INVENTORY, at};
-use crate::support::{Api, Runner, Tables, deps, product};
+use crate::support::faults::{FaultProxy, Gate, Trouble, for_good};
+use crate::support::tables::{RETRY, at, number, update_item};
+use crate::support::{Api, Runner, Tables, deps};
 
 /// Sells for as long as it is told to: holds, of which some are confirmed, shipped or given back.
 fn sells(api: &Api, seller: usize, going: &Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
@@ -46,17 +46,12 @@ async fn scenario_60_a_product_that_never_stops_selling() {
         assert_eq!(report["differences"], json!([]), "{report}");
         moved += usize::from(report["busy"] == json!(["A at main, bucket 0"]) && report["holds"] == true);
     }
-    let add = |name: &str, n: i64| {
-        let update = shop.dynamodb.update_item().table_name(INVENTORY);
-        update
-            .key("pk", AttributeValue::S("STOCK#A#0".to_owned()))
-            .key("sk", AttributeValue::S("main".to_owned()))
-            .update_expression(format!("SET {name} = {name} + :n, version = version + :one"))
-            .expression_attribute_values(":n", AttributeValue::N(n.to_string()))
-            .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
-            .send()
+    let add_to_reserved = async |n: i64| {
+        let change = "SET reserved = reserved + :n, version = version + :one";
+        let values = [(":n", number(n)), (":one", number(1))];
+        update_item(&shop.dynamodb, ("STOCK#A#0", "main"), change, &values).await;
     };
-    add("reserved", 3).await.unwrap();
+    add_to_reserved(3).await;
     let report = shop.invoke("reconcile", &json!({"productId": "A"})).await;
     assert_eq!((&report["holds"], &report["notCompared"]), (&json!(false), &json!([])), "{report}");
     let [difference] = report["differences"].as_array().unwrap().as_slice() else { panic!("{report}") };
@@ -65,7 +60,7 @@ async fn scenario_60_a_product_that_never_stops_selling() {
     // What the alarm looks at.
     let counted = async |_: &Api| shop.log().iter().any(|line| line.contains("\"ReconcileDifferences\":1"));
     shop.until("it is counted", counted).await;
-    add("reserved", -3).await.unwrap();
+    add_to_reserved(-3).await;
     going.store(false, Ordering::SeqCst);
     for seller in sellers {
         seller.await.unwrap();
@@ -90,19 +85,18 @@ async fn scenario_60_what_was_not_compared_does_not_hold() {
     publisher::handle(&outbox, &batch, &at(0)).await.unwrap();
 
     let proxy = FaultProxy::to(&tables.url).await;
-    let deps = deps(Tables::store_over(&proxy.url, "reconcile").await, &settings);
+    let deps = deps(Tables::store_over(&proxy.url, "reconcile", RETRY).await, &settings);
     let config = shared::aws::config_for(&tables.url, "reconcile");
     let reconciler = reconcile::Reconciler::connect(deps, config).await.unwrap();
-    let held_up = proxy.hold_up_scans();
+    let gate = Gate::default();
+    proxy.inject_until(for_good(), &["Scan"], Trouble::Held(gate.clone()));
     let (mut invocation, asked) = (at(0), Value::Null);
     invocation.deadline += std::time::Duration::from_secs(30);
     let reconciling = reconcile::handle(&reconciler, &asked, &invocation);
     let moving = async {
         // Once for the sums, and once for those who hold what has moved.
         for _ in 0..2 {
-            held_up.arrived.notified().await;
-            tables.add("A", 1).await;
-            held_up.go_on.notify_one();
+            gate.meanwhile(tables.add("A", 1)).await;
         }
     };
     let (report, ()) = tokio::join!(reconciling, moving);
@@ -110,7 +104,7 @@ async fn scenario_60_what_was_not_compared_does_not_hold() {
     assert_eq!((&report["holds"], &report["differences"]), (&json!(false), &json!([])), "{report}");
     let behind = json!([{"stockUnit": "A at main, bucket 0", "why": "the ledger is behind"}]);
     assert_eq!((&report["busy"], &report["notCompared"]), (&json!(["A at main, bucket 0"]), &behind));
-    assert_eq!(tables.store.movements(&product("B"), 0, 1, &at(0)).await.unwrap().len(), 1);
+    assert_eq!(tables.store.movements(&unit_key("B"), 0, 1, &at(0)).await.unwrap().len(), 1);
 }
 
 /// Ten orders of many lines with long names: their events are more than one request to the bus takes.

@@ -1,12 +1,12 @@
 //! The scenarios of `docs/scenarios.md` that concern stock administration, over HTTP.
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use futures::future::join_all;
 use serde_json::{Value, json};
+use sim::faults::Fault;
 
-use crate::support::faults::{Fault, through_fault_proxy};
+use crate::support::faults::through_fault_proxy;
 use crate::support::process::signal;
-use crate::support::tables::INVENTORY;
+use crate::support::tables::{number, update_item};
 use crate::support::{Answer, Api, Runner};
 
 async fn with_key(shop: &Api, path: &str, key: &str, body: &Value) -> Answer {
@@ -39,8 +39,8 @@ async fn scenario_58_a_keyless_addition_whose_function_dies() {
     shop.add("A", 1).await;
     let body = json!({"productId": "A", "quantity": 5});
     // After the commit, and before it.
-    for (fault, when_it_dies, afterwards) in [(Fault::Lose, 6, 6), (Fault::Drop, 6, 11)] {
-        proxy.inject(vec![fault; 10]);
+    for (fault, when_it_dies, afterwards) in [(Fault::Lose, 6, 6), (Fault::Hang, 6, 11)] {
+        proxy.inject([fault; 10]);
         let dies = async {
             shop.until("it has tried", async |_| proxy.remaining_faults() < 10).await;
             shop.until("it is there or not", async |shop| shop.stock("A").await == [when_it_dies, 0, 0])
@@ -149,8 +149,7 @@ async fn what_is_said_of_a_product_can_be_changed() {
     let read = shop.get("/api/inventory/A").await.body;
     assert_eq!((&read["name"], read.get("maxPerOrder")), (&json!("Shoe"), None));
     // It is a write as any other: published, and in the ledger without a movement of units.
-    shop.until("it was published", async |shop| shop.published_count("InventoryUpdated", "A").await == 4)
-        .await;
+    shop.until_published(4, "InventoryUpdated", "A").await;
     let events = shop.published().await;
     let is_update = |e: &&Value| e["operation"] == "update" && e["eventType"] == "InventoryUpdated";
     let updates: Vec<&Value> = events.iter().filter(is_update).collect();
@@ -226,14 +225,8 @@ async fn a_product_says_since_when_it_is_there() {
     assert_eq!(shop.post("/api/inventory/add", &east).await.status, 200);
     let [still, latest] = times().await;
     assert!(still == created && latest > updated, "the earliest and the latest of its locations");
-    let old = shop.dynamodb.update_item().table_name(INVENTORY);
-    old.key("pk", AttributeValue::S("STOCK#A#0".to_owned()))
-        .key("sk", AttributeValue::S("main".to_owned()))
-        .update_expression("REMOVE createdAt, physical ADD version :one")
-        .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
-        .send()
-        .await
-        .unwrap();
+    let old = "REMOVE createdAt, physical ADD version :one";
+    update_item(&shop.dynamodb, ("STOCK#A#0", "main"), old, &[(":one", number(1))]).await;
     for _ in 0..2 {
         assert_eq!(times().await[0], None);
         shop.add("A", 1).await;

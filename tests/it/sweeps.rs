@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use shared::domain::{
-    Action, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, Refusal, ReservationId, Target,
-    Timestamp,
-};
+use shared::domain::fixtures::lines;
+use shared::domain::{Action, OrderId, Refusal, ReservationId, Target};
 use shared::function::Deps;
 use shared::store::{Invocation, Outcome, SweepCounts};
 use tokio::time::Instant;
 
-use crate::support::tables::{at, command};
+use crate::support::tables::{at, command, number, put_item, text, update_item};
 use crate::support::{Api, Runner, Tables, conserved};
 
 const TTL: i64 = 60_000;
@@ -21,13 +19,8 @@ const TTL: i64 = 60_000;
 const MAY_END: i64 = TTL + 5_000;
 
 async fn hold(tables: &Tables, order: &str, products: &[&str]) -> ReservationId {
-    let line = |product: &&str| {
-        let key = LineKey { product: ProductId::parse(*product).unwrap(), location: Location::default() };
-        (key, Quantity::ONE)
-    };
-    let lines = OrderLines::sum(products.iter().map(line)).unwrap();
-    let expires_at = Some(Timestamp::from_millisecond(TTL).unwrap());
-    let action = Action::Reserve { lines, expires_at };
+    let of: Vec<(&str, u64)> = products.iter().map(|product| (*product, 1)).collect();
+    let action = Action::Reserve { lines: lines(&of), expires_at: Some(at(TTL).now) };
     tables.store.apply(command(order, action), &at(0)).await.unwrap();
     ReservationId::of(&OrderId::parse(order).unwrap())
 }
@@ -80,8 +73,7 @@ async fn scenario_24_holds_that_are_no_longer_due() {
     let extended = hold(&tables, "extended", &["A"]).await;
     let unknown = ReservationId::of(&OrderId::parse("unknown").unwrap());
     apply_to(&tables, confirmed, 0, Action::Confirm).await;
-    let later = Timestamp::from_millisecond(2 * TTL).unwrap();
-    apply_to(&tables, extended, 0, Action::Extend { expires_at: later }).await;
+    apply_to(&tables, extended, 0, Action::Extend { expires_at: at(2 * TTL).now }).await;
     let mut outcome = SweepCounts::default();
     let ids = [due, confirmed, extended, unknown];
     tables.store.expire(&ids, &at(MAY_END), &mut outcome).await.unwrap();
@@ -220,21 +212,13 @@ async fn without_auto_release_it_only_counts() {
 /// A stock unit whose figure is wrong keeps its own holds, not those of others.
 #[tokio::test]
 async fn a_broken_stock_unit_does_not_hold_up_the_rest() {
-    use aws_sdk_dynamodb::types::AttributeValue;
     let tables = Tables::start().await;
     tables.add("A", 10).await;
     tables.add("B", 10).await;
     let both = hold(&tables, "both", &["A", "B"]).await;
     let fine = hold(&tables, "fine", &["A"]).await;
-    let update = tables.dynamodb.update_item().table_name("holdfast-inventory");
-    update
-        .key("pk", AttributeValue::S("STOCK#B#0".to_owned()))
-        .key("sk", AttributeValue::S("main".to_owned()))
-        .update_expression("SET reserved = :n")
-        .expression_attribute_values(":n", AttributeValue::N("0".to_owned()))
-        .send()
-        .await
-        .unwrap();
+    let nothing = [(":n", number(0))];
+    update_item(&tables.dynamodb, ("STOCK#B#0", "main"), "SET reserved = :n", &nothing).await;
     let mut outcome = SweepCounts::default();
     tables.store.expire(&[both, fine], &at(MAY_END), &mut outcome).await.unwrap();
     assert_eq!((outcome.expired, outcome.failed), (1, 1));
@@ -244,21 +228,15 @@ async fn a_broken_stock_unit_does_not_hold_up_the_rest() {
 /// An entry that nobody can read keeps neither its page nor its shard from being swept.
 #[tokio::test]
 async fn an_unreadable_hold_does_not_hold_up_the_rest() {
-    use aws_sdk_dynamodb::types::AttributeValue;
     let tables = Tables::start().await;
     tables.add("A", 10).await;
     let orders: Vec<String> = (0..8).map(|i| format!("o-{i}")).collect();
     join_all(orders.iter().map(|order| hold(&tables, order, &["A"]))).await;
     for shard in 0..16 {
         let id = ReservationId::of(&OrderId::parse(format!("broken-{shard}")).unwrap());
-        let put = tables.dynamodb.put_item().table_name("holdfast-inventory");
-        put.item("pk", AttributeValue::S(format!("RES#{id}")))
-            .item("sk", AttributeValue::S("RES".to_owned()))
-            .item("expiryShard", AttributeValue::N(shard.to_string()))
-            .item("expiresAt", AttributeValue::N("1".to_owned()))
-            .send()
-            .await
-            .unwrap();
+        let (pk, sk) = (("pk", text(format!("RES#{id}"))), ("sk", text("RES")));
+        let item = [pk, sk, ("expiryShard", number(shard)), ("expiresAt", number(1))];
+        put_item(&tables.dynamodb, &item).await;
     }
     let report = expiry_sweep::sweep(&deps(&tables, "true"), None, &at(MAY_END)).await.unwrap();
     assert_eq!(
@@ -276,15 +254,12 @@ async fn the_schedule_gives_back_what_nobody_pays_for() {
     let body = json!({"orderId": "o", "productId": "A", "quantity": 4, "ttlSeconds": 1});
     assert_eq!(shop.post("/api/inventory/reserve", &body).await.status, 201);
     shop.until("it is given back", async |shop: &Api| shop.stock("A").await == [10, 0, 0]).await;
-    shop.until("it is published", async |shop: &Api| {
-        shop.published_count("ReservationExpired", "o").await == 1
-    })
-    .await;
+    shop.until_published(1, "ReservationExpired", "o").await;
     // A payment that comes too late takes the stock again; twice changes nothing.
     for _ in 0..2 {
         shop.send_order_event(&json!({"eventType": "PaymentSucceeded", "orderId": "o"})).await;
     }
-    shop.until("it is held again", async |shop: &Api| shop.status("o").await == "CONFIRMED").await;
+    shop.until_status("o", "CONFIRMED").await;
     assert_eq!(shop.stock("A").await, [6, 4, 0]);
     shop.adds_up().await;
     assert_eq!(shop.published_count("InventoryReserved", "o").await, 2);
@@ -303,7 +278,7 @@ async fn scenario_78_for_sale_soon_after_a_hold_is_over() {
         let body = json!({"orderId": "o", "productId": "A", "quantity": 4, "ttlSeconds": 1});
         assert_eq!(shop.post("/api/inventory/reserve", &body).await.status, 201);
         let over = Instant::now() + Duration::from_secs(1);
-        shop.until("it is over", async |shop: &Api| shop.status("o").await == "EXPIRED").await;
+        shop.until_status("o", "EXPIRED").await;
         assert_eq!(shop.stock("A").await, [6, 4, 0], "not at once: clocks differ");
         let is_back = async |shop: &Api| shop.stock("A").await == [10, 0, 0];
         shop.until_within(Duration::from_secs(20), "it is for sale", is_back).await;

@@ -1,23 +1,7 @@
 use serde_json::{Value, json};
-use shared::domain::{Location, ProductId, Quantity};
+use shared::domain::fixtures::{delivered_lines, fact_with};
 
 use super::*;
-
-fn created(of: &[(&str, u64)]) -> Heard {
-    let line = |&(product, quantity): &(&str, u64)| {
-        let key = LineKey { product: ProductId::parse(product).unwrap(), location: Location::default() };
-        (key, Quantity::new(quantity).unwrap())
-    };
-    Heard::Created(Ordered::sum(of.iter().map(line)).unwrap())
-}
-
-fn delivered(of: &[(&str, Option<&str>, u64)]) -> DeliveredLines {
-    let line = |&(product, location, quantity): &(&str, Option<&str>, u64)| {
-        let location = location.map(|location| Location::parse(location).unwrap());
-        (ProductId::parse(product).unwrap(), location, Quantity::new(quantity).unwrap())
-    };
-    DeliveredLines::sum(of.iter().map(line)).unwrap()
-}
 
 fn read(event: &Value) -> OrderEvent {
     fact_of(&event.to_string())
@@ -154,7 +138,7 @@ fn a_number_is_an_id_as_it_is_written() {
     }
     let body =
         r#"{"type":"OrderCreated","orderId":1,"items":[{"itemId":100000000000000000000017,"quantity":2}]}"#;
-    assert_eq!(fact_of(body).heard, created(&[("100000000000000000000017", 2)]));
+    assert_eq!(fact_of(body).heard, fact_with(Fact::Created, &[("100000000000000000000017", 2)]));
 }
 
 /// A number that can be written in several ways would be several orders.
@@ -194,7 +178,11 @@ fn every_envelope_is_opened() {
         [(bare.clone(), "c"), (bridge.clone(), "e-1"), (sns(&bare), "c"), (sns(&bridge), "e-1")]
     {
         let read = read(&event);
-        assert_eq!((read.order_id.as_str(), read.heard), ("17", created(&[("A", 1)])), "{event}");
+        assert_eq!(
+            (read.order_id.as_str(), read.heard),
+            ("17", fact_with(Fact::Created, &[("A", 1)])),
+            "{event}"
+        );
         assert_eq!(read.correlation_id.as_deref(), Some(correlation));
     }
 }
@@ -202,11 +190,11 @@ fn every_envelope_is_opened() {
 #[test]
 fn a_room_without_a_quantity_is_one_room() {
     let booking = json!({"type": "BookingCreated", "bookingId": "b", "roomId": "R-1"});
-    assert_eq!(read(&booking).heard, created(&[("R-1", 1)]));
+    assert_eq!(read(&booking).heard, fact_with(Fact::Created, &[("R-1", 1)]));
     let rooms = json!({"type": "BookingCreated", "data": {"bookingId": "b", "items": [{"roomId": "R-1"}, {"roomId": "R-2", "quantity": 2}]}});
-    assert_eq!(read(&rooms).heard, created(&[("R-1", 1), ("R-2", 2)]));
+    assert_eq!(read(&rooms).heard, fact_with(Fact::Created, &[("R-1", 1), ("R-2", 2)]));
     let flat = json!({"type": "BookingCreated", "data": {"bookingId": "b", "roomId": "R-1"}});
-    assert_eq!(read(&flat).heard, created(&[("R-1", 1)]));
+    assert_eq!(read(&flat).heard, fact_with(Fact::Created, &[("R-1", 1)]));
 }
 
 /// Members that a fact does not need cannot keep it from being heard.
@@ -236,7 +224,7 @@ fn a_delivery_says_what_has_left() {
         assert_eq!(told(more), Delivery::All);
     }
     let items = json!([{"sku": "A", "quantity": 1}, {"sku": "A", "quantity": 2, "location": "east"}, {"sku": "B", "quantity": 0}]);
-    let lines = delivered(&[("A", None, 1), ("A", Some("east"), 2)]);
+    let lines = delivered_lines(&[("A", 1), ("A@east", 2)]);
     assert_eq!(told(json!({"items": items})), Delivery::Total(lines.clone()));
     let id = ShipmentId::parse("17").unwrap();
     assert_eq!(told(json!({"data": {"items": items, "shipment_id": 17}})), Delivery::Shipment(id, lines));
@@ -263,7 +251,7 @@ fn nobody_else_says_how_long_to_hold() {
     let sent = |source: &str, name: &str, ttl: Value| json!({"source": source, "detail-type": name, "detail": detail(ttl)});
     let own = sent("holdfast", "OrderCreated", json!(60));
     assert_eq!(read(&own).ttl, Some(Duration::from_secs(60)));
-    assert_eq!(read(&own).heard, created(&[("A", 1)]));
+    assert_eq!(read(&own).heard, fact_with(Fact::Created, &[("A", 1)]));
     let mut without = own.clone();
     without["detail"].as_object_mut().unwrap().remove("ttlSeconds");
     let mut bare = detail(json!(60));

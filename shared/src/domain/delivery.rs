@@ -217,18 +217,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::fixtures::{delivered_lines, line};
 
-    fn lines(of: &[(&str, Option<&str>, u64)]) -> DeliveredLines {
-        DeliveredLines::sum(of.iter().map(|(product, location, quantity)| {
-            let location = location.map(|location| Location::parse(location).unwrap());
-            (ProductId::parse(*product).unwrap(), location, Quantity::new(*quantity).unwrap())
-        }))
-        .unwrap()
-    }
-
-    fn ordered(product: &str, location: &str, quantity: u64) -> Line {
-        let (product, location) = (ProductId::parse(product).unwrap(), Location::parse(location).unwrap());
-        Line::new(LineKey { product, location }, Quantity::new(quantity).unwrap())
+    fn ordered(name: &str, quantity: u64) -> Line {
+        let (key, quantity) = line(name, quantity);
+        Line::new(key, quantity)
     }
 
     fn left(deliveries: &Deliveries, order: &[Line]) -> Vec<(String, u64)> {
@@ -238,31 +231,31 @@ mod tests {
 
     #[test]
     fn a_line_without_a_location_matches_any_of_the_order() {
-        let order = [ordered("X", "east", 3), ordered("X", "west", 2)];
-        let total = |of: &[(&str, Option<&str>, u64)]| Deliveries {
-            totals: Claims::of(&lines(of)),
+        let order = [ordered("X@east", 3), ordered("X@west", 2)];
+        let total = |of: &[(&str, u64)]| Deliveries {
+            totals: Claims::of(&delivered_lines(of)),
             ..Deliveries::default()
         };
         let east = |n| ("X@east".to_owned(), n);
         let west = |n| ("X@west".to_owned(), n);
-        assert_eq!(left(&total(&[("X", None, 4)]), &order), [east(3), west(1)]);
-        assert_eq!(left(&total(&[("X", None, 1), ("X", Some("west"), 2)]), &order), [east(1), west(2)]);
-        assert_eq!(left(&total(&[("X", None, 7)]), &order), [east(5), west(2)]);
-        assert_eq!(left(&total(&[("X", None, 7)]), &[]), [("X@main".to_owned(), 7)]);
-        let all = Deliveries { all: true, ..total(&[("X", Some("west"), 1)]) };
+        assert_eq!(left(&total(&[("X", 4)]), &order), [east(3), west(1)]);
+        assert_eq!(left(&total(&[("X", 1), ("X@west", 2)]), &order), [east(1), west(2)]);
+        assert_eq!(left(&total(&[("X", 7)]), &order), [east(5), west(2)]);
+        assert_eq!(left(&total(&[("X", 7)]), &[]), [("X@main".to_owned(), 7)]);
+        let all = Deliveries { all: true, ..total(&[("X@west", 1)]) };
         assert_eq!(left(&all, &order), [east(3), west(2)]);
     }
 
     #[test]
     fn the_fingerprint_is_that_of_the_same_shipment_by_request() {
-        let main = lines(&[("X", Some("main"), 1), ("Y", None, 2)]);
-        assert_eq!(main.fingerprint(), lines(&[("Y", Some("main"), 2), ("X", None, 1)]).fingerprint());
-        assert_ne!(main.fingerprint(), lines(&[("Y", Some("east"), 2), ("X", None, 1)]).fingerprint());
+        let main = delivered_lines(&[("X@main", 1), ("Y", 2)]);
+        assert_eq!(main.fingerprint(), delivered_lines(&[("Y@main", 2), ("X", 1)]).fingerprint());
+        assert_ne!(main.fingerprint(), delivered_lines(&[("Y@east", 2), ("X", 1)]).fingerprint());
     }
 
     fn claims() -> impl Strategy<Value = Claims> {
-        let line = (prop::sample::select(vec!["X", "Y"]), prop::option::of(Just("east")), 1_u64..9);
-        prop::collection::vec(line, 1..4).prop_map(|of| Claims::of(&lines(&of)))
+        let line = (prop::sample::select(vec!["X", "Y", "X@east", "Y@east"]), 1_u64..9);
+        prop::collection::vec(line, 1..4).prop_map(|of| Claims::of(&delivered_lines(&of)))
     }
 
     proptest! {

@@ -2,22 +2,14 @@
 
 use super::*;
 use crate::domain::decide::tests::{command, expect_plan};
+use crate::domain::fixtures::{self, items, lacking, lines, unit_key};
 use crate::domain::{
-    Action, Alert, Cause, DeliveredLines, Delivery, Delta, Fact, Heard, Lack, Level, LineKey, Location,
-    OrderId, OrderLines, Ordered, ProductId, Quantity, Reason, Reservation, Seen, Shipment, Shortage,
+    Action, Alert, Cause, Delta, Fact, Lack, Level, OrderId, Reason, Reservation, Seen, Shipment, Shortage,
     StockUnit, Target, decide,
 };
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
-}
-
-fn lines(of: &[(&str, u64)]) -> OrderLines {
-    let line = |(product, quantity): &(&str, u64)| {
-        let key = LineKey { product: ProductId::parse(*product).unwrap(), location: Location::default() };
-        (key, Quantity::new(*quantity).unwrap())
-    };
-    OrderLines::sum(of.iter().map(line)).unwrap()
 }
 
 /// One order of three A and one B, held for a minute, and the events of its last change.
@@ -45,16 +37,8 @@ impl Order {
         let order = Target::Order(OrderId::parse("o").unwrap());
         self.now += 1;
         let mut seen = Seen::record_alone(self.record.clone());
-        for Shortage { unit, lack, .. } in short {
-            let there = StockUnit::empty(unit.clone(), at(0));
-            let there = match lack {
-                Lack::Unknown => None,
-                Lack::Short { available } => Some(StockUnit { available, ..there }),
-                Lack::OverLimit { max_per_order } => {
-                    Some(StockUnit { available: 9, max_per_order: Some(max_per_order), ..there })
-                }
-            };
-            seen.learn_refusal(unit, there);
+        for shortage in short {
+            seen.learn_refusal(shortage.unit.clone(), lacking(&shortage));
         }
         let plan = expect_plan(decide(&seen, &command(&order, action), at(self.now)));
         let next = plan.next_record().unwrap();
@@ -111,8 +95,7 @@ impl From<Action> for Step {
 }
 
 fn short(lack: Lack) -> Vec<Shortage> {
-    let key = LineKey { product: ProductId::parse("A").unwrap(), location: Location::default() };
-    vec![Shortage { unit: key.unit(0), requested: 3, lack }]
+    vec![Shortage { unit: unit_key("A"), requested: 3, lack }]
 }
 
 fn hear(fact: Fact, short: Vec<Shortage>) -> Step {
@@ -120,20 +103,7 @@ fn hear(fact: Fact, short: Vec<Shortage>) -> Step {
 }
 
 fn fact_with(fact: Fact) -> Action {
-    let delivered = || {
-        let line = |(product, quantity): &(&str, u64)| {
-            (ProductId::parse(*product).unwrap(), None, Quantity::new(*quantity).unwrap())
-        };
-        DeliveredLines::sum(TWO.iter().map(line)).unwrap()
-    };
-    let heard = match fact {
-        Fact::Created => Heard::Created(Ordered::Lines(lines(TWO))),
-        Fact::PaymentFailed => Heard::PaymentFailed,
-        Fact::Paid => Heard::Paid,
-        Fact::Cancelled => Heard::Cancelled,
-        Fact::Delivered => Heard::Delivered(Delivery::Total(delivered())),
-    };
-    Action::Hear { heard, expires_at: Some(at(1_060)) }
+    Action::Hear { heard: fixtures::fact_with(fact, TWO), expires_at: Some(at(1_060)) }
 }
 
 /// A hold that is over, and was given back.
@@ -142,15 +112,6 @@ fn expired() -> Order {
     order.now = 1_065;
     assert_eq!(order.apply(Action::Expire), ["ReservationExpired"]);
     order
-}
-
-fn items(of: &[(&str, u64)]) -> Vec<Item> {
-    let item = |(product, quantity): &(&str, u64)| Item {
-        product: ProductId::parse(*product).unwrap(),
-        location: Location::default(),
-        quantity: *quantity,
-    };
-    of.iter().map(item).collect()
 }
 
 fn failure(reason: ReservationFailure, shortages: Vec<Shortage>, is_paid: bool) -> EventKind {
@@ -320,24 +281,9 @@ fn goods_that_left_though_nothing_was_held() {
 }
 
 fn unit([available, reserved, sold]: [u64; 3], version: u64) -> StockUnit {
-    StockUnit {
-        key: UnitKey { product: ProductId::parse("A").unwrap(), location: Location::default(), bucket: 0 },
-        available,
-        reserved,
-        sold,
-        version,
-        physical: 0,
-        low_stock_threshold: None,
-        max_per_order: None,
-        name: None,
-        created_at: None,
-        updated_at: at(1_000),
-        cause: Cause {
-            operation: "add".to_owned(),
-            reference: "k".to_owned(),
-            correlation_id: "c".to_owned(),
-        },
-    }
+    let (operation, reference, correlation_id) = ("add".to_owned(), "k".to_owned(), "c".to_owned());
+    let cause = Cause { operation, reference, correlation_id };
+    StockUnit { available, reserved, sold, version, cause, ..StockUnit::empty(unit_key("A"), at(1_000)) }
 }
 
 fn figures([available, reserved, sold]: [u64; 3]) -> Figures {

@@ -118,30 +118,14 @@ impl Alert {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Location, ProductId};
+    use crate::domain::fixtures::unit_key;
     use Level::{Enough, Low, Out};
 
     const THRESHOLD: u64 = 5;
 
     fn stock(available: u64, version: u64) -> StockUnit {
-        StockUnit {
-            key: UnitKey {
-                product: ProductId::parse("A").unwrap(),
-                location: Location::default(),
-                bucket: 0,
-            },
-            available,
-            reserved: 1,
-            sold: 2,
-            version,
-            physical: 0,
-            low_stock_threshold: None,
-            max_per_order: None,
-            name: None,
-            created_at: None,
-            updated_at: Timestamp::UNIX_EPOCH,
-            cause: Cause::default(),
-        }
+        let empty = StockUnit::empty(unit_key("A"), at(0));
+        StockUnit { available, reserved: 1, sold: 2, version, ..empty }
     }
 
     fn at(second: i64) -> Timestamp {

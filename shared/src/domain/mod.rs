@@ -11,12 +11,15 @@
 //! - [`conflict`]: facts that contradict what was recorded first
 //! - [`level`]: the level of a stock unit against its threshold, and its alert
 //! - [`events`]: the events and the ledger movement of a change
+//! - `fixtures`: values for tests
 
 pub mod conflict;
 pub mod decide;
 pub mod delivery;
 pub mod events;
 pub mod fact;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixtures;
 pub mod level;
 pub mod lines;
 pub mod names;

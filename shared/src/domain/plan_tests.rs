@@ -3,14 +3,14 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::names::{Location, ProductId};
+use crate::domain::fixtures::unit_key;
 
 fn at() -> Timestamp {
     Timestamp::UNIX_EPOCH
 }
 
 fn key() -> UnitKey {
-    UnitKey { product: ProductId::parse("A").unwrap(), location: Location::default(), bucket: 0 }
+    unit_key("A")
 }
 
 fn unit(available: u64, reserved: u64, sold: u64) -> StockUnit {

@@ -2,20 +2,15 @@
 
 use super::*;
 use crate::domain::events::{ConfirmationRefusal, NAMES, ReservationFailure};
-use crate::domain::{
-    Conflict, ConflictKind, Fact, Fingerprint, Lack, LineKey, OrderId, ProductId, ReservationId,
-};
-
-fn product() -> ProductId {
-    ProductId::parse("LAPTOP-001").unwrap()
-}
+use crate::domain::fixtures::{self, unit_key};
+use crate::domain::{Conflict, ConflictKind, Fact, Fingerprint, Lack, OrderId, ReservationId};
 
 fn unit() -> UnitKey {
-    LineKey { product: product(), location: Location::default() }.unit(0)
+    unit_key("LAPTOP-001")
 }
 
 fn items(quantity: u64) -> Vec<Item> {
-    vec![Item { product: product(), location: Location::default(), quantity }]
+    fixtures::items(&[("LAPTOP-001", quantity)])
 }
 
 fn figures(available: u64, reserved: u64, (operation, reference): (&str, &str)) -> Figures {
@@ -29,7 +24,11 @@ fn conflict() -> Conflict {
         kind: ConflictKind::OtherLines,
         fact: Fact::Created,
         shipment: None,
-        lines: vec![ConflictLine { product: product(), location: Some(Location::default()), quantity: 6 }],
+        lines: vec![ConflictLine {
+            product: unit().product,
+            location: Some(Location::default()),
+            quantity: 6,
+        }],
         lines_fingerprint: None,
         at: at("2026-11-20T10:39:48.894Z"),
     }
@@ -122,7 +121,7 @@ fn a_contradiction_is_shown_as_it_was_heard() {
         kind: ConflictKind::ShipmentDiffers,
         fact: Fact::Delivered,
         shipment: Some(ShipmentId::parse("s-1").unwrap()),
-        lines: vec![ConflictLine { product: product(), location: None, quantity: 6 }],
+        lines: vec![ConflictLine { product: unit().product, location: None, quantity: 6 }],
         ..conflict()
     };
     let detail =

@@ -2,11 +2,9 @@
 
 use super::*;
 use crate::domain::decide::tests::{command, plan_of};
+use crate::domain::fixtures::{line, unit_key};
 use crate::domain::plan::MAX_MOVES;
-use crate::domain::{
-    Action, Fingerprint, LineKey, Location, OrderId, OrderLines, ProductId, Quantity, RecordWrite,
-    ShipmentId, Target, Timestamp,
-};
+use crate::domain::{Action, Fingerprint, OrderId, OrderLines, RecordWrite, ShipmentId, Target, Timestamp};
 use crate::metrics::Metric;
 use crate::store::error::CancellationCode;
 use crate::store::record::Item;
@@ -15,17 +13,9 @@ pub(crate) fn at() -> Timestamp {
     Timestamp::UNIX_EPOCH
 }
 
-pub(crate) fn unit(product: &str) -> UnitKey {
-    UnitKey { product: ProductId::parse(product).unwrap(), location: Location::default(), bucket: 0 }
-}
-
 /// A hold of so many of each product.
 pub(crate) fn holding(order: &str, products: &[String], each: u64) -> Plan {
-    let line = |product: &String| {
-        let product = ProductId::parse(product.as_str()).unwrap();
-        (LineKey { product, location: Location::default() }, Quantity::new(each).unwrap())
-    };
-    let lines = OrderLines::sum(products.iter().map(line)).unwrap();
+    let lines = OrderLines::sum(products.iter().map(|product| line(product, each))).unwrap();
     let order = Target::Order(OrderId::parse(order).unwrap());
     plan_of(None, &command(&order, Action::Reserve { lines, expires_at: None }), at())
 }
@@ -112,8 +102,9 @@ fn conflict() -> Cancelled {
 /// What is tried again as it is: a conflict on a record, whatever the stock says; one on stock where no guard failed.
 #[test]
 fn what_is_busy_is_tried_again() {
-    let targets =
-        || vec![ActionTarget::Record(0), ActionTarget::Stock(unit("A")), ActionTarget::Stock(unit("B"))];
+    let targets = || {
+        vec![ActionTarget::Record(0), ActionTarget::Stock(unit_key("A")), ActionTarget::Stock(unit_key("B"))]
+    };
     let again = |reasons: [Cancelled; 3]| find_failure_to_retry(&targets(), &reasons).is_some();
     assert!(again([conflict(), none(), none()]));
     assert!(again([conflict(), failed(None), none()]));

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::domain::fixtures::unit_key;
 use crate::domain::{Cause, Delta, Lack, OrderId, ReservationId, SeenRecord};
-use crate::store::executor::tests::{at, failed, holding, none, numbered, unit};
+use crate::store::executor::tests::{at, failed, holding, none, numbered};
 use crate::store::record::{Item, number, reservation_item};
 
 fn stock_item(product: &str, figures: [u64; 3]) -> Item {
-    let mut item = crate::store::keys::stock_unit(&unit(product));
+    let mut item = crate::store::keys::stock_unit(&unit_key(product));
     for (name, figure) in ["available", "reserved", "sold"].into_iter().zip(figures) {
         item.insert(name.to_owned(), number(figure));
     }
@@ -63,7 +64,7 @@ fn plans_are_admitted_in_their_order() {
     assert_eq!(against(2), ["by stock", "by stock"]);
     // What one gives back, the next may take.
     let mut back = plans[0].clone();
-    back.moves = vec![Move::shift(unit("A"), Delta::give_back(2))];
+    back.moves = vec![Move::shift(unit_key("A"), Delta::give_back(2))];
     let three = [back, plans[1].clone(), holding("o-3", &["A".to_owned()], 9)];
     let item = failed(Some(stock_item("A", [2, 2, 0])));
     let told = judge_plans(&three, &[none(), none(), none(), item], FIRST_TRY);
@@ -80,13 +81,13 @@ fn plans_are_admitted_in_their_order() {
 #[test]
 fn a_shortage_is_what_came_back() {
     let batch = numbered([holding("o", &["A".to_owned()], 3)]);
-    let targets = [ActionTarget::Record(0), ActionTarget::Stock(unit("A"))];
+    let targets = [ActionTarget::Record(0), ActionTarget::Stock(unit_key("A"))];
     let lack = |item: Option<Item>| {
         let verdicts = judge(&batch, &targets, &[none(), failed(item)], FIRST_TRY).unwrap();
         let [Verdict::Has(PlanOutcome::Prevented { by, may_land: false })] = verdicts.as_slice() else {
             panic!("it is prevented");
         };
-        let sighting = by.stock_unit(&unit("A")).unwrap();
+        let sighting = by.stock_unit(&unit_key("A")).unwrap();
         assert!(sighting.guard_failed && !sighting.is_snapshot);
         batch[0].1.moves[0].obstacle(sighting.unit.as_ref()).unwrap()
     };
@@ -98,7 +99,7 @@ fn a_shortage_is_what_came_back() {
 #[test]
 fn what_cannot_be_is_an_error() {
     let mut back = holding("o", &["A".to_owned()], 3);
-    back.moves = vec![Move::shift(unit("A"), Delta::give_back(3))];
+    back.moves = vec![Move::shift(unit_key("A"), Delta::give_back(3))];
     for item in [None, Some(stock_item("A", [9, 2, 0]))] {
         assert_eq!(judge_plans(&[back.clone()], &[none(), failed(item)], FIRST_TRY), ["corrupt"]);
     }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use shared::domain::fixtures::lacking;
 use shared::domain::{
-    Action, Command, Decision, Fact, Lack, Reservation, Seen, Shortage, State, StockUnit, Target, UnitKey,
-    decide,
+    Action, Command, Decision, Fact, Lack, Reservation, Seen, Shortage, State, Target, UnitKey, decide,
 };
 
 use super::findings::Findings;
@@ -100,16 +100,8 @@ fn seen_by(command: &Command, old: Option<&Reservation>, new: &Reservation) -> S
         line.map_or(0, |line| line.missing)
     };
     let decided = |s: &&Shortage| not_held || missing(Some(new), &s.unit) > missing(old, &s.unit);
-    for Shortage { unit, lack, requested } in new.shortages.iter().filter(decided) {
-        let there = StockUnit::empty(unit.clone(), new.updated_at);
-        let there = match *lack {
-            Lack::Unknown => None,
-            Lack::Short { available } => Some(StockUnit { available, ..there }),
-            Lack::OverLimit { max_per_order } => {
-                Some(StockUnit { available: *requested, max_per_order: Some(max_per_order), ..there })
-            }
-        };
-        seen.learn_refusal(unit.clone(), there);
+    for shortage in new.shortages.iter().filter(decided) {
+        seen.learn_refusal(shortage.unit.clone(), lacking(shortage));
     }
     seen
 }

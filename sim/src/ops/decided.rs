@@ -1,8 +1,9 @@
 //! Operations as commands of the domain.
 
+use shared::domain::fixtures::{self, valid};
 use shared::domain::{
-    Action, Command, DeliveredLines, Delivery, Fact, Heard, LineKey, Location, OrderId, OrderLines, Ordered,
-    ProductId, Quantity, Reason, ReservationId, Shipment, ShipmentId, Target, Timestamp, UnitKey,
+    Action, Command, Delivery, Fact, Heard, OrderId, OrderLines, Reason, ReservationId, Shipment, Target,
+    Timestamp,
 };
 
 use super::lines::Lines;
@@ -39,11 +40,8 @@ impl Op {
             Kind::Ask(order, ask) => (order, ask.action(now)),
             Kind::OrderEvent { order, fact, lines, shipment, .. } => {
                 let heard = match fact {
-                    Fact::Created => Heard::Created(Ordered::Lines(order_lines(lines))),
-                    Fact::PaymentFailed => Heard::PaymentFailed,
-                    Fact::Paid => Heard::Paid,
-                    Fact::Cancelled => Heard::Cancelled,
                     Fact::Delivered => Heard::Delivered(delivery(lines, *shipment)),
+                    fact => fixtures::fact_with(*fact, &borrowed(lines)),
                 };
                 let expires_at = Some(after(now, DEFAULT_TTL));
                 (order, Action::Hear { heard, expires_at })
@@ -55,46 +53,23 @@ impl Op {
     }
 }
 
-/// The value of a text of the simulation's own, which is always valid.
-fn valid<T>(value: Result<T, shared::domain::Invalid>) -> T {
-    value.unwrap_or_else(|invalid| unreachable!("the simulation names things rightly: {invalid}"))
-}
-
 fn after(now: Timestamp, seconds: u64) -> Timestamp {
     now.checked_add(std::time::Duration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }
 
-/// Lines as the domain takes them.
-#[must_use]
-pub fn order_lines(lines: &Lines) -> OrderLines {
-    valid(OrderLines::sum(lines.iter().map(|(product, quantity)| {
-        let key = LineKey { product: valid(ProductId::parse(product)), location: Location::default() };
-        (key, valid(Quantity::new(*quantity)))
-    })))
+fn borrowed(lines: &Lines) -> Vec<(&str, u64)> {
+    lines.iter().map(|(product, quantity)| (product.as_str(), *quantity)).collect()
 }
 
-/// The lines of a delivery as the domain takes them.
-#[must_use]
-pub fn delivered_lines(lines: &Lines) -> DeliveredLines {
-    valid(DeliveredLines::sum(lines.iter().map(|(product, quantity)| {
-        (valid(ProductId::parse(product)), None, valid(Quantity::new(*quantity)))
-    })))
+/// Lines as the domain takes them.
+fn order_lines(lines: &Lines) -> OrderLines {
+    fixtures::lines(&borrowed(lines))
 }
 
 /// The delivery of these lines.
 #[must_use]
 pub fn delivery(lines: &Lines, shipment: Option<&str>) -> Delivery {
-    match shipment.map(|id| valid(ShipmentId::parse(id))) {
-        _ if lines.is_empty() => Delivery::All,
-        Some(id) => Delivery::Shipment(id, delivered_lines(lines)),
-        None => Delivery::Total(delivered_lines(lines)),
-    }
-}
-
-/// The stock unit of a product.
-#[must_use]
-pub fn unit(product: &str) -> UnitKey {
-    UnitKey { product: valid(ProductId::parse(product)), location: Location::default(), bucket: 0 }
+    fixtures::delivery(shipment, &borrowed(lines))
 }
 
 /// The id of an order's reservation.

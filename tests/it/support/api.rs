@@ -284,6 +284,18 @@ impl Api {
         self.until_within(Duration::from_secs(60), what, condition).await;
     }
 
+    /// Waits until an event of this name was published so often for a reservation or product.
+    pub(crate) async fn until_published(&self, times: usize, name: &str, of: &str) {
+        let what = format!("{times} × {name} of {of}");
+        self.until(&what, async |shop: &Self| shop.published_count(name, of).await == times).await;
+    }
+
+    /// Waits until an order has this status.
+    pub(crate) async fn until_status(&self, order: &str, status: &str) {
+        let what = format!("{order} is {status}");
+        self.until(&what, async |shop: &Self| shop.status(order).await == status).await;
+    }
+
     /// Waits for so long until a condition holds.
     pub(crate) async fn until_within(
         &self,

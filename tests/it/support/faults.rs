@@ -1,77 +1,95 @@
-//! A proxy between the store and DynamoDB that misbehaves on purpose, once for each fault that is injected.
+//! A proxy between clients and AWS that misbehaves on purpose: with the simulation's faults, each where a test wants it,
+//! and as only a test can direct it.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use serde_json::{Value, json};
-use tokio::sync::{Notify, watch};
+use serde_json::Value;
+use sim::carry::{Chance, How, Server, carry};
+use sim::faults::Fault;
+use sim::refusals::{failed_entry, refusal_of, refused};
+use sim::requests::{Call, Reply, stale_due};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
 
 use super::{Api, Runner};
 use crate::contract::root;
 
-/// A fault of the next write, or of the next message that is sent.
-#[derive(Debug, Clone)]
-pub(crate) enum Fault {
-    /// The request never arrives.
-    Drop,
-    /// It is applied, and no answer comes.
-    Lose,
-    /// It is applied, and answered with an error 500.
-    Error500,
-    /// It is not applied now but after so long, and no answer comes.
-    Late(Duration),
-    /// It is refused: another write on its first item is under way.
-    Conflict,
-    /// It is applied, and what is answered is the refusal of a second copy: another write is under way.
-    Twice,
-    /// It is refused: its first item's partition is busy.
-    Throttle,
-    /// It is refused for good: a right was taken away.
-    Denied,
-    /// It says that it has arrived, and waits until it may go on.
-    Wait {
-        /// It has arrived.
-        arrived: Arc<Notify>,
-        /// It may go on.
-        go_on: Arc<Notify>,
-    },
-    /// It is refused: another write on its second item is under way, and the third item's condition does not
-    /// hold; that item is shown.
-    ConflictAndCondition(Value),
-    /// It is answered as older endpoints do: a refusal does not show the item whose condition failed.
-    WithoutItem,
-    /// It is refused until then: other writes on its first item are under way, one after the other.
-    ConflictUntil(tokio::time::Instant),
-    /// It is refused until then: a transaction with the same token is under way.
-    InProgress(tokio::time::Instant),
+/// The operations that change single items, and the one that sends a message.
+pub(crate) const WRITES: &[&str] = &["TransactWriteItems", "PutItem", "UpdateItem", "SendMessage"];
+
+/// Every operation.
+pub(crate) const ALL: &[&str] = &[];
+
+/// A time after the end of every test.
+pub(crate) fn for_good() -> Instant {
+    Instant::now() + Duration::from_secs(3_600)
 }
 
-/// The proxy. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct FaultProxy {
-    pub(crate) url: String,
-    real: Arc<OnceLock<String>>,
-    faults: Arc<Mutex<VecDeque<Fault>>>,
-    /// Whether nothing is answered any more, reads included.
-    silent: Arc<AtomicBool>,
-    /// Whether single reads are not answered any more.
-    reads_hang: Arc<AtomicBool>,
-    /// How many queries of an index are answered from before anything was written.
-    stale: Arc<AtomicUsize>,
-    /// Where scans wait, if they do.
-    scans: Arc<Mutex<Option<HeldUp>>>,
-    /// Where writes wait, if they do.
-    gate: Arc<Mutex<Option<Gate>>>,
+/// The refusal of a request whose right was taken away.
+pub(crate) fn denied() -> Trouble {
+    Trouble::Refused(refused(400, "AccessDeniedException"))
+}
+
+/// How late a late request is: later than anybody waits for its answer.
+const LATE: Duration = Duration::from_millis(1_500);
+
+/// What becomes of a request.
+#[derive(Debug, Clone)]
+pub(crate) enum Trouble {
+    /// Nothing goes wrong.
+    Nothing,
+    /// A fault that the simulation has, too.
+    Fault(Fault),
+    /// It is carried out, and then refused as by this fault.
+    RefusedAfter(Fault),
+    /// It is refused like this.
+    Refused(Reply),
+    /// It waits at this gate.
+    Held(Gate),
+    /// It is answered as by older endpoints: a refusal does not show the item whose condition failed.
+    WithoutItem,
+}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Where a request says that it has arrived, and waits until it may go on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gate {
+    arrived: Arc<Notify>,
+    go_on: Arc<Notify>,
+}
+
+impl Gate {
+    /// Waits for the next request.
+    pub(crate) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Lets the request that waits go on.
+    pub(crate) fn let_go_on(&self) {
+        self.go_on.notify_one();
+    }
+
+    /// Does something while the next request waits here.
+    pub(crate) async fn meanwhile<T>(&self, work: impl Future<Output = T>) -> T {
+        self.arrived().await;
+        let done = work.await;
+        self.let_go_on();
+        done
+    }
 }
 
 /// A gate before DynamoDB. It notes every request, and lets no write through until it is opened.
 #[derive(Clone)]
-pub(crate) struct Gate {
+pub(crate) struct ClosedGate {
     requests: Arc<Mutex<Vec<Passing>>>,
     is_open: watch::Sender<bool>,
 }
@@ -83,7 +101,7 @@ struct Passing {
     trace: Option<String>,
 }
 
-impl Gate {
+impl ClosedGate {
     /// Waits until there is a write of each of these: texts that its body contains.
     pub(crate) async fn holds(&self, shop: &Api, texts: &[String]) {
         let is_held = |text: &String| {
@@ -121,6 +139,24 @@ impl Gate {
     }
 }
 
+/// Trouble for the next request of these operations, or for all until then.
+#[derive(Debug)]
+struct Planned {
+    operations: &'static [&'static str],
+    trouble: Trouble,
+    until: Option<Instant>,
+}
+
+/// The proxy. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct FaultProxy {
+    pub(crate) url: String,
+    real: Arc<OnceLock<String>>,
+    planned: Arc<Mutex<Vec<Planned>>>,
+    /// Where writes wait, if they do.
+    gate: Arc<Mutex<Option<ClosedGate>>>,
+}
+
 /// A runner whose functions speak to DynamoDB through a proxy.
 pub(crate) async fn through_fault_proxy(arguments: &[&str]) -> (Runner, FaultProxy) {
     let proxy = FaultProxy::unconnected().await;
@@ -136,13 +172,6 @@ pub(crate) async fn through_fault_proxy(arguments: &[&str]) -> (Runner, FaultPro
     (shop, proxy)
 }
 
-/// Where a request says that it has arrived, and waits until it may go on.
-#[derive(Clone, Default)]
-pub(crate) struct HeldUp {
-    pub(crate) arrived: Arc<Notify>,
-    pub(crate) go_on: Arc<Notify>,
-}
-
 impl FaultProxy {
     /// A proxy to the endpoint at `real`.
     pub(crate) async fn to(real: &str) -> Self {
@@ -155,16 +184,7 @@ impl FaultProxy {
     pub(crate) async fn unconnected() -> Self {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let proxy = Self {
-            url,
-            real: Arc::default(),
-            faults: Arc::default(),
-            silent: Arc::default(),
-            reads_hang: Arc::default(),
-            stale: Arc::default(),
-            scans: Arc::default(),
-            gate: Arc::default(),
-        };
+        let proxy = Self { url, real: Arc::default(), planned: Arc::default(), gate: Arc::default() };
         let router = axum::Router::new().fallback(answer_or_misbehave).with_state(proxy.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         proxy
@@ -175,195 +195,159 @@ impl FaultProxy {
         self.real.set(real.to_owned()).expect("it is connected once");
     }
 
-    /// From now on reads of single items hang.
-    pub(crate) fn let_reads_hang(&self) {
-        self.reads_hang.store(true, Ordering::SeqCst);
+    /// Plans trouble for the next writes.
+    pub(crate) fn inject(&self, troubles: impl IntoIterator<Item = impl Into<Trouble>>) {
+        self.inject_into(WRITES, troubles);
     }
 
-    /// Nothing goes wrong any more with writes.
+    /// Plans trouble for the next requests of these operations.
+    pub(crate) fn inject_into(
+        &self,
+        operations: &'static [&'static str],
+        troubles: impl IntoIterator<Item = impl Into<Trouble>>,
+    ) {
+        let plan = |trouble| Planned { operations, trouble, until: None };
+        self.planned.lock().unwrap().extend(troubles.into_iter().map(Into::into).map(plan));
+    }
+
+    /// Plans trouble for all requests of these operations until then, apart from what was planned before.
+    pub(crate) fn inject_until(
+        &self,
+        until: Instant,
+        operations: &'static [&'static str],
+        trouble: impl Into<Trouble>,
+    ) {
+        let planned = Planned { operations, trouble: trouble.into(), until: Some(until) };
+        self.planned.lock().unwrap().push(planned);
+    }
+
+    /// Nothing goes wrong any more.
     pub(crate) fn clear_faults(&self) {
-        self.faults.lock().unwrap().clear();
-    }
-
-    /// Adds faults for the next writes.
-    pub(crate) fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.faults.lock().unwrap().extend(faults);
+        self.planned.lock().unwrap().clear();
     }
 
     /// How many faults have not happened yet.
     pub(crate) fn remaining_faults(&self) -> usize {
-        self.faults.lock().unwrap().len() + self.stale.load(Ordering::SeqCst)
-    }
-
-    /// From now on every request hangs.
-    pub(crate) fn fall_silent(&self) {
-        self.silent.store(true, Ordering::SeqCst);
-    }
-
-    /// The next queries of an index find nothing: it is behind.
-    pub(crate) fn put_behind(&self, queries: usize) {
-        self.stale.store(queries, Ordering::SeqCst);
-    }
-
-    /// From now on every scan is held up.
-    pub(crate) fn hold_up_scans(&self) -> HeldUp {
-        let held_up = HeldUp::default();
-        *self.scans.lock().unwrap() = Some(held_up.clone());
-        held_up
+        self.planned.lock().unwrap().iter().filter(|planned| planned.until.is_none()).count()
     }
 
     /// From now on writes wait at a gate.
-    pub(crate) fn close_gate(&self) -> Gate {
-        let gate = Gate { requests: Arc::default(), is_open: watch::Sender::new(false) };
+    pub(crate) fn close_gate(&self) -> ClosedGate {
+        let gate = ClosedGate { requests: Arc::default(), is_open: watch::Sender::new(false) };
         *self.gate.lock().unwrap() = Some(gate.clone());
         gate
     }
 
-    async fn send(&self, headers: HeaderMap, body: String) -> reqwest::Response {
-        let real = self.real.get().expect("it is connected");
-        reqwest::Client::new().post(real).headers(headers).body(body).send().await.unwrap()
-    }
-
-    async fn forward(&self, headers: HeaderMap, body: String) -> Response {
-        let sent = self.send(headers, body).await;
-        let status = sent.status();
-        (status, sent.text().await.unwrap()).into_response()
-    }
-
-    async fn forward_without_item(&self, headers: HeaderMap, body: String) -> Response {
-        let sent = self.send(headers, body).await;
-        let status = sent.status();
-        let answer: Value = serde_json::from_str(&sent.text().await.unwrap()).unwrap();
-        error(status, &without_item(answer))
+    /// The trouble that this request has.
+    fn trouble_of(&self, call: &Call) -> Trouble {
+        let mut planned = self.planned.lock().unwrap();
+        planned.retain(|planned| planned.until.is_none_or(|until| Instant::now() < until));
+        let is_meant = |planned: &Planned| {
+            planned.operations.is_empty() || planned.operations.contains(&&*call.operation)
+        };
+        match planned.iter().position(is_meant) {
+            None => Trouble::Nothing,
+            Some(i) if planned[i].until.is_some() => planned[i].trouble.clone(),
+            Some(i) => planned.remove(i).trouble,
+        }
     }
 }
 
-/// The answer of an endpoint that does not know `ReturnValuesOnConditionCheckFailure`.
-fn without_item(mut answer: Value) -> Value {
+/// The way of one request to the real endpoint.
+struct Upstream {
+    url: String,
+    headers: HeaderMap,
+}
+
+impl Upstream {
+    async fn forward(&self, body: String) -> Reply {
+        let request = reqwest::Client::new().post(&self.url).headers(self.headers.clone());
+        let answer = request.body(body).send().await.unwrap();
+        Reply::Answer(answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Of several events the third is not taken.
+    async fn forward_without_third(&self, call: &Call) -> Reply {
+        let mut taken = call.body.clone();
+        taken["Entries"].as_array_mut().unwrap().remove(2);
+        with_body(self.forward(taken.to_string()).await, |answer| {
+            answer["Entries"].as_array_mut().unwrap().insert(2, failed_entry());
+            answer["FailedEntryCount"] = 1.into();
+        })
+    }
+}
+
+impl Server for Upstream {
+    async fn serve(&self, call: &Call, takes: Duration, how: How) -> Reply {
+        tokio::time::sleep(takes).await;
+        match how {
+            How::Whole | How::Stuck => self.forward(call.text.clone()).await,
+            How::Part(_) => self.forward_without_third(call).await,
+            // As before anything was written.
+            How::Stale(_) => stale_due(call, &[]),
+        }
+    }
+}
+
+fn with_body(reply: Reply, change: impl FnOnce(&mut Value)) -> Reply {
+    let Reply::Answer(status, body) = reply else { return reply };
+    let mut body = serde_json::from_str(&body).unwrap();
+    change(&mut body);
+    Reply::Answer(status, body.to_string())
+}
+
+/// Takes the items out of an answer, as if `ReturnValuesOnConditionCheckFailure` were unknown.
+fn without_item(answer: &mut Value) {
     let reasons = answer["CancellationReasons"].as_array_mut().into_iter().flatten();
     reasons.filter_map(Value::as_object_mut).for_each(|reason| drop(reason.remove("Item")));
     if let Some(members) = answer.as_object_mut() {
         members.remove("Item");
     }
-    answer
 }
 
-async fn answer_or_misbehave(State(proxy): State<FaultProxy>, headers: HeaderMap, body: String) -> Response {
-    let target = headers["x-amz-target"].to_str().unwrap().to_owned();
-    let hangs = target.ends_with("GetItem") && proxy.reads_hang.load(Ordering::SeqCst);
-    if hangs || proxy.silent.load(Ordering::SeqCst) {
-        return std::future::pending().await;
-    }
-    let held_up = if target.ends_with(".Scan") { proxy.scans.lock().unwrap().clone() } else { None };
-    if let Some(HeldUp { arrived, go_on }) = held_up {
-        arrived.notify_one();
-        go_on.notified().await;
-    }
-    let one_less = |left: usize| left.checked_sub(1);
-    if target.ends_with("Query")
-        && body.contains("IndexName")
-        && proxy.stale.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
-    {
-        return (StatusCode::OK, json!({"Items": [], "Count": 0, "ScannedCount": 0}).to_string())
-            .into_response();
-    }
-    let writes = ["TransactWriteItems", "PutItem", "UpdateItem", "SendMessage"]
-        .iter()
-        .any(|write| target.ends_with(write));
+async fn answer_or_misbehave(
+    State(proxy): State<FaultProxy>,
+    mut headers: HeaderMap,
+    body: String,
+) -> Response {
+    let call = Call::read(headers["x-amz-target"].to_str().unwrap(), body, "", 0);
     let gate = proxy.gate.lock().unwrap().clone();
     if let Some(gate) = gate {
-        gate.pass(writes, &headers, &body).await;
+        gate.pass(WRITES.contains(&&*call.operation), &headers, &call.text).await;
     }
-    let fault = if writes { proxy.faults.lock().unwrap().pop_front() } else { None };
-    match fault {
-        None => proxy.forward(headers, body).await,
-        Some(fault) => proxy.misbehave(fault, headers, body).await,
-    }
-}
-
-impl FaultProxy {
-    /// One write that goes wrong.
-    async fn misbehave(self, fault: Fault, headers: HeaderMap, body: String) -> Response {
-        match fault {
-            Fault::Drop => std::future::pending().await,
-            Fault::Lose => {
-                self.forward(headers, body).await;
-                std::future::pending().await
-            }
-            Fault::Error500 => {
-                self.forward(headers, body).await;
-                error(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    &json!({"__type": "InternalServerError", "message": "on purpose"}),
-                )
-            }
-            Fault::Late(after) => {
-                tokio::spawn(async move {
-                    tokio::time::sleep(after).await;
-                    self.forward(headers, body).await;
-                });
-                std::future::pending().await
-            }
-            Fault::Wait { arrived, go_on } => {
-                arrived.notify_one();
-                go_on.notified().await;
-                self.forward(headers, body).await
-            }
-            Fault::WithoutItem => self.forward_without_item(headers, body).await,
-            Fault::Conflict => cancelled(&body, "TransactionConflict"),
-            Fault::Twice => {
-                self.forward(headers, body.clone()).await;
-                cancelled(&body, "TransactionConflict")
-            }
-            Fault::Denied => error(
-                StatusCode::BAD_REQUEST,
-                &json!({"__type": "AccessDeniedException", "message": "on purpose"}),
-            ),
-            Fault::Throttle => cancelled(&body, "ThrottlingError"),
-            Fault::ConflictAndCondition(item) => cancelled_because(&[
-                json!({"Code": "None"}),
-                json!({"Code": "TransactionConflict", "Message": "on purpose"}),
-                json!({"Code": "ConditionalCheckFailed", "Message": "on purpose", "Item": item}),
-            ]),
-            Fault::InProgress(until) | Fault::ConflictUntil(until)
-                if tokio::time::Instant::now() >= until =>
-            {
-                self.forward(headers, body).await
-            }
-            Fault::ConflictUntil(until) => {
-                self.faults.lock().unwrap().push_front(Fault::ConflictUntil(until));
-                cancelled(&body, "TransactionConflict")
-            }
-            Fault::InProgress(until) => {
-                self.faults.lock().unwrap().push_front(Fault::InProgress(until));
-                let refused = json!({"__type": "TransactionInProgressException", "Message": "on purpose"});
-                error(StatusCode::BAD_REQUEST, &refused)
-            }
+    headers.remove("content-length");
+    let upstream = Upstream { url: proxy.real.get().expect("it is connected").clone(), headers };
+    let forward = || upstream.forward(call.text.clone());
+    let reply = match proxy.trouble_of(&call) {
+        Trouble::Nothing => forward().await,
+        Trouble::Fault(fault) => carried(upstream, call, fault).await,
+        Trouble::Refused(reply) => reply,
+        Trouble::RefusedAfter(fault) => {
+            forward().await;
+            refusal_of(fault, &call)
         }
+        Trouble::Held(gate) => {
+            gate.arrived.notify_one();
+            gate.go_on.notified().await;
+            forward().await
+        }
+        Trouble::WithoutItem => with_body(forward().await, without_item),
+    };
+    let Reply::Answer(status, body) = reply else { unreachable!("{reply:?} is the simulation's alone") };
+    (StatusCode::from_u16(status).unwrap(), [("content-type", "application/x-amz-json-1.0")], body)
+        .into_response()
+}
+
+/// The reply under a fault. What happens to the request goes on when the caller is gone.
+async fn carried(upstream: Upstream, call: Call, fault: Fault) -> Reply {
+    let chance =
+        Chance { latency: Duration::ZERO, delay: LATE, coin: false, rng: fastrand::Rng::with_seed(0) };
+    let (answer, answered) = oneshot::channel();
+    tokio::spawn(async move {
+        carry(&upstream, &call, Some(fault), chance, |reply| drop(answer.send(reply))).await;
+    });
+    match answered.await {
+        Ok(reply) => reply,
+        Err(_) => std::future::pending().await,
     }
-}
-
-fn cancelled(body: &str, code: &str) -> Response {
-    let request: Value = serde_json::from_str(body).unwrap();
-    let actions = request["TransactItems"].as_array().map_or(0, Vec::len);
-    if actions == 0 {
-        return error(
-            StatusCode::BAD_REQUEST,
-            &json!({"__type": "ThrottlingException", "message": "on purpose"}),
-        );
-    }
-    let mut reasons = vec![json!({"Code": "None"}); actions];
-    reasons[0] = json!({"Code": code, "Message": "on purpose"});
-    cancelled_because(&reasons)
-}
-
-fn cancelled_because(reasons: &[Value]) -> Response {
-    let error_type = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException";
-    let body =
-        json!({"__type": error_type, "Message": "Transaction cancelled", "CancellationReasons": reasons});
-    error(StatusCode::BAD_REQUEST, &body)
-}
-
-fn error(status: StatusCode, body: &Value) -> Response {
-    (status, [("content-type", "application/x-amz-json-1.0")], body.to_string()).into_response()
 }

@@ -9,4 +9,4 @@ pub(crate) mod tables;
 pub(crate) use api::{Answer, Api, lines};
 pub(crate) use place::{Place, claims, template_without};
 pub(crate) use process::Runner;
-pub(crate) use tables::{Tables, conserved, deps, product};
+pub(crate) use tables::{Tables, conserved, deps};

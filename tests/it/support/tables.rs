@@ -8,10 +8,10 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use local::dynamodb::{DynamoDb, Usage};
-use local::template::Template;
+use shared::domain::fixtures::unit_key;
 use shared::domain::{
-    Action, Command, Location, OrderId, ProductId, Quantity, StockChange, StockCommand, StockUnit, Target,
-    Timestamp, UnitKey,
+    Action, Command, IdempotencyKey, OrderId, Quantity, StockChange, StockCommand, StockUnit, Target,
+    Timestamp,
 };
 use shared::function::{Clock, Deps};
 use shared::metrics::Metrics;
@@ -27,6 +27,9 @@ pub(crate) const INVENTORY: &str = "holdfast-inventory";
 /// The name of the ledger.
 pub(crate) const LEDGER: &str = "holdfast-ledger";
 
+/// How often a store tries.
+pub(crate) const RETRY: RetryPolicy = RetryPolicy { max_attempts: 10, backoff: Duration::from_millis(5) };
+
 /// The embedded DynamoDB over HTTP, with the template's tables.
 pub(crate) struct Tables {
     pub(crate) store: Store,
@@ -37,9 +40,7 @@ pub(crate) struct Tables {
 
 impl Tables {
     pub(crate) async fn start() -> Self {
-        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../template.yaml");
-        let given = ["JwtIssuer", "JwtAudience"].map(|name| (name.to_owned(), "-".to_owned()));
-        let template = Template::read(&file, &given.into(), "http://127.0.0.1").unwrap();
+        let template = crate::contract::template();
         let database = DynamoDb::open(None).unwrap();
         database.create_tables(&template.tables).unwrap();
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -57,17 +58,17 @@ impl Tables {
         };
         let router = local::aws::router(endpoint);
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        let store = Self::store_over(&url, "store").await;
+        let store = Self::store_over(&url, "store", RETRY).await;
         Self { store, dynamodb: Api::new(String::new(), url.clone()).dynamodb, url, database }
     }
 
     /// A store over another way to the tables, as this caller.
-    pub(crate) async fn store_over(url: &str, caller: &str) -> Store {
+    pub(crate) async fn store_over(url: &str, caller: &str, retry: RetryPolicy) -> Store {
         let settings = StoreSettings {
             inventory_table: INVENTORY.to_owned(),
             ledger_table: LEDGER.to_owned(),
             retention: Duration::from_secs(90 * 86_400),
-            retry: RetryPolicy { max_attempts: 10, backoff: Duration::from_millis(5) },
+            retry,
             combines: false,
         };
         Store::connect(shared::aws::config_for(url, caller), settings).await
@@ -75,19 +76,19 @@ impl Tables {
 
     /// New stock.
     pub(crate) async fn add(&self, name: &str, quantity: u64) {
-        let write = StockCommand {
-            unit: product(name),
-            change: StockChange::Add(Quantity::new(quantity).unwrap()),
-            idempotency_key: shared::domain::IdempotencyKey::parse(uuid()).unwrap(),
-            answer: "{}".to_owned(),
-        };
-        let added = self.store.change_stock(&write, &at(0)).await.unwrap();
-        assert!(matches!(added, StockOutcome::Done { first: true, .. }), "{added:?}");
+        self.changes(name, StockChange::Add(Quantity::new(quantity).unwrap())).await;
+    }
+
+    /// A change of stock.
+    pub(crate) async fn changes(&self, name: &str, change: StockChange) {
+        let command = stock_command(name, &uuid(), change);
+        let outcome = self.store.change_stock(&command, &at(0)).await.unwrap();
+        assert!(matches!(outcome, StockOutcome::Done { first: true, .. }), "{outcome:?}");
     }
 
     /// Available, reserved, sold.
     pub(crate) async fn stock(&self, name: &str) -> [u64; 3] {
-        let units: Vec<StockUnit> = self.store.product(&product(name).product, &at(0)).await.unwrap();
+        let units: Vec<StockUnit> = self.store.product(&unit_key(name).product, &at(0)).await.unwrap();
         [units[0].available, units[0].reserved, units[0].sold]
     }
 
@@ -138,11 +139,6 @@ pub(crate) fn deps(store: Store, more: &[(&str, &str)]) -> Arc<Deps> {
     Arc::new(Deps { store, order_queue, settings: settings(more), clock: Clock::system() })
 }
 
-/// The stock unit of a product at `main`.
-pub(crate) fn product(name: &str) -> UnitKey {
-    UnitKey { product: ProductId::parse(name).unwrap(), location: Location::default(), bucket: 0 }
-}
-
 /// An invocation that began so many milliseconds after the beginning of time.
 pub(crate) fn at(ms: i64) -> Invocation {
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -160,9 +156,45 @@ pub(crate) fn command(order: &str, action: Action) -> Command {
     at(0).command(Target::Order(OrderId::parse(order).unwrap()), action)
 }
 
+/// A change of stock under a key.
+pub(crate) fn stock_command(name: &str, key: &str, change: StockChange) -> StockCommand {
+    let idempotency_key = IdempotencyKey::parse(key).unwrap();
+    StockCommand { unit: unit_key(name), change, idempotency_key, answer: "done".to_owned() }
+}
+
 /// A key that nobody has used.
 pub(crate) fn uuid() -> String {
     format!("key-{:016x}", fastrand::u64(..))
+}
+
+/// A text in an item.
+pub(crate) fn text(text: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(text.into())
+}
+
+/// A number in an item.
+pub(crate) fn number(number: impl ToString) -> AttributeValue {
+    AttributeValue::N(number.to_string())
+}
+
+/// Writes an item of the inventory past the service.
+pub(crate) async fn put_item(dynamodb: &Client, item: &[(&str, AttributeValue)]) {
+    let item = item.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    dynamodb.put_item().table_name(INVENTORY).set_item(Some(item)).send().await.unwrap();
+}
+
+/// Changes an item of the inventory past the service.
+pub(crate) async fn update_item(
+    dynamodb: &Client,
+    (pk, sk): (&str, &str),
+    expression: &str,
+    values: &[(&str, AttributeValue)],
+) {
+    let values = values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    let update = dynamodb.update_item().table_name(INVENTORY).key("pk", text(pk)).key("sk", text(sk));
+    let values = Some(values).filter(|values: &Item| !values.is_empty());
+    let update = update.update_expression(expression).set_expression_attribute_values(values);
+    update.send().await.unwrap();
 }
 
 type Item = HashMap<String, AttributeValue>;
@@ -180,7 +212,7 @@ async fn scan(dynamodb: &Client) -> Vec<Item> {
     }
 }
 
-fn number(item: &Item, name: &str) -> u64 {
+fn figure(item: &Item, name: &str) -> u64 {
     item.get(name).map_or(0, |value| value.as_n().unwrap().parse().unwrap())
 }
 
@@ -190,7 +222,7 @@ pub(crate) async fn stock_units(dynamodb: &Client) -> BTreeMap<String, [u64; 3]>
     let units = items.iter().filter(|item| item["pk"].as_s().unwrap().starts_with("STOCK#"));
     units
         .map(|item| {
-            let counters = ["available", "reserved", "sold"].map(|name| number(item, name));
+            let counters = ["available", "reserved", "sold"].map(|name| figure(item, name));
             (item["pk"].as_s().unwrap().clone(), counters)
         })
         .collect()
@@ -207,8 +239,8 @@ pub(crate) async fn conserved(dynamodb: &Client, added: &[(&str, u64)]) {
             for allocation in line.get("allocations").map_or(&[][..], |list| list.as_l().unwrap()) {
                 let allocation = allocation.as_m().unwrap();
                 let unit =
-                    format!("STOCK#{}#{}", line["productId"].as_s().unwrap(), number(allocation, "bucket"));
-                *allocated.entry(unit).or_default() += number(allocation, "quantity");
+                    format!("STOCK#{}#{}", line["productId"].as_s().unwrap(), figure(allocation, "bucket"));
+                *allocated.entry(unit).or_default() += figure(allocation, "quantity");
             }
         }
     }

@@ -6,20 +6,16 @@ use proptest::prelude::*;
 
 use crate::domain::conflict::Conflict;
 use crate::domain::conflict::ConflictKind::{self, LessThanLeft, NotOrdered, OtherLines, UnknownLines};
-use crate::domain::decide::tests::{Came, TWO, World, counters, delivered_lines, fact_with, world};
+use crate::domain::decide::tests::{Came, TWO, World, world};
 use crate::domain::decide::{Action, Heard, MAX_SHIPMENTS};
 use crate::domain::delivery::Delivery;
 use crate::domain::events::{EventKind, Item, ReservationFailure};
 use crate::domain::fact::Fact;
+use crate::domain::fixtures::{fact_with, items, line, shipment};
 use crate::domain::lines::{LineKey, MAX_LINES, Ordered};
-use crate::domain::names::{Reason, ShipmentId};
-use crate::domain::quantity::Quantity;
+use crate::domain::names::Reason;
 use crate::domain::reservation::State;
 use crate::domain::stock::UnitKey;
-
-fn shipment(id: &str, of: &[(&str, u64)]) -> Heard {
-    Heard::Delivered(Delivery::Shipment(ShipmentId::parse(id).unwrap(), delivered_lines(of)))
-}
 
 fn total(of: &[(&str, u64)]) -> Heard {
     fact_with(Fact::Delivered, of)
@@ -39,24 +35,11 @@ fn too_many() -> Heard {
 
 /// An order of one of each of so many products.
 fn order_of_products(products: usize) -> Heard {
-    let line = |i: usize| {
-        let key = LineKey { product: counters(&format!("P{i}")).product, location: counters("P").location };
-        (key, Quantity::ONE)
-    };
-    Heard::Created(Ordered::sum((0..products).map(line)).unwrap())
+    Heard::Created(Ordered::sum((0..products).map(|i| line(&format!("P{i}"), 1))).unwrap())
 }
 
 fn conflicts(w: &World) -> Vec<ConflictKind> {
     w.record("o").conflicts.kept.iter().map(|conflict| conflict.kind).collect()
-}
-
-/// The items of an event; `A@east` is a product elsewhere than where it lies by default.
-fn items(of: &[(&str, u64)]) -> Vec<Item> {
-    let item = |&(name, quantity): &(&str, u64)| {
-        let UnitKey { product, location, .. } = counters(name);
-        Item { product, location, quantity }
-    };
-    of.iter().map(item).collect()
 }
 
 /// The event of the last goods that leave.

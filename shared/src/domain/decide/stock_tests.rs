@@ -1,12 +1,13 @@
 //! Stock administration: what is guessed, what is decided on a stock unit that was seen, and why it is refused.
 
 use super::*;
-use crate::domain::decide::tests::{at, counters, expect_plan, stock_unit_of};
+use crate::domain::decide::tests::{at, expect_plan, stock_unit_of};
+use crate::domain::fixtures::unit_key;
 use crate::domain::seen::Seen;
 
 fn command(change: StockChange) -> StockCommand {
     let idempotency_key = IdempotencyKey::parse("k").unwrap();
-    StockCommand { unit: counters("A"), change, idempotency_key, answer: "done".to_owned() }
+    StockCommand { unit: unit_key("A"), change, idempotency_key, answer: "done".to_owned() }
 }
 
 fn decided(seen: &Seen, change: StockChange) -> Decision<StockRefusal> {
@@ -21,9 +22,9 @@ fn unit(available: u64, reserved: u64) -> StockUnit {
 fn refused_by(first: Option<u64>, there: Option<StockUnit>) -> Seen {
     let mut seen = Seen::default();
     if let Some(first) = first {
-        seen.learn_snapshot(counters("A"), Some(unit(first, 0)));
+        seen.learn_snapshot(unit_key("A"), Some(unit(first, 0)));
     }
-    seen.learn_refusal(counters("A"), there);
+    seen.learn_refusal(unit_key("A"), there);
     seen
 }
 
@@ -83,8 +84,8 @@ fn what_is_on_hand_has_a_bound() {
 fn what_was_not_shown_is_looked_at() {
     for change in [create(), add(1), adjust(-5), adjust(5), audit(6), update()] {
         let mut seen = refused_by(None, None);
-        assert_eq!(decided(&seen, change.clone()), Decision::Look(Look::Stock(counters("A"))));
-        seen.learn_snapshot(counters("A"), None);
+        assert_eq!(decided(&seen, change.clone()), Decision::Look(Look::Stock(unit_key("A"))));
+        seen.learn_snapshot(unit_key("A"), None);
         assert_eq!(decided(&seen, change), Decision::Refuse(StockRefusal::Unknown));
     }
 }
@@ -95,9 +96,9 @@ fn an_audit_looks_first() {
     for change in [create(), add(1), adjust(-5), update()] {
         expect_plan(decided(&Seen::default(), change));
     }
-    assert_eq!(decided(&Seen::default(), audit(3)), Decision::Look(Look::Stock(counters("A"))));
+    assert_eq!(decided(&Seen::default(), audit(3)), Decision::Look(Look::Stock(unit_key("A"))));
     let mut seen = Seen::default();
-    seen.learn_snapshot(counters("A"), Some(unit(0, 5)));
+    seen.learn_snapshot(unit_key("A"), Some(unit(0, 5)));
     let below_reserved = expect_plan(decided(&seen, audit(3)));
     assert!(below_reserved.moves[0].guards.contains(&Guard::Physical(2)));
     for (counted, is_change) in [(5, false), (9, true)] {

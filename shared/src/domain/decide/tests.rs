@@ -6,13 +6,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::delivery::DeliveredLines;
 use crate::domain::events;
-use crate::domain::lines::LineKey;
-use crate::domain::names::{Location, ProductId};
-use crate::domain::quantity::Quantity;
+use crate::domain::fixtures::{fact_with, lines, shipment, unit_key};
 use crate::domain::stock::{Counter, Lack, StockUnit};
-use crate::domain::{Delivery, OrderId, OrderLines, Ordered, ShipmentId};
+use crate::domain::{OrderId, ShipmentId};
 
 const SECOND: i64 = 1_000;
 const TTL: i64 = 900 * SECOND;
@@ -41,50 +38,9 @@ pub(crate) fn plan_of(record: Option<&Reservation>, command: &Command, now: Time
     expect_plan(decide(&Seen::record_alone(record.cloned()), command, now))
 }
 
-/// `A` is a product where it lies by default, `A@east` one elsewhere.
-fn place(name: &str) -> (ProductId, Option<Location>) {
-    let (product, location) = name.split_once('@').map_or((name, None), |(p, l)| (p, Some(l)));
-    (ProductId::parse(product).unwrap(), location.map(|location| Location::parse(location).unwrap()))
-}
-
-pub(super) fn lines(of: &[(&str, u64)]) -> OrderLines {
-    OrderLines::sum(of.iter().map(|&(name, quantity)| {
-        let (product, location) = place(name);
-        let key = LineKey { product, location: location.unwrap_or_default() };
-        (key, Quantity::new(quantity).unwrap())
-    }))
-    .unwrap()
-}
-
-/// Here `A` is a product whose location was not named.
-pub(super) fn delivered_lines(of: &[(&str, u64)]) -> DeliveredLines {
-    DeliveredLines::sum(of.iter().map(|&(name, quantity)| {
-        let (product, location) = place(name);
-        (product, location, Quantity::new(quantity).unwrap())
-    }))
-    .unwrap()
-}
-
-/// A fact as an event tells it: a delivery without lines is one of all, one with lines gives totals.
-pub(super) fn fact_with(fact: Fact, of: &[(&str, u64)]) -> Heard {
-    match fact {
-        Fact::Created => Heard::Created(Ordered::Lines(lines(of))),
-        Fact::PaymentFailed => Heard::PaymentFailed,
-        Fact::Paid => Heard::Paid,
-        Fact::Cancelled => Heard::Cancelled,
-        Fact::Delivered if of.is_empty() => Heard::Delivered(Delivery::All),
-        Fact::Delivered => Heard::Delivered(Delivery::Total(delivered_lines(of))),
-    }
-}
-
-pub(super) fn counters(name: &str) -> UnitKey {
-    let (product, location) = place(name);
-    UnitKey { product, location: location.unwrap_or_default(), bucket: 0 }
-}
-
 /// A stock unit of which so many are available.
 pub(super) fn stock_unit_of(name: &str, available: i64) -> StockUnit {
-    let mut unit = StockUnit::empty(counters(name), at(0));
+    let mut unit = StockUnit::empty(unit_key(name), at(0));
     unit.available = available.unsigned_abs();
     unit
 }
@@ -110,7 +66,7 @@ pub(super) enum Came {
 impl World {
     pub(super) fn with_stock(stock: &[(&str, i64)]) -> Self {
         Self {
-            stock: stock.iter().map(|&(product, n)| (counters(product), stock_unit_of(product, n))).collect(),
+            stock: stock.iter().map(|&(product, n)| (unit_key(product), stock_unit_of(product, n))).collect(),
             records: BTreeMap::new(),
             begun_with: stock.iter().map(|&(_, n)| n).sum(),
             now: 0,
@@ -222,7 +178,7 @@ impl World {
     }
 
     pub(super) fn units(&self, product: &str) -> [i64; 3] {
-        let unit = &self.stock[&counters(product)];
+        let unit = &self.stock[&unit_key(product)];
         Counter::ALL.map(|counter| unit.counter(counter).cast_signed())
     }
 }
@@ -287,17 +243,17 @@ fn short_is_said_of_what_was_seen() {
         _ => Vec::new(),
     };
     let mut seen = Seen::default();
-    seen.learn_refusal(counters("A"), Some(stock_unit_of("A", 2)));
+    seen.learn_refusal(unit_key("A"), Some(stock_unit_of("A", 2)));
     assert_eq!(short(&seen), [("A".to_owned(), 3, Lack::Short { available: 2 })]);
-    seen.learn_refusal(counters("A"), Some(stock_unit_of("A", 1)));
-    seen.learn_refusal(counters("B"), None);
+    seen.learn_refusal(unit_key("A"), Some(stock_unit_of("A", 1)));
+    seen.learn_refusal(unit_key("B"), None);
     let both = [("A".to_owned(), 3, Lack::Short { available: 1 }), ("B".to_owned(), 1, Lack::Unknown)];
     assert_eq!(short(&seen), both);
-    seen.learn_refusal(counters("A"), Some(stock_unit_of("A", 3)));
+    seen.learn_refusal(unit_key("A"), Some(stock_unit_of("A", 3)));
     assert_eq!(short(&seen), both[1..]);
     let mut limited = stock_unit_of("B", 9);
     limited.max_per_order = Some(0);
-    seen.learn_refusal(counters("B"), Some(limited));
+    seen.learn_refusal(unit_key("B"), Some(limited));
     assert_eq!(short(&seen), [("B".to_owned(), 1, Lack::OverLimit { max_per_order: 0 })]);
     seen.learn_record(None);
     assert_eq!(short(&seen), []);
@@ -444,7 +400,7 @@ fn an_order_that_does_not_fit_is_rejected_and_not_guessed_again() {
     assert_eq!(w.hear("o", Fact::Created, &[("A", 11), ("NOPE", 1)]), Came::Committed);
     assert_eq!(w.state("o"), State::Rejected);
     assert_eq!(w.record("o").shortages.len(), 2);
-    w.stock.insert(counters("A"), stock_unit_of("A", 100));
+    w.stock.insert(unit_key("A"), stock_unit_of("A", 100));
     w.begun_with += 90;
     assert_eq!(w.hear("o", Fact::Created, &[("A", 11), ("NOPE", 1)]), Came::Unchanged);
     assert_eq!(w.hear("o", Fact::Created, &[("A", 1)]), Came::Committed, "it is noted, and changes nothing");
@@ -501,9 +457,9 @@ fn part_shipments_leave_once_each() {
     assert_eq!(w.ship("o", Some("second"), TWO), Came::Refused(Refusal::ShipmentDiffers));
     assert_eq!((w.state("o"), w.units("A")), (State::Reserved, [7, 1, 2]));
     let too_much = w.ship("o", Some("third"), &[("A", 2)]);
-    assert_eq!(too_much, Came::Refused(Refusal::NotHeld { unit: counters("A"), requested: 2, held: 1 }));
+    assert_eq!(too_much, Came::Refused(Refusal::NotHeld { unit: unit_key("A"), requested: 2, held: 1 }));
     let unknown = w.ship("o", Some("third"), &[("C", 2)]);
-    assert_eq!(unknown, Came::Refused(Refusal::NotHeld { unit: counters("C"), requested: 2, held: 0 }));
+    assert_eq!(unknown, Came::Refused(Refusal::NotHeld { unit: unit_key("C"), requested: 2, held: 0 }));
     assert_eq!(w.ship("o", Some("third"), &[("A", 1), ("B", 1)]), Came::Committed);
     assert_eq!(w.state("o"), State::Fulfilled);
     assert_eq!(w.ship("o", None, one), Came::Unchanged);
@@ -539,11 +495,7 @@ fn a_part_shipment_over_buckets() {
 /// order that had its stock before.
 #[test]
 fn the_whole_order_counts_for_the_limit() {
-    let line = |product: &str, location: &str, quantity| {
-        let (product, location) = (ProductId::parse(product).unwrap(), Location::parse(location).unwrap());
-        (LineKey { product, location }, Quantity::new(quantity).unwrap())
-    };
-    let lines = OrderLines::sum([line("A", "x", 3), line("A", "y", 4), line("B", "x", 2)]).unwrap();
+    let lines = lines(&[("A@x", 3), ("A@y", 4), ("B@x", 2)]);
     let order = Target::Order(OrderId::parse("o").unwrap());
     let decided = |seen: Option<&Reservation>, action, now| plan_of(seen, &command(&order, action), at(now));
     let limit = |one: &Move| {
@@ -686,14 +638,14 @@ fn action() -> impl Strategy<Value = Action> {
     ];
     let ttl = (0..3 * TTL).prop_map(at);
     let reason = prop_oneof![Just(Reason::payment_failed()), Just(Reason::requested())];
-    let shipment = prop_oneof![Just(None), "[ab]".prop_map(|id| Some(ShipmentId::parse(id).unwrap()))];
+    let id = prop_oneof![Just(None), "[ab]".prop_map(|id| Some(ShipmentId::parse(id).unwrap()))];
     let facts = proptest::sample::select(FACTS.to_vec());
     prop_oneof![
         4 => (of.clone(), proptest::option::of(ttl.clone())).prop_map(|(of, expires_at)| Action::Reserve { lines: lines(&of), expires_at }),
         2 => Just(Action::Confirm),
         2 => reason.prop_map(|reason| Action::Release { reason }),
         1 => Just(Action::Deduct { part: None }),
-        2 => (shipment, of.clone()).prop_map(|(id, of)| Action::Deduct { part: Some(Shipment { id, lines: lines(&of) }) }),
+        2 => (id, of.clone()).prop_map(|(id, of)| Action::Deduct { part: Some(Shipment { id, lines: lines(&of) }) }),
         1 => ttl.clone().prop_map(|expires_at| Action::Extend { expires_at }),
         2 => Just(Action::Expire),
         6 => (facts, proptest::option::of(of.clone()), ttl.clone()).prop_map(|(fact, of, ttl)| {
@@ -701,8 +653,7 @@ fn action() -> impl Strategy<Value = Action> {
             Action::Hear { heard: fact_with(fact, &of), expires_at: Some(ttl) }
         }),
         2 => ("[ab]", of, ttl).prop_map(|(id, of, ttl)| {
-            let shipment = Delivery::Shipment(ShipmentId::parse(id).unwrap(), delivered_lines(&of));
-            Action::Hear { heard: Heard::Delivered(shipment), expires_at: Some(ttl) }
+            Action::Hear { heard: shipment(&id, &of), expires_at: Some(ttl) }
         }),
     ]
 }
