@@ -19,6 +19,16 @@ fn orders(count: usize) -> Vec<String> {
     (1..=count).map(|n| format!("at-once-{n}")).collect()
 }
 
+/// A product for each request, with five units: on one product, requests of a process would wait for each other and go
+/// together.
+async fn products_for(shop: &Runner, count: usize) -> Vec<String> {
+    let products: Vec<String> = (0..count).map(|i| format!("A{i}")).collect();
+    for product in &products {
+        shop.add(product, 5).await;
+    }
+    products
+}
+
 /// The lines of `reserve` that the runner's functions have logged.
 fn lines(shop: &Runner) -> Vec<Value> {
     let lines: Vec<Value> = shop.log().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -132,20 +142,22 @@ async fn each_request_has_its_own_trace() {
 #[tokio::test]
 async fn a_full_process_is_joined_by_another() {
     let (shop, proxy) = through_fault_proxy(&["--concurrency", "2x2"]).await;
-    shop.add("A", 10).await;
+    let (orders, products) = (orders(5), products_for(&shop, 5).await);
     let gate = proxy.close_gate();
-    let orders = orders(5);
     let four_are_inside = async {
         let held = || orders.iter().filter(|order| !gate.traces(order).is_empty()).count();
         shop.until("four are inside", async |_| held() == 4).await;
         assert_eq!(shop.processes("reserve").len(), 2);
         gate.open();
     };
-    let reserving = join_all(orders.iter().map(|order| reserve(&shop, order, "A")));
+    let reserving =
+        join_all(orders.iter().zip(&products).map(|(order, product)| reserve(&shop, order, product)));
     let (answers, ()) = tokio::join!(reserving, four_are_inside);
     assert!(answers.iter().all(|answer| answer.status == 201), "{answers:?}");
     assert_eq!(shop.processes("reserve").len(), 2);
-    assert_eq!(shop.stock("A").await, [5, 5, 0]);
+    for product in &products {
+        assert_eq!(shop.stock(product).await, [4, 1, 0]);
+    }
 }
 
 /// A process that is killed is answered for at once, with everything that is under way in it. Another takes its place,
@@ -153,9 +165,8 @@ async fn a_full_process_is_joined_by_another() {
 #[tokio::test]
 async fn a_killed_process_is_answered_for_with_all_its_requests() {
     let (shop, proxy) = through_fault_proxy(&["--concurrency", "1x3"]).await;
-    shop.add("A", 5).await;
+    let (orders, products) = (orders(3), products_for(&shop, 3).await);
     let gate = proxy.close_gate();
-    let orders = orders(3);
     let killing = async {
         gate.holds(&shop, &orders).await;
         let processes = shop.processes("reserve");
@@ -163,19 +174,23 @@ async fn a_killed_process_is_answered_for_with_all_its_requests() {
         signal("KILL", processes[0].0).await;
         processes[0].0
     };
-    let reserving = join_all(orders.iter().map(|order| reserve(&shop, order, "A")));
+    let reserve_all =
+        || join_all(orders.iter().zip(&products).map(|(order, product)| reserve(&shop, order, product)));
     // The gate is still closed: nothing but the end of the process can be what is answered.
-    let (answers, killed) = tokio::join!(reserving, killing);
+    let (answers, killed) = tokio::join!(reserve_all(), killing);
     for answer in &answers {
         assert_eq!((answer.status, &answer.body), (500, &json!({"message": "Internal Server Error"})));
     }
     gate.open();
-    let again = join_all(orders.iter().map(|order| reserve(&shop, order, "A"))).await;
+    let again = reserve_all().await;
     assert!(again.iter().all(|answer| [200, 201].contains(&answer.status)), "{again:?}");
     let processes = shop.processes("reserve");
     assert!(processes.len() == 1 && processes[0].0 != killed, "{processes:?}");
-    assert_eq!(shop.stock("A").await, [2, 3, 0]);
-    shop.conserves(&[("A", 5)]).await;
+    let added: Vec<(&str, u64)> = products.iter().map(|product| (product.as_str(), 5)).collect();
+    shop.conserves(&added).await;
+    for product in &products {
+        assert_eq!(shop.stock(product).await, [4, 1, 0]);
+    }
 }
 
 /// Functions that streams and schedules call are not told to work on several at once, and no function is if the runner
