@@ -262,15 +262,20 @@ async fn scenario_66_the_time_of_one_runs_out() {
     let ahead = process.apply(reserve("ahead", &[("A", 1)]));
     let hasty = async {
         gate.arrived().await;
-        let outcome = apply(3).await;
-        assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
-        gate.let_go_on();
+        let leaves = async {
+            let outcome = apply(3).await;
+            assert!(matches!(outcome, Err(StoreError::TryAgain(_))), "{outcome:?}");
+            gate.let_go_on();
+        };
+        // Another waits behind it, and would go with it.
+        let ((), behind) = tokio::join!(leaves, apply(4));
+        behind
     };
     let others = async { join_all((0..3).map(apply)).await };
-    let (ahead, (), others) = tokio::join!(ahead, hasty, others);
-    assert!(others.into_iter().chain([ahead]).all(|outcome| state(outcome) == (State::Reserved, true)));
-    assert_eq!(state(apply(3 + 1).await), (State::Reserved, true));
-    // It left before its plan was sent, so that it holds nothing. What came later would have been sent behind it.
+    let (ahead, behind, others) = tokio::join!(ahead, hasty, others);
+    let served = others.into_iter().chain([ahead, behind]);
+    assert!(served.into_iter().all(|outcome| state(outcome) == (State::Reserved, true)));
+    // It left before its plan was sent, so that it holds nothing.
     assert_eq!(process.tables.stock("A").await, [41, 9, 0]);
     conserved(&process.tables.dynamodb, &[("A", 50)]).await;
 }
