@@ -146,9 +146,11 @@ mod tests {
         let conflicts = patience(|_| busy(Metric::Conflicts), try_takes).await;
         assert!((seconds(2)..seconds(3) + try_takes).contains(&conflicts), "{conflicts:?}");
         let throttles = patience(|_| busy(Metric::Throttles), try_takes).await;
-        assert!((seconds(8)..seconds(9)).contains(&throttles), "{throttles:?}");
+        // The last try may begin just before the time is up.
+        let whole_time = seconds(8)..seconds(9) + try_takes;
+        assert!(whole_time.contains(&throttles), "{throttles:?}");
         let no_answers = patience(|_| unanswered(), try_takes).await;
-        assert!((seconds(8)..seconds(9)).contains(&no_answers), "{no_answers:?}");
+        assert!(whole_time.contains(&no_answers), "{no_answers:?}");
         // It counts from the first conflict, whatever came before and comes between.
         let mixed =
             patience(|n| busy(if n % 3 == 2 { Metric::Conflicts } else { Metric::Throttles }), try_takes)
@@ -156,6 +158,6 @@ mod tests {
         assert!((seconds(2)..seconds(6)).contains(&mixed), "{mixed:?}");
         // After a try without answer the other write may be that very try.
         let own = patience(|n| if n == 0 { unanswered() } else { busy(Metric::Conflicts) }, try_takes).await;
-        assert!((seconds(8)..seconds(9)).contains(&own), "{own:?}");
+        assert!(whole_time.contains(&own), "{own:?}");
     }
 }
