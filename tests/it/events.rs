@@ -52,6 +52,8 @@ async fn an_order_event_holds_stock_and_is_published_within_a_second() {
         &json!({"eventType": "BookingCreated", "data": {"bookingId": "b-1", "itemId": "A", "quantity": 2}}),
     )
     .await;
+    // A payment that fails before anything is held gives nothing back.
+    shop.until_published(1, "InventoryReserved", "b-1").await;
     shop.send_order_event(&json!({"eventType": "PaymentFailed", "data": {"bookingId": "b-1"}})).await;
     shop.until_published(1, "InventoryReleased", "b-1").await;
     let released =
